@@ -1,0 +1,9 @@
+"""Take the results that `model.annotate()` wrote out of an AnnData."""
+
+from __future__ import annotations
+
+from ._graph import graph_df, graph_nx
+from ._shift import shift_adata
+from ._targets import targets_df
+
+__all__ = ["graph_df", "graph_nx", "shift_adata", "targets_df"]

@@ -1,0 +1,69 @@
+from __future__ import annotations
+
+from copy import deepcopy
+from typing import TYPE_CHECKING
+
+import numpy as np
+from anndata import AnnData
+
+from scgim._keys import SHIFT, TARGETS, UNS
+
+from ._dendrogram import dendrogram
+from ._require import require
+
+if TYPE_CHECKING:
+    from typing import Any
+
+
+def shift_adata(adata: AnnData, *, key: str = SHIFT) -> AnnData:
+    """The predicted shift as an AnnData of its own, for any scanpy plot.
+
+    scanpy's plots read ``X`` and layers, never ``obsm``. In what this returns, ``X`` is the predicted change of every
+    cell's genes, so that :func:`scanpy.pl.matrixplot`, :func:`scanpy.pl.dotplot` and
+    ``scanpy.pl.rank_genes_groups_matrixplot(shift, key="scgim_targets")`` show changes. ``uns["log1p"]`` is not set: a
+    difference is not a logarithm of counts.
+
+    Parameters
+    ----------
+    adata
+        Annotated data.
+    key
+        Key in ``adata.obsm`` of the change, (cells, genes).
+
+    Returns
+    -------
+    A new AnnData (cells, genes) that shares no memory with `adata`: ``X`` is the change on the training scale, 0 for
+    controls; ``obs``, ``var``, the embeddings ``obsm["X_..."]``, the colours and scgim's own ``uns`` are copied.
+    ``uns["dendrogram_<drug_key>"]`` is the Euclidean tree of the drugs' mean changes, as scanpy's own, of correlations,
+    does not exist for a control that never changes.
+
+    Raises
+    ------
+    KeyError
+        If there is no such key.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import scgim
+    >>> from anndata import AnnData
+    >>> adata = AnnData(np.ones((2, 3), dtype="float32"))
+    >>> adata.obs["drug"] = ["DMSO", "Akti-1/2"]
+    >>> adata.obsm["scgim_shift"] = np.array([[0, 0, 0], [0.5, 0, -1]], dtype="float32")
+    >>> shift = scgim.get.shift_adata(adata)
+    >>> shift[shift.obs["drug"] == "Akti-1/2"].X
+    ArrayView([[ 0.5,  0. , -1. ]], dtype=float32)
+    """
+    change = np.array(require(adata, "obsm", key))
+    embeddings = {name: deepcopy(adata.obsm[name]) for name in adata.obsm if name.startswith("X_")}
+    colours = [f"{column}_colors" for column in adata.obs]
+    uns = {name: _plain(adata.uns[name]) for name in (UNS, TARGETS, *colours) if name in adata.uns}
+    groupby = uns.get(TARGETS, {}).get("params", {}).get("groupby")
+    if groupby in adata.obs and (tree := dendrogram(change, adata.obs[groupby])):
+        uns[f"dendrogram_{groupby}"] = tree
+    return AnnData(change, obs=adata.obs.copy(), var=adata.var.copy(), obsm=embeddings, uns=uns)
+
+
+def _plain(value: Any) -> Any:
+    # the dicts of a view's uns are proxies that write to their parent, even when copied
+    return {k: _plain(v) for k, v in value.items()} if hasattr(value, "items") else deepcopy(value)

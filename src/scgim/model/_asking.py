@@ -1,0 +1,335 @@
+"""The model's verbs that ask: predict, do, rank_targets, get_graph. They need no AnnData."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Literal, get_args
+
+import numpy as np
+import pandas as pd
+import torch
+
+from scgim import __version__
+from scgim._checks import check_option, nearest
+from scgim.module import counterfactual
+from scgim.structure import ancestors, levels
+
+from ._controls import training_sources, user_sources
+from ._fields import CONTEXT
+from ._predict import As, Change, DrugChange, Predictor, Targets, assemble
+from ._query import resolve
+from ._targets import Evidence, posterior, rank
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Sequence
+
+    from anndata import AnnData
+
+    from ._fitted import Fitted
+    from ._query import Query
+
+AS, TARGETS, EVIDENCE = get_args(As), get_args(Targets), get_args(Evidence)
+
+
+class AskingMixin:
+    """What a trained model can be asked."""
+
+    @property
+    def drugs(self) -> list[str]:
+        """Drugs of the screen, controls not among them; sorted."""
+        return self.get_state_registry(CONTEXT)["drugs"].tolist()
+
+    def predict(
+        self,
+        adata: AnnData | None = None,
+        drug: str | Sequence[str] | None = None,
+        smiles: str | Sequence[str] | None = None,
+        features: pd.DataFrame | None = None,
+        dose: float | Sequence[float] | None = None,
+        as_: As = "cells",
+        n_cells: int | None = None,
+        seed: int = 0,
+        *,
+        targets: Targets = "expectation",
+    ) -> AnnData:
+        """Predict cells under drugs at doses, measured or not, by the generator alone.
+
+        Parameters
+        ----------
+        adata
+            Control cells to start from, genes matched by name; the training controls by default.
+        drug
+            A name or a list of names; all measured drugs by default.
+        smiles
+            SMILES of the drugs, one each, for a model whose features come from SMILES.
+        features
+            DataFrame with the model's feature columns, index = drugs.
+        dose
+            A number or a list, in the unit of set-up; by default a drug's own training doses, all of them for an unseen
+            drug. Drugs and doses are combined in all pairs.
+        as_
+            ``"cells"``: each control cell's counterfactual, its own noise kept; ``"samples"``: fresh draws; ``"mean"``: one
+            row for each drug x dose x line; ``"delta"``: mean minus control.
+        n_cells
+            Cells for each drug x dose x line; all control cells by default.
+        seed
+            Of draws and of the choice of cells.
+        targets
+            ``"expectation"``: every gene is shifted by probability x shift; ``"map"``: by the shift where the probability
+            exceeds .5; ``"sample"``: every row draws its targets.
+
+        Returns
+        -------
+        AnnData on the training scale: ``X`` dense float32, genes as in training, ``layers["control"]`` the source cell or
+        the line's control mean. ``obs``: drug, smiles, dose, cell_line, source_cell, nearest_drug, similarity,
+        dose_in_range, trust. Rows by drug, dose, line, source cell, in the order asked.
+
+        Raises
+        ------
+        KeyError, ValueError
+            If a drug, dose, gene or cell is not what it should be; the message names it and the fix.
+        """
+        check_option("as_", as_, AS)
+        check_option("targets", targets, TARGETS)
+        query = self._resolve(drug=drug, smiles=smiles, features=features, dose=dose)
+        return self._predict_query(query, adata, as_, n_cells, seed, targets)
+
+    def do(
+        self,
+        interventions: dict[str, float],
+        adata: AnnData | None = None,
+        kind: Literal["shift", "set"] = "shift",
+        *,
+        as_: As = "cells",
+        n_cells: int | None = None,
+        seed: int = 0,
+    ) -> AnnData:
+        """Predict cells in which genes are intervened on directly.
+
+        Parameters
+        ----------
+        interventions
+            Gene to value. ``kind="shift"`` adds so many control sd to the gene's mechanism; ``"set"`` fixes the gene at
+            control mean + value x sd, cut from its parents.
+        adata, as_, n_cells, seed
+            As in :meth:`predict`.
+
+        Returns
+        -------
+        As :meth:`predict`'s; ``obs["drug"]`` names the intervention.
+
+        Raises
+        ------
+        KeyError
+            If a gene is not in the model, naming the nearest.
+        """
+        fitted = self._require_fitted()
+        check_option("kind", kind, ["shift", "set"])
+        check_option("as_", as_, AS)
+        if not interventions:
+            raise ValueError("No intervention was asked for: pass {gene: value}.")
+        place = {gene: i for i, gene in enumerate(fitted.genes.tolist())}
+        for gene, value in interventions.items():
+            if gene not in place:
+                raise KeyError(
+                    f"{gene!r} is not among the {len(place)} modelled genes. Nearest: {nearest(gene, list(place))}."
+                )
+            if not np.isfinite(value):
+                raise ValueError(f"{gene!r} cannot be moved by {value!r}.")
+        shift, fixed = np.zeros(len(place)), None
+        if kind == "set":
+            fixed = {place[gene]: float(value) for gene, value in interventions.items()}
+        else:
+            shift[[place[gene] for gene in interventions]] = list(interventions.values())
+        label = ", ".join(f"{gene}{'=' if kind == 'set' else '+='}{value:g}" for gene, value in interventions.items())
+        shared = {"drug": f"do({label})", "smiles": "", "dose": np.nan, "nearest_drug": "", "similarity": np.nan}
+        shared |= {"dose_in_range": True, "trust": "do"}
+        about = {"intervention": kind, "seed": seed}
+        return self._predict(self._predictor(seed), [(Change(shift, fixed), shared)], adata, as_, n_cells, about)
+
+    def rank_targets(
+        self,
+        drug: str | Sequence[str] | None = None,
+        smiles: str | Sequence[str] | None = None,
+        features: pd.DataFrame | None = None,
+        dose: float | Sequence[float] | None = None,
+        evidence: Evidence = "auto",
+    ) -> pd.DataFrame:
+        """Rank every gene as a direct target of drugs at doses. Hypotheses of the model, not measured binding.
+
+        Parameters
+        ----------
+        drug, smiles, features, dose
+            As in :meth:`predict`; by default every measured drug x dose x line.
+        evidence
+            ``"data"``: posterior of a measured context, from its own residuals and the generator's prior;
+            ``"features"``: the generator alone; ``"auto"``: data where measured.
+
+        Returns
+        -------
+        One row for every drug x dose x line x gene: ``rank`` from 1 by ``score`` = probability x abs(effect), ties by
+        name; ``probability`` that the gene's mechanism is touched; ``effect``, its shift in control sd, before it
+        propagates; ``direction``; ``evidence``, where the row comes from.
+
+        Raises
+        ------
+        ValueError
+            If ``evidence="data"`` and a context was not measured in training.
+        """
+        fitted = self._require_fitted()
+        check_option("evidence", evidence, EVIDENCE)
+        design = fitted.design
+        query = self._resolve(drug=drug, smiles=smiles, features=features, dose=dose)
+        probability, effect = self._interventions(query)
+        measured_p, measured_e = posterior(self.module, *fitted.batch())
+        measured = {_key(*row): i for i, row in enumerate(design.names().itertuples(index=False, name=None))}
+        rows, ps, es, kinds = [], [], [], []
+        for i, (name, value) in enumerate(zip(query.drug, query.dose, strict=True)):
+            for line in design.lines:
+                at = measured.get(_key(name, value, line))
+                if at is None and drug is None:
+                    continue
+                if at is None and evidence == "data":
+                    where = f"{name!r}" + (f" at {value:g}" if design.dosed else "") + (f" in {line!r}" if line else "")
+                    raise ValueError(
+                        f"evidence='data' needs a measured context, and {where} is none. Use evidence='features'."
+                    )
+                from_data = at is not None and evidence != "features"
+                rows.append((name, value, line))
+                ps.append(measured_p[at] if from_data else probability[i])
+                es.append(measured_e[at] if from_data else effect[i])
+                kinds.append("data" if from_data else "features")
+        names = pd.DataFrame(rows, columns=["drug", "dose", "cell_line"])
+        return rank(names, fitted.genes, np.array(ps), np.array(es), kinds)
+
+    def get_graph(self, kind: Literal["direct", "total"] = "direct") -> pd.DataFrame:
+        r"""The causal graph as a table of edges.
+
+        Parameters
+        ----------
+        kind
+            ``"direct"``: edges. ``weight`` is the change of target per unit of source, both in control sd; ``strength`` is
+            :math:`E[(f_j(x) - f_j(x^{\pi i}))^2] / 2\sigma_j^2`, the nats per cell that the edge carries.
+            ``"total"``: ancestor pairs. ``weight`` is the mean change of target, in control sd, when the source's mechanism
+            is shifted by +1 sd.
+
+        Returns
+        -------
+        DataFrame source, target, weight, sign (-1 or 1; 0 where the derivative changes sign), and strength for edges;
+        the strongest first.
+        """
+        fitted = self._require_fitted()
+        check_option("kind", kind, ["direct", "total"])
+        z, mechanism = fitted.standardised_controls(), self.module.mechanism
+        graph = mechanism.graph.numpy()
+        if kind == "direct":
+            weight, sign = (a.numpy() for a in mechanism.effects(z))
+            strength = mechanism.strength(z).numpy()
+            source, target = np.nonzero(graph)
+            extra = {"strength": strength[source, target]}
+        else:
+            weight = self._total_effects(z)
+            sign = np.sign(weight)
+            source, target = np.nonzero(ancestors(graph))
+            extra = {}
+        genes = fitted.genes
+        values = {"weight": weight[source, target], "sign": sign[source, target].astype(int)}
+        table = pd.DataFrame({"source": genes[source], "target": genes[target], **values, **extra})
+        by = table["strength"] if extra else table["weight"].abs()
+        return table.iloc[np.argsort(-by.to_numpy(), kind="stable")].reset_index(drop=True)
+
+    # ---- shared by the verbs -----------------------------------------------------------------------------------------
+
+    def _require_fitted(self) -> Fitted:
+        if self.fitted is None:
+            raise RuntimeError("The model is not trained yet. Run model.train() first.")
+        return self.fitted
+
+    def _resolve(self, **asked: object) -> Query:
+        control = self.registry_["setup_args"]["control"]
+        return resolve(
+            self._require_fitted().design,
+            self.table,
+            control=str(control),
+            pools_drugs=self.module.generator.pools_drugs,
+            **asked,
+        )
+
+    @torch.no_grad()
+    def _interventions(self, query: Query) -> tuple[np.ndarray, np.ndarray]:
+        """Target probabilities and shifts from the generator, ``(rows, genes)`` each."""
+        logits, shift = self.module.interventions(query.contexts(self.fitted.design))
+        return torch.sigmoid(logits).numpy(), shift.numpy()
+
+    def _predict_query(
+        self, query: Query, adata: AnnData | None, as_: As, n_cells: int | None, seed: int, targets: Targets
+    ) -> AnnData:
+        probability, shift = self._interventions(query)
+        trust = query.trust(self.fitted.design).to_dict("records")
+        run = self._predictor(seed)
+        changes = (
+            (
+                DrugChange(probability[i], shift[i], targets, run.rng),
+                {"drug": query.drug[i], "smiles": query.smiles[i], "dose": query.dose[i], **trust[i]},
+            )
+            for i in range(len(query.drug))
+        )
+        return self._predict(run, changes, adata, as_, n_cells, {"targets": targets, "seed": seed})
+
+    def _levels(self) -> list[torch.Tensor]:
+        return [torch.as_tensor(level) for level in levels(self.module.mechanism.graph.numpy())]
+
+    def _predictor(self, seed: int) -> Predictor:
+        return Predictor(self.module, self._levels(), self.fitted.scale, seed)
+
+    def _predict(
+        self,
+        run: Predictor,
+        changes: Iterable[tuple[Change, dict]],
+        adata: AnnData | None,
+        as_: As,
+        n_cells: int | None,
+        about: dict,
+    ) -> AnnData:
+        """Run every change from every line's control cells and put the rows together."""
+        if n_cells is not None and n_cells < 1:
+            raise ValueError(f"n_cells must be at least 1, got {n_cells}.")
+        fitted, args = self.fitted, self.registry_["setup_args"]
+        if adata is None:
+            sources = training_sources(fitted)
+        else:
+            childless = ~self.module.mechanism.graph.numpy().any(1)
+            sources = user_sources(adata, fitted, args, childless)
+
+        def parts() -> Iterator[tuple]:
+            for change, shared in changes:
+                for source in sources:
+                    yield (*run.rows(source, as_, n_cells, change), {**shared, "cell_line": source.line})
+
+        genes = self._gene_order()
+        about = {
+            "kind": as_,
+            "scale": args["scale"],
+            "dose_unit": args["dose_unit"] or "",
+            "version": __version__,
+            **about,
+        }
+        return assemble(parts(), np.searchsorted(fitted.genes, genes), genes, about)
+
+    def _gene_order(self) -> np.ndarray:
+        """Genes in the order of the training AnnData."""
+        return np.asarray(self.get_state_registry("X")["column_names"]).astype(str)
+
+    @torch.no_grad()
+    def _total_effects(self, z: torch.Tensor) -> np.ndarray:
+        """Mean change of every gene (column) when a gene (row) is shifted by 1, over cells ``z``; ``(genes, genes)``."""
+        mechanism, d = self.module.mechanism, z.shape[1]
+        if mechanism.affine:
+            zero = torch.zeros(d, d, dtype=z.dtype)
+            return (counterfactual(mechanism, self._levels(), zero, shift=torch.eye(d, dtype=z.dtype)) - zero).numpy()
+        unit = torch.eye(d, dtype=z.dtype)
+        return np.array([(counterfactual(mechanism, self._levels(), z, shift=e) - z).mean(0).numpy() for e in unit])
+
+
+def _key(drug: str, dose: float, line: str) -> tuple:
+    """A context as a key; NaN, which equals nothing, becomes None."""
+    return drug, None if np.isnan(dose) else float(dose), line

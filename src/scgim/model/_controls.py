@@ -1,0 +1,121 @@
+"""Source cells of a prediction: the training controls that the model keeps, or control cells of the user's."""
+
+from __future__ import annotations
+
+import warnings
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+import scipy.sparse as sp
+
+from scgim._checks import check_obs_column, nearest
+
+from ._cells import Cells
+
+if TYPE_CHECKING:
+    from anndata import AnnData
+
+    from ._fitted import Fitted
+
+MAX_MISSING = 0.05
+
+
+@dataclass(frozen=True)
+class Sources:
+    """Control cells of one line: ``x`` (cells, genes) sparse or dense on the training scale, names, and their mean."""
+
+    line: str
+    x: sp.csr_matrix
+    names: np.ndarray
+    centre: np.ndarray  # (cells, genes) or (genes,): the control mean that each cell is measured against
+    mean: np.ndarray  # (genes,)
+
+
+def training_sources(fitted: Fitted) -> list[Sources]:
+    """The controls kept in training, line by line."""
+    out = []
+    for line in fitted.design.lines:
+        rows = np.flatnonzero(fitted.group_line[fitted.control_group] == line)
+        centre = fitted.group_mean[fitted.control_group[rows]]
+        out.append(
+            Sources(str(line), fitted.controls[rows], fitted.control_names[rows], centre, fitted.line_mean(line))
+        )
+    return out
+
+
+def user_sources(adata: AnnData, fitted: Fitted, settings: dict, childless: np.ndarray) -> list[Sources]:
+    """Control cells of the user's, genes matched by name.
+
+    Parameters
+    ----------
+    adata
+        Only controls; a drug column, if there is one, must say so.
+    settings
+        Of the set-up.
+    childless
+        Genes that no other depends on, ``(genes,)`` bool: only these may be missing.
+
+    Raises
+    ------
+    ValueError
+        If a row is not control, or genes are missing.
+    """
+    drug_key, line_key = settings["drug_key"], settings["cell_line_key"]
+    if drug_key in adata.obs:
+        treated = adata.obs[drug_key].astype(str) != settings["control"]
+        if treated.any():
+            raise ValueError(
+                f"predict needs control cells, but {int(treated.sum()):,} of {adata.n_obs:,} rows have obs[{drug_key!r}] != "
+                f"{settings['control']!r}; from treated cells it would not be a prediction. "
+                f"Pass adata[adata.obs[{drug_key!r}] == {settings['control']!r}]."
+            )
+    if not adata.n_obs:
+        raise ValueError("adata holds no cells.")
+    present = _present(adata, fitted.genes, childless)
+    cells = Cells(
+        adata,
+        fitted.genes[present],
+        layer=settings["layer"],
+        scale=settings["scale"],
+        size_factor_key=settings["size_factor_key"],
+    )
+    cells.check("the control cells")
+    line = (
+        np.full(adata.n_obs, "", dtype=object)
+        if line_key is None
+        else check_obs_column(adata.obs, line_key).astype(str).to_numpy()
+    )
+    out = []
+    for name in sorted(set(line)):
+        rows = np.flatnonzero(line == name)
+        x = cells.take(rows)
+        if not present.all():
+            known = name if name in fitted.design.lines else fitted.design.lines[0]
+            full = np.broadcast_to(fitted.line_mean(known), (len(rows), len(fitted.genes))).astype(np.float32)
+            full[:, present] = x.toarray()
+            x = sp.csr_matrix(full)
+        mean = np.asarray(x.mean(0, dtype=np.float64)).ravel()
+        out.append(Sources(str(name), x, adata.obs_names[rows].to_numpy(str), mean, mean))
+    return out
+
+
+def _present(adata: AnnData, genes: np.ndarray, childless: np.ndarray) -> np.ndarray:
+    """Which of the model's genes the data has, ``(genes,)`` bool."""
+    if adata.var_names.has_duplicates:
+        raise ValueError(
+            f"Gene {adata.var_names[adata.var_names.duplicated()][0]!r} occurs more than once in adata.var_names."
+        )
+    present = np.isin(genes, adata.var_names.to_numpy(str))
+    missing = genes[~present]
+    if not len(missing):
+        return present
+    names = ", ".join(map(repr, missing[:3]))
+    if len(missing) > MAX_MISSING * len(genes) or not childless[~present].all():
+        raise ValueError(
+            f"Genes do not match the model: {int(present.sum())} of {len(genes)} found; missing e.g. {names} "
+            f"(nearest to {missing[0]!r}: {nearest(missing[0], list(adata.var_names), n=2)}). Genes are matched by name, never by position. "
+            "Map the identifiers, or refit on the shared genes."
+        )
+    warnings.warn(f"{len(missing)} genes are missing and take the training control mean: {names}.", stacklevel=4)
+    return present

@@ -1,0 +1,110 @@
+"""The design of a screen in plain arrays: which drugs, doses and lines were measured, and what is known of the drugs."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pandas as pd
+import torch
+from torch import Tensor
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+
+@dataclass(frozen=True)
+class Design:
+    """Training contexts (drug x dose x line, sorted) and the drugs' features.
+
+    Parameters
+    ----------
+    drugs
+        Names of training drugs, sorted, ``(drugs,)``.
+    features
+        Their features divided by ``feature_scale``, ``(drugs, features)``.
+    feature_scale
+        Largest absolute value of each feature over training drugs, 1 where that is 0.
+    lines
+        Cell lines, sorted; one nameless line where there is no ``cell_line_key``.
+    drug, dose, line
+        Of every context: index, value (NaN without doses), index.
+    """
+
+    drugs: np.ndarray
+    features: np.ndarray
+    feature_scale: np.ndarray
+    lines: np.ndarray
+    drug: np.ndarray
+    dose: np.ndarray
+    line: np.ndarray
+
+    @classmethod
+    def build(cls, contexts: pd.DataFrame, table: pd.DataFrame, lines: np.ndarray) -> Design:
+        """From contexts (columns drug, dose, line) and the raw feature table (index = drugs)."""
+        drugs = np.unique(contexts["drug"].to_numpy(str))
+        raw = table.loc[drugs].to_numpy(np.float64) if table.shape[1] else np.zeros((len(drugs), 0))
+        scale = np.abs(raw).max(0) if len(raw) else np.ones(raw.shape[1])
+        scale = np.where(scale > 0, scale, 1.0)
+        return cls(
+            drugs=drugs,
+            features=raw / scale,
+            feature_scale=scale,
+            lines=lines,
+            drug=np.searchsorted(drugs, contexts["drug"].to_numpy(str)),
+            dose=contexts["dose"].to_numpy(np.float64),
+            line=np.searchsorted(lines, contexts["line"].to_numpy(str)),
+        )
+
+    @property
+    def dosed(self) -> bool:
+        """Whether contexts have doses."""
+        return not np.isnan(self.dose).any()
+
+    @property
+    def reference_dose(self) -> float:
+        """Geometric mean of training doses, so that nothing depends on the dose's unit."""
+        return float(np.exp(np.log(self.dose).mean())) if self.dosed else 1.0
+
+    def inputs(self) -> tuple[Tensor, Tensor, Tensor]:
+        """Features, drug index and log dose of the training contexts, as the generator takes them."""
+        return self.encode(self.features[self.drug], self.drug, self.dose)
+
+    def encode(self, features: np.ndarray, drug: np.ndarray, dose: np.ndarray) -> tuple[Tensor, Tensor, Tensor]:
+        """Tensors of scaled features ``(rows, features)``, drug index (-1 unseen) and dose ``(rows,)``."""
+        log_dose = np.log(dose / self.reference_dose) if self.dosed else np.zeros(len(drug))
+        return torch.as_tensor(features), torch.as_tensor(np.asarray(drug, dtype=np.int64)), torch.as_tensor(log_dose)
+
+    def names(self) -> pd.DataFrame:
+        """Contexts by name: drug, dose, cell_line."""
+        return pd.DataFrame({"drug": self.drugs[self.drug], "dose": self.dose, "cell_line": self.lines[self.line]})
+
+    def doses_of(self, drug: str) -> np.ndarray:
+        """A drug's own training doses, all training doses for an unseen one; one NaN where nothing is dosed."""
+        if not self.dosed:
+            return np.array([np.nan])
+        own = self.dose[self.drugs[self.drug] == drug]
+        return np.unique(own if len(own) else self.dose)
+
+
+def similarity(query: np.ndarray, reference: np.ndarray) -> np.ndarray:
+    r"""Similarity of drugs by features, ``(queries, references)``.
+
+    Tanimoto :math:`\sum \min(a, b) / \sum \max(a, b)` for non-negative features (bits, counts), cosine otherwise; 1 for
+    two drugs without any feature.
+    """
+    if (query >= 0).all() and (reference >= 0).all():
+        shared = np.array([np.minimum(q, reference).sum(1) for q in query])
+        joint = query.sum(1)[:, None] + reference.sum(1) - shared
+        return np.where(joint > 0, shared / np.where(joint > 0, joint, 1.0), 1.0)
+    norm = np.linalg.norm(query, axis=1)[:, None] * np.linalg.norm(reference, axis=1)
+    return (query @ reference.T) / np.where(norm > 0, norm, 1.0)
+
+
+def contexts_of(obs: pd.DataFrame, keys: Sequence[str]) -> tuple[pd.DataFrame, np.ndarray]:
+    """Unique rows of some columns, sorted, and the code of every row of ``obs``."""
+    groups = obs.groupby(list(keys), sort=True, dropna=False, observed=True)
+    code = groups.ngroup().to_numpy()
+    first = np.unique(code, return_index=True)[1]
+    return obs.iloc[first][list(keys)].reset_index(drop=True), code

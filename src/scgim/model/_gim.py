@@ -1,0 +1,310 @@
+from __future__ import annotations
+
+import logging
+import warnings
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+from scvi import REGISTRY_KEYS
+from scvi.data import AnnDataManager
+from scvi.data.fields import LayerField
+from scvi.model.base import BaseModelClass
+from scvi.train import TrainRunner
+
+from scgim._checks import check_option
+from scgim.module import GENERATORS, MECHANISMS, GIMModule
+
+from ._asking import AskingMixin
+from ._cells import Cells, Scale, check_matrix
+from ._fields import DRUG_TABLE, ContextField, DrugTableField
+from ._fitted import Fitted, collect, hold_out
+from ._keeping import KeepingMixin
+from ._query import DrugTable
+from ._train import PhaseProgress, StatisticsModule, TrainingPlan, quiet_lightning
+
+if TYPE_CHECKING:
+    from anndata import AnnData
+
+    from ._design import Design
+
+logger = logging.getLogger("scgim")
+
+MIN_DRUGS_TO_POOL = 8
+INTERVENTIONS = ("shift",)
+STRUCTURES = ("search", "none")
+
+
+class GIM(AskingMixin, KeepingMixin, BaseModelClass):
+    """Generative intervention model of a drug screen: a causal graph of genes and the drugs' unknown targets.
+
+    Learns, from cells under drugs at doses, a linear structural equation model over genes whose mechanisms the drugs
+    shift, and a generator from drug features and dose to which mechanisms are shifted and how far
+    :cite:p:`Schneider2025`.
+
+    Parameters
+    ----------
+    adata
+        Set up by :meth:`setup_anndata`.
+    mechanism
+        ``"linear"``.
+    intervention
+        ``"shift"``: a touched gene's mechanism gains a constant.
+    generator
+        ``"hill"``: sparse linear in the drug's features with a Hill dose response; ``"identity"``: the same for every
+        measured drug on its own; ``"auto"``: hill if there are features of at least 8 drugs, else identity.
+    structure
+        ``"search"``: iterated local search of the graph; ``"none"``: the empty graph, every gene on its own.
+
+    Examples
+    --------
+    >>> import scgim
+    >>> adata = scgim.datasets.simulate_screen(n_genes=6, n_drugs=10, doses=(1.0,), n_new_drugs=2)
+    >>> scgim.setup_anndata(
+    ...     adata,
+    ...     drug_key="drug",
+    ...     control="DMSO",
+    ...     scale="continuous",
+    ...     dose_key="dose",
+    ...     dose_unit="uM",
+    ...     features_key="drug_features",
+    ... )
+    >>> model = scgim.GIM(adata)
+    >>> model.train(enable_progress_bar=False)
+    >>> model.rank_targets(drug=model.drugs[0]).columns.tolist()[:5]
+    ['drug', 'dose', 'cell_line', 'gene', 'rank']
+    """
+
+    def __init__(
+        self,
+        adata: AnnData | None = None,
+        registry: dict | None = None,
+        *,
+        mechanism: Literal["linear"] = "linear",
+        intervention: Literal["shift"] = "shift",
+        generator: Literal["auto", "hill", "identity"] = "auto",
+        structure: Literal["search", "none"] = "search",
+    ) -> None:
+        super().__init__(adata, registry)
+        check_option("mechanism", mechanism, MECHANISMS)
+        check_option("intervention", intervention, INTERVENTIONS)
+        check_option("generator", generator, ["auto", *GENERATORS])
+        check_option("structure", structure, STRUCTURES)
+        self.settings_ = {
+            "mechanism": mechanism,
+            "intervention": intervention,
+            "generator": generator,
+            "structure": structure,
+        }
+        self.table = DrugTable.from_registry(self.get_state_registry(DRUG_TABLE))
+        if generator == "hill" and self.table.source == "identity":
+            raise ValueError(
+                "generator='hill' needs drug features, and setup_anndata was given none. Pass features_key or smiles_key "
+                "there, or use generator='identity'."
+            )
+        self.module: GIMModule | None = None
+        self.fitted: Fitted | None = None
+        self.init_params_ = self._get_init_params(locals())
+
+    @classmethod
+    def setup_anndata(
+        cls,
+        adata: AnnData,
+        drug_key: str,
+        control: str,
+        scale: Scale,
+        *,
+        layer: str | None = None,
+        dose_key: str | None = None,
+        dose_unit: str | None = None,
+        smiles_key: str | None = None,
+        features_key: str | None = None,
+        cell_line_key: str | None = None,
+        batch_key: str | None = None,
+        size_factor_key: str | None = None,
+        split_key: str | None = None,
+        **kwargs: Any,
+    ) -> None:
+        """Declare what the columns of a screen mean, and check all of it before any training.
+
+        Nothing of the AnnData is changed except for scvi-tools' two identifiers in ``.uns``.
+
+        Parameters
+        ----------
+        adata
+            In memory or backed, dense or sparse; no view.
+        drug_key
+            Column of ``.obs`` with the drug, the controls among them.
+        control
+            Its value for control cells.
+        scale
+            ``"counts"``: whole counts, trained as log1p(1e4 x / size); ``"lognorm"``: log-normalised; ``"continuous"``:
+            anything else real. Every value is checked against it; it is never guessed.
+        layer
+            Where the matrix is; ``.X`` by default.
+        dose_key, dose_unit
+            Column of doses (positive numbers; ignored for controls) and their unit. They come together.
+        smiles_key
+            Column with one SMILES per drug; Morgan fingerprints are made of it unless ``features_key`` is given.
+        features_key
+            Key of ``.uns`` with a DataFrame of drug features, index = drug names.
+        cell_line_key, batch_key
+            Columns whose levels have controls of their own; effects are measured against those.
+        size_factor_key
+            Column of cell sizes for ``scale="counts"``; row sums by default.
+        split_key
+            Column of ``"train"`` / ``"test"``; nothing is learned from test rows.
+
+        Raises
+        ------
+        KeyError
+            If a key does not exist, naming the nearest one.
+        ValueError
+            If values are not what was declared: the message names them and the fix.
+
+        Examples
+        --------
+        >>> import scgim
+        >>> adata = scgim.datasets.sachs()
+        >>> scgim.setup_anndata(adata, drug_key="drug", control="cd3cd28", scale="continuous", smiles_key="smiles")
+        """
+        setup_method_args = cls._get_setup_method_args(**locals())  # before anything else: it records every local
+        check_matrix(adata, layer=layer, scale=scale, size_factor_key=size_factor_key)
+        context = ContextField(
+            drug_key,
+            control,
+            dose_key=dose_key,
+            dose_unit=dose_unit,
+            cell_line_key=cell_line_key,
+            batch_key=batch_key,
+            split_key=split_key,
+        )
+        fields = [
+            LayerField(REGISTRY_KEYS.X_KEY, layer, is_count_data=False, correct_data_format=False),
+            context,
+            DrugTableField(context, features_key=features_key, smiles_key=smiles_key),
+        ]
+        # a copy carries the identifier of what it was copied from, and would take its place in scvi-tools' store
+        adata.uns.pop("_scvi_uuid", None)
+        manager = AnnDataManager(fields=fields, setup_method_args=setup_method_args)
+        manager.register_fields(adata, **kwargs)
+        cls.register_manager(manager)
+
+    # ---- training ----------------------------------------------------------------------------------------------------
+
+    def train(
+        self,
+        max_epochs: int | None = None,
+        accelerator: str = "cpu",
+        devices: int | str = 1,
+        train_size: float = 1.0,
+        early_stopping: bool = False,
+        early_stopping_patience: int = 100,
+        plan_kwargs: dict | None = None,
+        seed: int = 0,
+        **trainer_kwargs: Any,
+    ) -> None:
+        """Learn graph, mechanisms and generator; a second call starts afresh.
+
+        One pass over the cells collects sufficient statistics; after that, time does not depend on how many there were.
+
+        Parameters
+        ----------
+        max_epochs
+            Search rounds and gradient steps in all; if fewer than the schedule wants, every phase is shortened in
+            proportion.
+        accelerator, devices
+            As in Lightning. The default is the CPU: the statistics are small.
+        train_size
+            Share of contexts to train on; the others, whole, give ``nll_validation``.
+        early_stopping
+            End the last phase when ``nll_validation`` has not improved for ``early_stopping_patience`` steps, and restore
+            the best weights. Needs ``train_size < 1``.
+        early_stopping_patience
+            See there.
+        plan_kwargs
+            Options of the training plan: ``search_rounds``, ``search_patience``, ``search_charge``, ``search_penalty``,
+            ``mechanism_steps``, ``mechanism_lr``, ``forced_steps``, ``weight_decay``, ``generator_steps``,
+            ``generator_lr``, ``forced_share``, ``prune_at``.
+        seed
+            Of the search, the validation contexts and the control cells that the model keeps. Global random state is
+            not touched.
+        trainer_kwargs
+            For the Lightning trainer: ``callbacks``, ``logger``, ``enable_progress_bar``, ...
+        """
+        if self.adata is None:
+            raise ValueError(
+                "This model was loaded without data. Load it with GIM.load(path, adata=...) to train it again."
+            )
+        if not 0 < train_size <= 1:
+            raise ValueError(f"train_size is a share of contexts in (0, 1], got {train_size}.")
+        if early_stopping and train_size == 1:
+            raise ValueError("early_stopping needs validation contexts: pass train_size < 1, e.g. 0.9.")
+        table = self._context_field().table(self.adata)
+        held = None if train_size == 1 else hold_out(table, 1 - train_size, seed)
+        cells, genes = self._cells()
+        fitted, validation = collect(cells, table, genes, self.table.frame, seed=seed, held=held)
+        self.generator_ = self._generator_for(len(fitted.design.drugs))
+        module = self._build(len(fitted.genes), fitted.design)
+        plan = TrainingPlan(
+            module,
+            fitted.statistics,
+            structure=self.settings_["structure"],
+            seed=seed,
+            early_stopping_patience=early_stopping_patience if early_stopping else None,
+            **TrainingPlan.within(max_epochs, plan_kwargs or {}),
+        )
+        trainer_kwargs["callbacks"] = list(trainer_kwargs.get("callbacks") or [])  # scvi-tools appends to the list
+        if trainer_kwargs.setdefault("enable_progress_bar", True):
+            trainer_kwargs["simple_progress_bar"] = False
+            trainer_kwargs["callbacks"].append(PhaseProgress())
+        self.history_, self.is_trained_, self.module = None, False, module
+        runner = TrainRunner(
+            self,
+            training_plan=plan,
+            data_splitter=StatisticsModule(*fitted.batch(), validation),
+            max_epochs=plan.max_epochs,
+            accelerator=accelerator,
+            devices=devices,
+            **trainer_kwargs,
+        )
+        with warnings.catch_warnings(), quiet_lightning():
+            # advice for loaders of cells; ours holds one object
+            warnings.filterwarnings("ignore", message=".*does not have many workers")
+            warnings.filterwarnings("ignore", message=".*smaller than the logging interval")
+            runner()
+        self.fitted, self.seed_ = fitted, seed
+        self.module = self.module.to("cpu").requires_grad_(False)
+
+    def _generator_for(self, n_drugs: int) -> str:
+        """What ``"auto"`` means for so many drugs."""
+        if self.settings_["generator"] != "auto":
+            return self.settings_["generator"]
+        source = self.table.source
+        generator = "hill" if source != "identity" and n_drugs >= MIN_DRUGS_TO_POOL else "identity"
+        reason = "no drug features" if source == "identity" else f"{n_drugs} drugs with features"
+        logger.info("generator='auto' took %r (%s).", generator, reason)
+        return generator
+
+    def _build(self, n_genes: int, design: Design) -> GIMModule:
+        """A module of the model's settings and a design's sizes."""
+        return GIMModule(
+            n_genes,
+            self.table.frame.shape[1],
+            len(design.drugs),
+            dosed=design.dosed,
+            mechanism=self.settings_["mechanism"],
+            generator=self.generator_,
+        )
+
+    def _context_field(self) -> ContextField:
+        """The set-up's columns."""
+        args = self.registry_["setup_args"]
+        names = ("dose_key", "dose_unit", "cell_line_key", "batch_key", "split_key")
+        return ContextField(args["drug_key"], args["control"], **{name: args[name] for name in names})
+
+    def _cells(self) -> tuple[Cells, np.ndarray]:
+        """Chunked access to the training matrix, and the sorted gene names."""
+        args = self.registry_["setup_args"]
+        genes = np.sort(self.adata.var_names.to_numpy(str))
+        names = ("layer", "scale", "size_factor_key")
+        return Cells(self.adata, genes, **{name: args[name] for name in names}), genes

@@ -1,0 +1,98 @@
+"""Ranking of target genes, from the data of a measured context or from the drug's features alone."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Literal
+
+import numpy as np
+import torch
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from scgim.module import Contexts, Controls, GIMModule
+
+Evidence = Literal["auto", "data", "features"]
+
+
+@torch.no_grad()
+def posterior(module: GIMModule, contexts: Contexts, controls: Controls) -> tuple[np.ndarray, np.ndarray]:
+    """Probabilities and shifts of the measured contexts, ``(contexts, genes)`` each; see ``GIMModule.posterior``."""
+    residual, _ = module.mechanism.moments(contexts.mean, controls.scatter)
+    probability, effect = module.posterior(contexts, residual, _spread(module, contexts, residual))
+    return probability.numpy(), effect.numpy()
+
+
+def _spread(module: GIMModule, contexts: Contexts, residual: torch.Tensor) -> torch.Tensor:
+    """Variance of true shifts around the generator's over contexts it calls targets, by moments; ``(genes,)``.
+
+    Where a gene is never called, that of all genes; never below a hundredth of a control variance, so that a
+    generator that fits perfectly does not silence a context's own data.
+    """
+    logits, shift = module.interventions(contexts)
+    called = (logits > 0).to(residual.dtype)
+    excess = called * ((residual - shift) ** 2 - module.mechanism.variance / contexts.n)
+    pooled = excess.sum() / called.sum().clamp(min=1)
+    own = excess.sum(0) / called.sum(0).clamp(min=1)
+    return torch.where(called.sum(0) >= 3, own, pooled).clamp(min=0.01)
+
+
+def rank(
+    names: pd.DataFrame, genes: np.ndarray, probability: np.ndarray, effect: np.ndarray, evidence: list[str]
+) -> pd.DataFrame:
+    """Tidy frame: for every row of ``names`` all genes by score = probability x abs(effect), ties by name.
+
+    ``genes`` are sorted by name; ``probability`` and ``effect`` are ``(rows, genes)``.
+    """
+    score = probability * np.abs(effect)
+    order = np.argsort(-score, axis=1, kind="stable")
+    rows = np.repeat(np.arange(len(names)), len(genes))
+    flat = (rows, order.ravel())
+    table = names.iloc[rows].reset_index(drop=True)
+    return table.assign(
+        gene=genes[order.ravel()],
+        rank=np.tile(np.arange(1, len(genes) + 1), len(names)),
+        score=score[flat],
+        probability=probability[flat],
+        effect=effect[flat],
+        direction=np.where(effect[flat] < 0, "down", "up"),
+        evidence=np.asarray(evidence, dtype=object)[rows],
+    )
+
+
+def rank_genes_groups(table: pd.DataFrame, *, drug_key: str, control: str) -> dict:
+    """A ranking in scanpy's ``rank_genes_groups`` format: a group per drug, best score over doses and lines.
+
+    P-values are NaN: cells of one well are no replicates, so none could be computed honestly. The control's group of
+    zeros is what scanpy's plots expect of a reference.
+    """
+    best = table.sort_values(["score", "gene"], ascending=[False, True], kind="stable").drop_duplicates(
+        ["drug", "gene"]
+    )
+    fields = {"names": "gene", "scores": "score", "logfoldchanges": "effect", "probabilities": "probability"}
+    fields |= {"doses": "dose", "cell_lines": "cell_line"}
+    groups = dict(iter(best.groupby("drug", sort=True)))
+    drugs, genes = [*groups, control], np.sort(best["gene"].unique().astype(str))
+    columns = {}
+    for field, column in fields.items():
+        blank = (
+            genes if field == "names" else np.full(len(genes), "") if field == "cell_lines" else np.zeros(len(genes))
+        )
+        values = [*(group[column].to_numpy() for group in groups.values()), blank]
+        columns[field] = _records(values, drugs, text=field in {"names", "cell_lines"})
+    nothing = [np.full(len(genes), np.nan)] * len(drugs)
+    params = {
+        "groupby": drug_key,
+        "reference": control,
+        "method": "scgim",
+        "use_raw": False,
+        "layer": "",
+        "corr_method": "",
+    }
+    return {"params": params, **columns, "pvals": _records(nothing, drugs), "pvals_adj": _records(nothing, drugs)}
+
+
+def _records(values: list[np.ndarray], names: list[str], *, text: bool = False) -> np.ndarray:
+    """A record array with one field a drug; field names are the one place where any name is safe in a file."""
+    arrays = [np.asarray(v, dtype=object if text else np.float64) for v in values]
+    return np.rec.fromarrays(arrays, dtype=[(name, "O" if text else "f8") for name in names])

@@ -1,0 +1,104 @@
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from .generator import GENERATORS
+from .likelihood import complete, mixture, scatter_loss, shift_evidence
+from .mechanisms import MECHANISMS
+
+
+class Contexts(NamedTuple):
+    """What training sees of the treated contexts, in the order of the registry."""
+
+    n: Tensor  # (contexts, 1) cells
+    mean: Tensor  # (contexts, genes) standardised
+    features: Tensor  # (contexts, features)
+    drug: Tensor  # (contexts,) int
+    log_dose: Tensor  # (contexts,)
+
+
+class Controls(NamedTuple):
+    """Size and mean of the controls, and the scatter within all contexts, theirs included."""
+
+    n: Tensor  # ()
+    mean: Tensor  # (1, genes)
+    scatter: Tensor  # (genes, genes)
+
+
+class GIMModule(nn.Module):
+    """The generative intervention model: mechanisms on a graph, and a generator of interventions on them.
+
+    Parameters
+    ----------
+    n_genes, n_features, n_drugs
+        Sizes.
+    dosed
+        Whether drugs have doses.
+    mechanism, generator
+        Keys of :data:`~scgim.module.MECHANISMS` and :data:`~scgim.module.GENERATORS`.
+    charge
+        Occam charge in nats for every target.
+    """
+
+    def __init__(
+        self,
+        n_genes: int,
+        n_features: int,
+        n_drugs: int,
+        *,
+        dosed: bool,
+        mechanism: str = "linear",
+        generator: str = "hill",
+        charge: float = 5.0,
+    ) -> None:
+        super().__init__()
+        self.mechanism = MECHANISMS[mechanism](n_genes)
+        self.generator = GENERATORS[generator](n_features, n_genes, n_drugs=n_drugs, dosed=dosed)
+        self.charge = charge
+
+    def interventions(self, contexts: Contexts) -> tuple[Tensor, Tensor]:
+        """Logits and shifts that the generator gives contexts, ``(contexts, genes)`` each."""
+        return self.generator(contexts.features, contexts.drug, contexts.log_dose)
+
+    def evidence(self, contexts: Contexts, residual: Tensor, targets: Tensor | None = None) -> Tensor:
+        """Log likelihood of the contexts' mean residuals, exact over targets or given them; ``(contexts, genes)``."""
+        logits, shift = self.interventions(contexts)
+        touched, untouched = shift_evidence(residual, shift, contexts.n, self.mechanism.variance)
+        if targets is None:
+            return mixture(logits, touched, untouched, self.charge)
+        return complete(logits, touched, untouched, self.charge, targets)
+
+    def nll(self, contexts: Contexts, controls: Controls, targets: Tensor | None = None) -> Tensor:
+        """Minus log likelihood of all training cells in nats, from sufficient statistics."""
+        residual, within = self.mechanism.moments(contexts.mean, controls.scatter)
+        variance = self.mechanism.variance
+        _, baseline = shift_evidence(
+            controls.mean - self.mechanism(controls.mean), 0 * residual[:1], controls.n, variance
+        )
+        noise = scatter_loss(within, variance, controls.n + contexts.n.sum())
+        return noise.sum() - baseline.sum() - self.evidence(contexts, residual, targets).sum()
+
+    @torch.no_grad()
+    def posterior(self, contexts: Contexts, residual: Tensor, spread: Tensor) -> tuple[Tensor, Tensor]:
+        r"""Target probabilities and shifts of measured contexts: their own residuals and the generator's prior.
+
+        With prior :math:`\psi_{kj} \sim N(\hat\psi_{kj}, \tau_j^2)` given that the mechanism is touched, and
+        :math:`v = \sigma_j^2 / n_k`,
+
+        .. math:: \log\frac{p(I=1 \mid r)}{p(I=0 \mid r)} = \ell_{kj} + \log\frac{N(r; \hat\psi_{kj}, \tau_j^2 + v)}{N(r; 0, v)} - c,
+            \qquad E[\psi \mid r] = \frac{\tau_j^2\, r + v\, \hat\psi_{kj}}{\tau_j^2 + v}
+
+        Parameters
+        ----------
+        residual
+            Mean residuals :math:`r`, ``(contexts, genes)``.
+        spread
+            :math:`\tau_j^2`, ``(genes,)``.
+        """
+        logits, shift = self.interventions(contexts)
+        v = self.mechanism.variance / contexts.n
+        gain = residual**2 / v - (residual - shift) ** 2 / (spread + v) + torch.log(v / (spread + v))
+        return torch.sigmoid(logits + gain / 2 - self.charge), (spread * residual + v * shift) / (spread + v)

@@ -1,0 +1,109 @@
+"""Generators: from drug features and dose to a distribution over interventions.
+
+A new generator is a class here and an entry in :data:`GENERATORS`.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+
+class HillGenerator(nn.Module):
+    r"""Sparse linear maps of the drug's features with a Hill dose response.
+
+    .. math:: \ell = F L + \ell_0, \qquad \psi = (F E + e_0) \odot \frac{c}{c + e^{F K + k_0}}
+
+    for features :math:`F` (contexts x features) and dose :math:`c`; without a dose the second factor is 1. An L1 penalty
+    keeps :math:`E` sparse; after pruning, what is left is no longer shrunk.
+
+    Parameters
+    ----------
+    n_features, n_genes, n_drugs
+        Sizes; drugs are those of the training data.
+    dosed
+        Whether contexts have a dose.
+    effect_penalty, logit_penalty
+        L1 weights in nats per unit.
+    """
+
+    pools_drugs = True  # says something of drugs that were never measured
+
+    def __init__(
+        self,
+        n_features: int,
+        n_genes: int,
+        *,
+        n_drugs: int,
+        dosed: bool,
+        effect_penalty: float = 30.0,
+        logit_penalty: float = 0.3,
+    ) -> None:
+        super().__init__()
+        self.n_drugs, self.dosed = n_drugs, dosed
+        self.effect_penalty, self.logit_penalty = effect_penalty, logit_penalty
+        for name in ("logit", "effect", "log_ec50"):
+            self.register_parameter(name, nn.Parameter(torch.empty(n_features, n_genes, dtype=torch.float64)))
+            self.register_parameter(f"{name}_0", nn.Parameter(torch.empty(n_genes, dtype=torch.float64)))
+        self.register_buffer("kept", torch.ones(n_features, n_genes, dtype=torch.bool))
+        self.register_buffer("pruned", torch.tensor(False))
+        self.reset()
+
+    @torch.no_grad()
+    def reset(self) -> None:
+        """Start over: every map at zero, which by the penalty is also where unused features stay."""
+        for parameter in self.parameters():
+            parameter.zero_()
+        self.kept.fill_(True)
+        self.pruned.fill_(False)
+
+    def encode(self, features: Tensor, drug: Tensor) -> Tensor:
+        """What the maps see of a drug: its features. ``drug`` is its training index, -1 if unseen."""
+        return features
+
+    def forward(self, features: Tensor, drug: Tensor, log_dose: Tensor) -> tuple[Tensor, Tensor]:
+        """Logits and shifts, ``(contexts, genes)`` each.
+
+        ``features`` (contexts, features), ``drug`` (contexts,) int, ``log_dose`` (contexts,): log of dose over the
+        training doses' geometric mean, so that no parameter depends on the dose's unit.
+        """
+        f = self.encode(features, drug)
+        logits, shift = f @ self.logit + self.logit_0, f @ (self.effect * self.kept) + self.effect_0
+        if self.dosed:
+            shift = shift * torch.sigmoid(log_dose[:, None] - f @ self.log_ec50 - self.log_ec50_0)
+        return logits, shift
+
+    def penalty(self) -> Tensor:
+        """Nats charged for the maps; see the class."""
+        effect = torch.where(self.pruned, 0.0, self.effect_penalty) * self.effect.abs().sum()
+        weak = (self.effect_0**2).sum() + 0.1 * ((self.log_ec50**2).sum() + (self.log_ec50_0**2).sum())
+        return effect + self.logit_penalty * self.logit.abs().sum() + weak
+
+    @torch.no_grad()
+    def prune(self, share: float = 0.3) -> None:
+        """Drop effects below a share of the gene's largest, and stop shrinking the others."""
+        size = self.effect.abs()
+        self.kept.copy_(size >= share * size.amax(0))
+        self.pruned.fill_(True)
+
+
+class IdentityGenerator(HillGenerator):
+    """The same maps on the drug's identity: every drug has its own targets, shared over its doses.
+
+    It knows nothing of drugs that were not measured.
+    """
+
+    pools_drugs = False
+
+    def __init__(self, n_features: int, n_genes: int, *, n_drugs: int, dosed: bool) -> None:
+        super().__init__(n_drugs, n_genes, n_drugs=n_drugs, dosed=dosed, effect_penalty=0.0)
+
+    def encode(self, features: Tensor, drug: Tensor) -> Tensor:
+        """One-hot identity; a drug that was not measured has none."""
+        return (drug[:, None] == torch.arange(self.n_drugs, device=drug.device)).to(features.dtype)
+
+    def prune(self, share: float = 0.3) -> None:
+        """Keep every effect: nothing is shared between drugs, so none stands in for another."""
+
+
+GENERATORS = {"hill": HillGenerator, "identity": IdentityGenerator}

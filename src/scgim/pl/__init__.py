@@ -1,0 +1,11 @@
+"""Figures of what scgim has learned; every function draws on `ax` and returns it."""
+
+from __future__ import annotations
+
+from ._dose_response import dose_response
+from ._graph import graph
+from ._history import history
+from ._shift import shift
+from ._targets import targets
+
+__all__ = ["dose_response", "graph", "history", "shift", "targets"]

@@ -1,0 +1,103 @@
+"""What became of each drug's structure: a table, one line of log, and warnings about twins."""
+
+from __future__ import annotations
+
+import logging
+import warnings
+from collections import defaultdict
+from math import comb
+from typing import TYPE_CHECKING
+
+import pandas as pd
+
+if TYPE_CHECKING:
+    from collections.abc import Hashable, Iterable, Mapping
+
+    from ._chemistry import Structure
+
+logger = logging.getLogger("scgim")
+
+
+def audit_table(features: pd.DataFrame, structures: Mapping[str, Structure], raw: Iterable[str]) -> pd.DataFrame:
+    """One row a drug, as described in `scgim.pp.fingerprints`; logs a summary and warns about twins."""
+    column = lambda field: pd.Series([getattr(s, field) for s in structures.values()], features.index, dtype=object)
+    bits = pd.Series([row.tobytes() for row in features.to_numpy()], features.index, dtype=object)
+    parent, skeleton = column("parent"), column("skeleton")
+    audit = pd.DataFrame(
+        {
+            "smiles": list(raw),
+            "parent": parent,
+            "inchikey": column("inchikey"),
+            "n_fragments": column("n_fragments").astype(int),
+            "n_bits_on": (features > 0).sum(axis=1),
+            "action": column("action"),
+            "same_structure_as": _twins(parent),
+            "same_skeleton_as": _twins(skeleton, apart=parent),
+            "same_fingerprint_as": _twins(bits),
+        },
+        index=features.index,
+    )
+    same = _n_pairs(parent)
+    logger.info(_summary(audit, same=same, stereo=_n_pairs(skeleton) - same, alike=_n_pairs(bits) - same))
+    _warn(parent, bits)
+    return audit
+
+
+def _groups(keys: pd.Series) -> dict[Hashable, list[str]]:
+    groups = defaultdict(list)
+    for name, key in keys.items():
+        groups[key].append(name)
+    return dict(groups)
+
+
+def _n_pairs(keys: pd.Series) -> int:
+    return sum(comb(len(group), 2) for group in _groups(keys).values())
+
+
+def _twins(keys: pd.Series, *, apart: pd.Series | None = None) -> list[str]:
+    """For every drug, the others of the same key, joined by "; "; without those of the same key in `apart`."""
+    groups = _groups(keys)
+    return [
+        "; ".join(other for other in groups[key] if other != name and (apart is None or apart[other] != apart[name]))
+        for name, key in keys.items()
+    ]
+
+
+def _summary(audit: pd.DataFrame, *, same: int, stereo: int, alike: int) -> str:
+    taken, several = audit["action"] == "parent taken", audit["n_fragments"] > 1
+    parts = [
+        (int((taken & several).sum()), "multi-component entr{y} reduced to {its} parent"),
+        (int((taken & ~several).sum()), "other entr{y} neutralised or redrawn"),
+        (int((audit["action"] == "metal kept whole").sum()), "entr{y} with a metal kept whole"),
+        (same, "pair{s} share{v} a parent"),
+        (stereo, "pair{s} differ{v} only in stereochemistry or tautomer"),
+        (alike, "pair{s} of different structures share{v} a fingerprint"),
+    ]
+    one, many = {"y": "y", "its": "its", "s": "", "v": "s"}, {"y": "ies", "its": "their", "s": "s", "v": ""}
+    return f"{len(audit)} drugs: " + ", ".join(f"{n} " + text.format(**(one if n == 1 else many)) for n, text in parts)
+
+
+def _warn(parent: pd.Series, bits: pd.Series) -> None:
+    same = [group for group in _groups(parent).values() if len(group) > 1]
+    alike = [group for group in _groups(bits).values() if parent[group].nunique() > 1]
+    if same:
+        warnings.warn(
+            f"The same parent structure under different names, which no model can tell apart: {_equal(same)}. "
+            "Merge them, or give their features yourself.",
+            stacklevel=_CALLER,
+        )
+    if alike:
+        warnings.warn(
+            f"Different structures with identical fingerprints, which no model can tell apart: {_equal(alike)}. "
+            "Try chirality=True, counts=True or a larger radius, or merge them.",
+            stacklevel=_CALLER,
+        )
+
+
+# _warn < audit_table < compute < fingerprints or featurize_drugs < the user's line
+_CALLER = 5
+
+
+def _equal(groups: list[list[str]], n: int = 5) -> str:
+    more = f" and {len(groups) - n} more" if len(groups) > n else ""
+    return "; ".join(" = ".join(map(repr, group)) for group in groups[:n]) + more

@@ -1,0 +1,127 @@
+"""From SMILES to the structure that acts. Knows RDKit only."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Literal, NamedTuple
+
+from rdkit import Chem, rdBase
+from rdkit.Chem.MolStandardize import rdMolStandardize
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+Action = Literal["none", "parent taken", "metal kept whole"]
+
+NON_METALS = frozenset("* H He B C N O F Ne Si P S Cl Ar Ge As Se Br Kr Te I Xe At Rn".split())
+# Not lithium, zinc and the like: where they occur, they are often what acts.
+COUNTER_IONS = frozenset("Na K Mg Ca".split())
+
+
+class Structure(NamedTuple):
+    """What is fingerprinted of a drug.
+
+    Attributes
+    ----------
+    mol
+        The RDKit molecule of `parent`.
+    parent
+        Its canonical SMILES, stereochemistry included.
+    inchikey
+        Its InChIKey, empty where InChI has none.
+    n_fragments
+        Components of the structure as given.
+    action
+        ``"none"``: the parent is the structure as given; ``"parent taken"``: components were dropped, charges neutralised or
+        groups redrawn; ``"metal kept whole"``: left as given.
+    """
+
+    mol: Chem.Mol
+    parent: str
+    inchikey: str
+    n_fragments: int
+    action: Action
+
+    @property
+    def skeleton(self) -> str:
+        """Equal for salts, stereoisomers and tautomers of one compound."""
+        return self.inchikey.partition("-")[0] or self.parent
+
+
+def standardise(smiles: str) -> Structure:
+    """The parent of a structure: without counter-ions and solvents, neutral where it can be.
+
+    Compounds with a metal other than Na, K, Mg or Ca stay whole, and so do salts of these four whose parent would hold no carbon:
+    the largest organic fragment of cisplatin is ammonia.
+
+    Parameters
+    ----------
+    smiles
+        One structure. Spaces around it are ignored.
+
+    Returns
+    -------
+    The parent and what was done to get it.
+
+    Raises
+    ------
+    ValueError
+        If it is missing, empty, not a SMILES, a SMILES with a name behind it, or not one definite structure (``*``).
+
+    Examples
+    --------
+    >>> standardise("CC(=O)Oc1ccccc1C(=O)[O-].[Na+]").parent
+    'CC(=O)Oc1ccccc1C(=O)O'
+    >>> standardise("N.N.Cl[Pt]Cl").action
+    'metal kept whole'
+    """
+    # RDKit writes every rejected SMILES and every step of standardising to stderr; blocked here only, never globally.
+    with rdBase.BlockLogs():
+        mol = _parse(smiles)
+        given = Chem.MolToSmiles(mol)
+        metals = {atom.GetSymbol() for atom in mol.GetAtoms()} - NON_METALS
+        parent = mol if metals - COUNTER_IONS else _charge_parent(mol)
+        if metals and not any(atom.GetSymbol() == "C" for atom in parent.GetAtoms()):
+            parent = mol
+        canonical = Chem.MolToSmiles(parent)
+        if any(not atom.GetAtomicNum() for atom in parent.GetAtoms()):
+            raise ValueError(f"a wildcard atom: {canonical!r}")
+        action: Action = "parent taken" if canonical != given else "metal kept whole" if metals else "none"
+        return Structure(parent, canonical, Chem.MolToInchiKey(parent), len(Chem.GetMolFrags(mol)), action)
+
+
+def _parse(smiles: str) -> Chem.Mol:
+    if not isinstance(smiles, str) or not smiles.strip():
+        raise ValueError(f"no SMILES: {smiles!r}")
+    smiles = smiles.strip()
+    # RDKit would take what follows for the molecule's name: "CCO DMSO" is ethanol to it
+    if len(smiles.split()) > 1:
+        raise ValueError(f"more than a SMILES: {smiles!r}")
+    mol = Chem.MolFromSmiles(smiles)
+    if mol is None or not mol.GetNumAtoms():
+        raise ValueError(f"not a SMILES: {smiles!r}")
+    return mol
+
+
+def _charge_parent(mol: Chem.Mol) -> Chem.Mol:
+    # Written and read again: some steps return molecules without ring information, which fingerprints need.
+    parent = Chem.MolFromSmiles(Chem.MolToSmiles(rdMolStandardize.ChargeParent(mol)))
+    if parent is None or not parent.GetNumAtoms():
+        raise ValueError(f"no parent structure: {Chem.MolToSmiles(mol)!r}")
+    return parent
+
+
+def standardise_all(smiles: pd.Series) -> dict[str, Structure]:
+    """`standardise` for every drug; one ValueError for all that fail."""
+    structures, failed = {}, []
+    for name, value in smiles.items():
+        try:
+            structures[name] = standardise(value)
+        except (ValueError, RuntimeError) as error:
+            failed.append(f"{name!r} ({error})")
+    if failed:
+        some = ", ".join(failed[:5]) + (f" and {len(failed) - 5} more" if len(failed) > 5 else "")
+        raise ValueError(
+            f"{len(failed)} of {len(smiles)} drugs have no usable structure: {some}. "
+            "Correct their SMILES, leave them out, or, if it is the vehicle, name it in `control`."
+        )
+    return structures

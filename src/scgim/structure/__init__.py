@@ -1,0 +1,7 @@
+"""Graphs on plain arrays: the score of a parent set, the search, and what one asks of a DAG."""
+
+from .dag import ancestors, levels, order
+from .score import LocalFit, fit_graph, local_score
+from .search import SearchState, search_dag
+
+__all__ = ["LocalFit", "SearchState", "ancestors", "fit_graph", "levels", "local_score", "order", "search_dag"]

@@ -1,0 +1,209 @@
+from __future__ import annotations
+
+import logging
+
+import anndata as ad
+import numpy as np
+import pandas as pd
+import pytest
+
+from scgim.pp import split
+
+
+def screen(doses_of: dict[str, tuple[float, ...]], n_cells: int = 4) -> ad.AnnData:
+    rows = [(drug, dose) for drug, doses in doses_of.items() for dose in doses for _ in range(n_cells)]
+    rows += [("DMSO", np.nan)] * n_cells
+    obs = pd.DataFrame(rows, columns=["drug", "dose"], index=[f"cell {i}" for i in range(len(rows))])
+    return ad.AnnData(np.zeros((len(obs), 1), np.float32), obs=obs)
+
+
+def sides(adata: ad.AnnData, by: list[str], key: str = "scgim_split") -> pd.Series:
+    """ "train" or "test" by condition; fails if a condition is on both sides."""
+    found = adata.obs.groupby(by, observed=True, dropna=False)[key].agg(lambda s: "/".join(sorted(set(s))))
+    assert set(found) <= {"train", "test"}
+    return found
+
+
+FORTY = {f"drug {i}": (1.0, 10.0) for i in range(40)}
+
+
+@pytest.mark.parametrize(
+    ("n", "frac", "held_out"), [(40, 0.2, 8), (40, 0.01, 1), (40, 0.99, 39), (5, 0.2, 1), (7, 0.5, 4)]
+)
+def test_whole_drugs(n, frac, held_out):
+    adata = screen(dict(list(FORTY.items())[:n]))
+    assert split(adata, unseen="drug", control="DMSO", frac=frac) is None
+    found = sides(adata, ["drug"])
+    assert (found == "test").sum() == held_out
+    assert found["DMSO"] == "train"
+    assert adata.obs["scgim_split"].cat.categories.to_list() == ["train", "test"]
+
+
+@pytest.mark.parametrize("frac", [0.01, 0.2, 0.5, 0.99])
+def test_whole_doses_some_of_every_drug(frac):
+    adata = screen({"one": (1.0,), "two": (1.0, 2.0), "four": (1.0, 2.0, 4.0, 8.0), "ten": tuple(range(1, 11))})
+    split(adata, unseen="dose", control="DMSO", frac=frac)
+    found = sides(adata, ["drug", "dose"])
+    n_test = (found == "test").groupby("drug").sum().to_dict()
+    assert n_test == {"DMSO": 0, "one": 0, "two": 1} | {
+        drug: min(max(1, round(frac * n)), n - 1) for drug, n in (("four", 4), ("ten", 10))
+    }
+
+
+@pytest.mark.parametrize("unseen", ["drug", "dose"])
+def test_seed_decides_alone(unseen):
+    adata = screen(FORTY)
+    split(adata, unseen=unseen, control="DMSO", seed=3)
+    other = adata[np.random.default_rng(0).permutation(adata.n_obs)].copy()
+    other.obs["drug"] = pd.Categorical(other.obs["drug"], categories=["unused", *sorted(set(other.obs["drug"]))[::-1]])
+    other.obs["dose"] = other.obs["dose"].astype(object).astype("category")
+    np.random.seed(1)  # noqa: NPY002
+    state = np.random.get_state()[1].copy()  # noqa: NPY002
+    split(other, unseen=unseen, control="DMSO", seed=3, key_added="again")
+    assert (other.obs["again"].astype(str) == adata.obs["scgim_split"].astype(str)[other.obs_names]).all()
+    np.testing.assert_array_equal(np.random.get_state()[1], state)  # noqa: NPY002
+    split(adata, unseen=unseen, control="DMSO", seed=4, key_added="else")
+    assert (adata.obs["else"] != adata.obs["scgim_split"]).any()
+
+
+def test_every_drug_may_be_held_out():
+    adata, tested = screen(FORTY, n_cells=1), set()
+    for seed in range(40):
+        split(adata, control="DMSO", seed=seed)
+        tested |= set(adata.obs["drug"][adata.obs["scgim_split"] == "test"])
+    assert tested == set(FORTY)
+
+
+TWINS = {
+    "Valproic acid": "CCCC(CCC)C(=O)O",
+    "Divalproex": "CCCC(CCC)C(=O)O.CCCC(CCC)C(=O)[O-].[Na+]",
+    "Ruxolitinib": "N#CC[C@H](C1CCCC1)n1cc(-c2ncnc3[nH]ccc23)cn1",
+    "S-Ruxolitinib": "N#CC[C@@H](C1CCCC1)n1cc(-c2ncnc3[nH]ccc23)cn1",
+    "aspirin": "CC(=O)Oc1ccccc1C(=O)O",
+    "ethanol": "CCO",
+    "paracetamol": "CC(=O)Nc1ccc(O)cc1",
+}
+
+
+@pytest.mark.parametrize("seed", range(10))
+@pytest.mark.parametrize("unseen", ["drug", "dose"])
+def test_twins_stay_together(unseen, seed):
+    adata = screen(dict.fromkeys(TWINS, (1.0, 2.0, 5.0)))
+    adata.obs["smiles"] = adata.obs["drug"].map(TWINS)
+    split(adata, unseen=unseen, control="DMSO", smiles_key="smiles", frac=0.4, seed=seed)
+    found = sides(adata, ["drug", "dose"]).unstack("drug")
+    for one, two in (("Valproic acid", "Divalproex"), ("Ruxolitinib", "S-Ruxolitinib")):
+        pd.testing.assert_series_equal(found[one], found[two], check_names=False)
+
+
+def test_twins_are_separated_unless_their_structure_is_known():
+    adata, apart = screen(dict.fromkeys(TWINS, (1.0,)), n_cells=1), 0
+    for seed in range(20):
+        split(adata, control="DMSO", frac=0.4, seed=seed)
+        found = sides(adata, ["drug"])
+        apart += found["Valproic acid"] != found["Divalproex"]
+    assert apart
+
+
+@pytest.mark.parametrize("seed", range(10))
+def test_twins_at_different_doses_keep_one_each(seed):
+    doses = {"Valproic acid": (1.0, 2.0), "Divalproex": (2.0,), "aspirin": (1.0, 2.0)}
+    adata = screen(doses)
+    adata.obs["smiles"] = adata.obs["drug"].map(TWINS)
+    split(adata, unseen="dose", control="DMSO", smiles_key="smiles", frac=0.5, seed=seed)
+    found = sides(adata, ["drug", "dose"])
+    assert all("train" in found[drug].to_list() for drug in doses)
+    assert found["Valproic acid", 2.0] == found["Divalproex", 2.0] == "train"
+
+
+@pytest.mark.parametrize("kind", ["h5ad", "zarr"])
+def test_round_trip(tmp_path, kind):
+    adata = screen(FORTY)
+    split(adata, control="DMSO")
+    path = tmp_path / f"screen.{kind}"
+    getattr(adata, f"write_{kind}")(path)
+    pd.testing.assert_series_equal(getattr(ad, f"read_{kind}")(path).obs["scgim_split"], adata.obs["scgim_split"])
+
+
+@pytest.mark.parametrize("unseen", ["drug", "dose"])
+def test_changes_nothing_else(unseen, caplog):
+    adata = screen(FORTY)
+    before = adata.copy()
+    with caplog.at_level(logging.INFO, logger="scgim"):
+        split(adata, unseen=unseen, control="DMSO", key_added="held out")
+    pd.testing.assert_frame_equal(adata.obs.drop(columns="held out"), before.obs)
+    assert not adata.uns
+    assert "of 324 cells" in caplog.messages[0]
+
+
+def test_cell_names_may_repeat():
+    adata = screen(FORTY)
+    adata.obs_names = ["cell"] * adata.n_obs
+    split(adata, control="DMSO")
+    sides(adata, ["drug"])
+
+
+def dose_of_first_treated(value):
+    def spoil(adata):
+        adata.obs["dose"] = adata.obs["dose"].astype(object)
+        adata.obs.iloc[0, adata.obs.columns.get_loc("dose")] = value
+
+    return spoil
+
+
+def without_drug_names(adata):
+    adata.obs.iloc[:3, adata.obs.columns.get_loc("drug")] = None
+
+
+@pytest.mark.parametrize(
+    ("spoil", "options", "error", "message"),
+    [
+        pytest.param(None, {"control": None}, ValueError, "split needs control=.*'DMSO'", id="no control"),
+        pytest.param(None, {"control": "vehicle"}, ValueError, "No cell equals control='vehicle'", id="wrong control"),
+        pytest.param(
+            None, {"unseen": "scaffold"}, ValueError, "not available yet; 'drug' and 'dose' are", id="scaffold"
+        ),
+        pytest.param(None, {"unseen": "cell_line"}, ValueError, "'cell_line' is not available yet", id="cell_line"),
+        pytest.param(
+            None, {"unseen": "drugs"}, ValueError, "unseen='drugs' does not exist. Did you mean 'drug'", id="unseen"
+        ),
+        pytest.param(None, {"frac": 0}, ValueError, "frac=0", id="frac 0"),
+        pytest.param(None, {"frac": 1}, ValueError, "frac=1", id="frac 1"),
+        pytest.param(None, {"frac": float("nan")}, ValueError, "frac=nan", id="frac nan"),
+        pytest.param(None, {"drug_key": "Drug"}, KeyError, "no column 'Drug'. Nearest: 'drug'", id="drug_key"),
+        pytest.param(
+            None, {"unseen": "dose", "dose_key": "doses"}, KeyError, "'doses'. Nearest: 'dose'", id="dose_key"
+        ),
+        pytest.param(None, {"smiles_key": "smiles"}, KeyError, "no column 'smiles'", id="smiles_key"),
+        pytest.param(None, {"key_added": "a/b"}, ValueError, "Use 'a_b'", id="slash"),
+        pytest.param(None, {"key_added": "drug"}, ValueError, "would overwrite", id="own column"),
+        pytest.param(without_drug_names, {}, ValueError, "missing for 3 of 324 cells", id="NaN drug"),
+        pytest.param(dose_of_first_treated("1 uM"), {"unseen": "dose"}, ValueError, "'1 uM' for 1 treated", id="unit"),
+        pytest.param(dose_of_first_treated(None), {"unseen": "dose"}, ValueError, "1 treated cells", id="no dose"),
+        pytest.param(
+            dose_of_first_treated(np.inf), {"unseen": "dose"}, ValueError, "'inf' for 1 treated", id="infinite"
+        ),
+        pytest.param(dose_of_first_treated(0.0), {"unseen": "dose"}, ValueError, "'0.0' for 1 treated", id="zero"),
+    ],
+)
+def test_errors(spoil, options, error, message):
+    adata = screen(FORTY)
+    if spoil is not None:
+        spoil(adata)
+    columns = list(adata.obs)
+    with pytest.raises(error, match=message):
+        split(adata, **({"control": "DMSO"} | options))
+    assert list(adata.obs) == columns
+
+
+def test_too_little_to_split():
+    adata = screen({"a": (1.0,), "b": (1.0,), "c": (1.0,), "d": (1.0,)})
+    with pytest.raises(ValueError, match="You have 4 drugs; an unseen-drug split needs at least 5. Use unseen='dose'"):
+        split(adata, control="DMSO")
+    with pytest.raises(ValueError, match="No drug has two doses.*unseen='drug'"):
+        split(adata, unseen="dose", control="DMSO")
+
+
+def test_refuses_a_view():
+    with pytest.raises(ValueError, match=r"view.*copy\(\)"):
+        split(screen(FORTY)[:100], control="DMSO")

@@ -1,0 +1,59 @@
+from __future__ import annotations
+
+import pandas as pd
+import pytest
+
+from scgim._checks import check_names, check_obs_column, check_option, listed, nearest
+
+
+@pytest.mark.parametrize(
+    ("value", "options", "found"),
+    [
+        pytest.param("DMSO", ["dmso ", "A-485"], "dmso ", id="case and spaces"),
+        pytest.param("JQ1", ["Akti-1/2", "(+/-)-JQ1"], "(+/-)-JQ1", id="short name of a long one"),
+        pytest.param(3, [30, 8], "30", id="numbers"),
+    ],
+)
+def test_nearest(value, options, found):
+    assert nearest(value, options, n=1) == [found]
+
+
+def test_nearest_is_complete_ordered_and_cut_off_on_request():
+    assert nearest("drug", ["x", "drugs", "drug"], n=3) == ["drug", "drugs", "x"]
+    assert nearest("drug", []) == []
+    assert nearest("drug", ["zzz"], cutoff=0.6) == []
+
+
+def test_listed():
+    assert listed(["a", 1]) == "'a', '1'"
+    assert listed(range(5), n=2) == "'0', '1' and 3 more"
+
+
+def test_column_comes_back_as_it_is():
+    obs = pd.DataFrame({"dose": [1.0, None]})
+    pd.testing.assert_series_equal(check_obs_column(obs, "dose", allow_missing=True), obs["dose"])
+
+
+@pytest.mark.parametrize(
+    ("obs", "error", "message"),
+    [
+        pytest.param(pd.DataFrame({"drugs": ["a"]}), KeyError, "no column 'drug'. Nearest: 'drugs'", id="typo"),
+        pytest.param(pd.DataFrame(index=[0]), KeyError, "no columns at all", id="empty"),
+        pytest.param(
+            pd.DataFrame([["a", "b"]], columns=["drug"] * 2), ValueError, "2 columns called 'drug'", id="twice"
+        ),
+        pytest.param(pd.DataFrame({"drug": ["a", None]}), ValueError, r"1 of 2 cells \(50 %\)", id="missing"),
+        pytest.param(pd.DataFrame({"drug": [1, "1"]}), ValueError, "differ only in type", id="1 and '1'"),
+    ],
+)
+def test_bad_columns(obs, error, message):
+    with pytest.raises(error, match=message):
+        check_names(obs, "drug")
+
+
+def test_option():
+    check_option("kind", "direct", ["direct", "total"])
+    with pytest.raises(ValueError, match="kind='driect' does not exist. Did you mean 'direct'"):
+        check_option("kind", "driect", ["direct", "total"])
+    with pytest.raises(ValueError, match="kind=None does not exist. There is: 'direct', 'total'"):
+        check_option("kind", None, ["direct", "total"])
