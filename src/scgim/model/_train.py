@@ -165,9 +165,9 @@ class TrainingPlan(pl.LightningModule):
             for group in optimizer.param_groups:
                 group["lr"] = self.mechanism_lr * (0.5 if late else 1.0)
             targets = self._targets(contexts) if step < self.forced_steps else None
-            loss = self.module.nll(contexts, controls, targets)
-            penalty = self.weight_decay * (0.1 if late else 1.0) * self.module.mechanism.weight_penalty()
-            self._descend(optimizer, loss + penalty + self.module.generator.penalty())
+            loss, penalty = self.module.joint_loss(contexts, controls, targets)
+            decay = self.weight_decay * (0.1 if late else 1.0) * self.module.mechanism.weight_penalty()
+            self._descend(optimizer, loss + penalty + decay)
             yield {"mechanisms_nll": loss.item() / self.statistics.n_cells}
         self.module.generator.reset()
 
@@ -178,13 +178,14 @@ class TrainingPlan(pl.LightningModule):
         with torch.no_grad():
             residual, _ = self.module.mechanism.moments(contexts.mean, controls.scatter)
             held_residual = None if held is None else held.mean - self.module.mechanism(held.mean)
+        targets = self._targets(contexts)
         best, best_step, best_state = np.inf, 0, None
         for step in range(self.step_in_phase, self.generator_steps):
             if step == int(self.prune_at * self.generator_steps):
                 self.module.generator.prune()
             forced = step < self.forced_share * self.generator_steps
-            loss = -self.module.evidence(contexts, residual, self._targets(contexts) if forced else None).sum()
-            self._descend(optimizer, loss + self.module.generator.penalty())
+            loss, penalty = self.module.generator_loss(contexts, residual, targets if forced else None)
+            self._descend(optimizer, loss + penalty)
             metrics = {"generator_nll": loss.item() / len(contexts.n)}
             if held is not None:
                 with torch.no_grad():

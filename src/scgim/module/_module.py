@@ -63,23 +63,36 @@ class GIMModule(nn.Module):
         """Logits and shifts that the generator gives contexts, ``(contexts, genes)`` each."""
         return self.generator(contexts.features, contexts.drug, contexts.log_dose)
 
-    def evidence(self, contexts: Contexts, residual: Tensor, targets: Tensor | None = None) -> Tensor:
-        """Log likelihood of the contexts' mean residuals, exact over targets or given them; ``(contexts, genes)``."""
+    def evidence(self, contexts: Contexts, residual: Tensor) -> Tensor:
+        """Log likelihood of the contexts' mean residuals, exact over unknown targets; ``(contexts, genes)``."""
+        logits, shift = self.interventions(contexts)
+        return mixture(logits, *shift_evidence(residual, shift, contexts.n, self.mechanism.variance), self.charge)
+
+    def generator_loss(
+        self, contexts: Contexts, residual: Tensor, targets: Tensor | None = None
+    ) -> tuple[Tensor, Tensor]:
+        """Minus log likelihood of the contexts' mean residuals, and the generator's penalty; nats.
+
+        ``targets``, ``(contexts, genes)`` bool, forces them instead of summing over the unknown ones.
+        """
         logits, shift = self.interventions(contexts)
         touched, untouched = shift_evidence(residual, shift, contexts.n, self.mechanism.variance)
         if targets is None:
-            return mixture(logits, touched, untouched, self.charge)
-        return complete(logits, touched, untouched, self.charge, targets)
+            evidence = mixture(logits, touched, untouched, self.charge)
+        else:
+            evidence = complete(logits, touched, untouched, self.charge, targets)
+        return -evidence.sum(), self.generator.penalty(logits, shift)
 
-    def nll(self, contexts: Contexts, controls: Controls, targets: Tensor | None = None) -> Tensor:
-        """Minus log likelihood of all training cells in nats, from sufficient statistics."""
+    def joint_loss(
+        self, contexts: Contexts, controls: Controls, targets: Tensor | None = None
+    ) -> tuple[Tensor, Tensor]:
+        """Minus log likelihood of all training cells from sufficient statistics, and the generator's penalty; nats."""
         residual, within = self.mechanism.moments(contexts.mean, controls.scatter)
         variance = self.mechanism.variance
-        _, baseline = shift_evidence(
-            controls.mean - self.mechanism(controls.mean), 0 * residual[:1], controls.n, variance
-        )
+        nll, penalty = self.generator_loss(contexts, residual, targets)
         noise = scatter_loss(within, variance, controls.n + contexts.n.sum())
-        return noise.sum() - baseline.sum() - self.evidence(contexts, residual, targets).sum()
+        at_controls = controls.n * (controls.mean - self.mechanism(controls.mean)) ** 2 / (2 * variance)
+        return nll + noise.sum() + at_controls.sum(), penalty
 
     @torch.no_grad()
     def posterior(self, contexts: Contexts, residual: Tensor, spread: Tensor) -> tuple[Tensor, Tensor]:

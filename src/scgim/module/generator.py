@@ -12,10 +12,12 @@ from torch import Tensor, nn
 class HillGenerator(nn.Module):
     r"""Sparse linear maps of the drug's features with a Hill dose response.
 
-    .. math:: \ell = F L + \ell_0, \qquad \psi = (F E + e_0) \odot \frac{c}{c + e^{F K + k_0}}
+    .. math:: \ell = F L + \ell_0, \qquad \psi = F E \odot \frac{c}{c + e^{F k + k_0}}
 
-    for features :math:`F` (contexts x features) and dose :math:`c`; without a dose the second factor is 1. An L1 penalty
-    keeps :math:`E` sparse; after pruning, what is left is no longer shrunk.
+    for features :math:`F` (contexts x features) and dose :math:`c`; without a dose the second factor is 1. The half-maximal
+    dose :math:`e^{F k + k_0}` is the drug's, one for all its targets. :math:`\psi` has no intercept: a gene that only one
+    feature targets would be explained by it as well as by the feature, and unlike the feature it is not sparse. An L1
+    penalty keeps :math:`E` sparse; after pruning, what is left is no longer shrunk.
 
     Parameters
     ----------
@@ -42,9 +44,10 @@ class HillGenerator(nn.Module):
         super().__init__()
         self.n_drugs, self.dosed = n_drugs, dosed
         self.effect_penalty, self.logit_penalty = effect_penalty, logit_penalty
-        for name in ("logit", "effect", "log_ec50"):
-            self.register_parameter(name, nn.Parameter(torch.empty(n_features, n_genes, dtype=torch.float64)))
-            self.register_parameter(f"{name}_0", nn.Parameter(torch.empty(n_genes, dtype=torch.float64)))
+        shapes = {"logit": (n_features, n_genes), "logit_0": (n_genes,), "effect": (n_features, n_genes)}
+        shapes |= {"log_ec50": (n_features,), "log_ec50_0": ()}
+        for name, shape in shapes.items():
+            self.register_parameter(name, nn.Parameter(torch.empty(shape, dtype=torch.float64)))
         self.register_buffer("kept", torch.ones(n_features, n_genes, dtype=torch.bool))
         self.register_buffer("pruned", torch.tensor(False))
         self.reset()
@@ -68,16 +71,22 @@ class HillGenerator(nn.Module):
         training doses' geometric mean, so that no parameter depends on the dose's unit.
         """
         f = self.encode(features, drug)
-        logits, shift = f @ self.logit + self.logit_0, f @ (self.effect * self.kept) + self.effect_0
+        logits, shift = f @ self.logit + self.logit_0, f @ (self.effect * self.kept)
         if self.dosed:
-            shift = shift * torch.sigmoid(log_dose[:, None] - f @ self.log_ec50 - self.log_ec50_0)
+            shift = shift * torch.sigmoid(log_dose - f @ self.log_ec50 - self.log_ec50_0)[:, None]
         return logits, shift
 
-    def penalty(self) -> Tensor:
-        """Nats charged for the maps; see the class."""
+    def penalty(self, logits: Tensor, shift: Tensor) -> Tensor:
+        r"""Nats charged for the maps, given what they said of the training contexts.
+
+        Besides L1 and L2 it is :math:`\sum_{kj} (1 - \sigma(\ell_{kj})) \psi_{kj}^2`: where a mechanism is not touched its
+        shift meets no data, and of two features that come together in every drug that touches it, the one that also comes
+        where it is untouched must not take a share of the effect.
+        """
+        idle = ((1 - torch.sigmoid(logits.detach())) * shift**2).sum()
         effect = torch.where(self.pruned, 0.0, self.effect_penalty) * self.effect.abs().sum()
-        weak = (self.effect_0**2).sum() + 0.1 * ((self.log_ec50**2).sum() + (self.log_ec50_0**2).sum())
-        return effect + self.logit_penalty * self.logit.abs().sum() + weak
+        weak = (self.log_ec50**2).sum() + self.log_ec50_0**2
+        return idle + effect + self.logit_penalty * self.logit.abs().sum() + weak
 
     @torch.no_grad()
     def prune(self, share: float = 0.3) -> None:
