@@ -37,7 +37,8 @@ class StatisticsModule(pl.LightningDataModule):
 class TrainingPlan(pl.LightningModule):
     """The schedule: structure (search), mechanisms (jointly with the generator), generator.
 
-    An epoch is one search round or one gradient step.
+    An epoch is one search round or ``steps_per_epoch`` gradient steps: a step on sufficient statistics takes a
+    millisecond, about as long as all that the trainer does around an epoch.
 
     Parameters
     ----------
@@ -61,6 +62,8 @@ class TrainingPlan(pl.LightningModule):
     early_stopping_patience
         With validation contexts: steps of the last phase without a better ``nll_validation`` that end it; the best
         weights are restored. ``None`` runs all steps.
+    steps_per_epoch
+        Gradient steps between two entries of the history.
     """
 
     def __init__(
@@ -83,6 +86,7 @@ class TrainingPlan(pl.LightningModule):
         forced_share: float = 0.3,
         prune_at: float = 0.6,
         early_stopping_patience: int | None = None,
+        steps_per_epoch: int = 10,
     ) -> None:
         super().__init__()
         self.module, self.statistics, self.structure, self.seed = module, statistics, structure, seed
@@ -92,26 +96,41 @@ class TrainingPlan(pl.LightningModule):
         self.forced_steps, self.weight_decay = min(forced_steps, mechanism_steps // 3), weight_decay
         self.generator_steps, self.generator_lr = generator_steps, generator_lr
         self.forced_share, self.prune_at, self.patience = forced_share, prune_at, early_stopping_patience
-        self.phase, self.step_in_phase = "structure", 0
+        self.phase, self.step_in_phase, self.steps_per_epoch = "structure", 0, steps_per_epoch
         self.automatic_optimization = False
 
     @classmethod
     def within(cls, max_epochs: int | None, plan_kwargs: dict) -> dict:
         """Options with every phase shortened in proportion, so that all of them fit into ``max_epochs``."""
-        phases = ("search_rounds", "mechanism_steps", "generator_steps")
-        defaults = inspect.signature(cls).parameters
-        lengths = {name: plan_kwargs.get(name, defaults[name].default) for name in phases}
-        total = sum(lengths.values()) + 1
-        if max_epochs is None or max_epochs >= total:
+        options = {name: p.default for name, p in inspect.signature(cls).parameters.items()} | plan_kwargs
+        wanted = cls._epochs(options)
+        if max_epochs is None or max_epochs >= wanted:
             return plan_kwargs
         if max_epochs < 4:
-            raise ValueError(f"max_epochs={max_epochs} leaves no epoch for some phase; the schedule is {lengths}.")
-        return plan_kwargs | {name: max(1, length * (max_epochs - 1) // total) for name, length in lengths.items()}
+            raise ValueError(f"max_epochs={max_epochs} is too few for three phases; the schedule asks for up to {wanted}.")
+        share, per = (max_epochs - 2) / wanted, options["steps_per_epoch"]
+        shorter = {"search_rounds": max(1, int(share * options["search_rounds"]))}
+        for name in ("mechanism_steps", "generator_steps"):
+            shorter[name] = per * max(1, int(share * options[name] / per))
+        return plan_kwargs | shorter
+
+    @staticmethod
+    def _epochs(options: dict) -> int:
+        """Most epochs of a schedule."""
+        steps = options["mechanism_steps"] + options["generator_steps"]
+        return options["search_rounds"] + 2 + -(-steps // options["steps_per_epoch"])
 
     @property
     def max_epochs(self) -> int:
         """Upper bound on epochs: the search ends by stagnation."""
-        return self.search["max_rounds"] + 1 + self.mechanism_steps + self.generator_steps
+        return self._epochs(
+            {
+                "search_rounds": self.search["max_rounds"],
+                "mechanism_steps": self.mechanism_steps,
+                "generator_steps": self.generator_steps,
+                "steps_per_epoch": self.steps_per_epoch,
+            }
+        )
 
     def configure_optimizers(self) -> list[torch.optim.Optimizer]:
         """Adam for all parameters (structure and mechanisms) and a fresh one for the generator."""
@@ -124,14 +143,17 @@ class TrainingPlan(pl.LightningModule):
         self._schedule = self._run()
 
     def training_step(self, batch: tuple, batch_idx: int) -> torch.Tensor:
-        """Advance the schedule by one step and log what it reports."""
+        """Advance the schedule by an epoch and log what it reports last."""
         self._batch = batch
-        metrics = next(self._schedule, None)
-        if metrics is None:
-            self.trainer.should_stop = True
-            return torch.zeros(())
+        metrics: dict[str, float] = {}
+        for _ in range(1 if self.phase == "structure" else self.steps_per_epoch):
+            report = next(self._schedule, None)
+            if report is None:
+                self.trainer.should_stop = True
+                break
+            metrics |= report
         self.log_dict(metrics, on_step=False, on_epoch=True, batch_size=1)
-        return torch.as_tensor(next(iter(metrics.values())))
+        return torch.zeros(())
 
     def _run(self) -> Iterator[dict[str, float]]:
         """All phases, each a resumable iterator over its own steps."""
@@ -237,7 +259,7 @@ class PhaseProgress(ProgressBar):
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: TrainingPlan) -> None:
         """Advance."""
         self.main_progress_bar.update()
-        if trainer.current_epoch % 50 == 0:
+        if trainer.current_epoch % 5 == 0:
             metrics = {k: f"{float(v):.4g}" for k, v in trainer.callback_metrics.items()}
             self.main_progress_bar.set_postfix(metrics, refresh=False)
 
