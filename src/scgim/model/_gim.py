@@ -258,20 +258,19 @@ class GIM(AskingMixin, KeepingMixin, BaseModelClass):
             trainer_kwargs["simple_progress_bar"] = False
             trainer_kwargs["callbacks"].append(PhaseProgress())
         self.history_, self.is_trained_, self.module = None, False, module
-        runner = TrainRunner(
-            self,
-            training_plan=plan,
-            data_splitter=StatisticsModule(*fitted.batch(), validation),
-            max_epochs=plan.max_epochs,
-            accelerator=accelerator,
-            devices=devices,
-            **trainer_kwargs,
-        )
         with warnings.catch_warnings(), quiet_lightning():
             # advice for loaders of cells; ours holds one object
             warnings.filterwarnings("ignore", message=".*does not have many workers")
             warnings.filterwarnings("ignore", message=".*smaller than the logging interval")
-            runner()
+            TrainRunner(
+                self,
+                training_plan=plan,
+                data_splitter=StatisticsModule(*fitted.batch(), validation),
+                max_epochs=plan.max_epochs,
+                accelerator=accelerator,
+                devices=devices,
+                **trainer_kwargs,
+            )()
         self.fitted, self.seed_ = fitted, seed
         self.module = self.module.to("cpu").requires_grad_(False)
 

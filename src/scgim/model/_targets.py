@@ -70,7 +70,9 @@ def rank_genes_groups(table: pd.DataFrame, *, drug_key: str, control: str) -> di
         ["drug", "gene"]
     )
     fields = {"names": "gene", "scores": "score", "logfoldchanges": "effect", "probabilities": "probability"}
-    fields |= {"doses": "dose", "cell_lines": "cell_line"}
+    fields |= {"doses": "dose"}
+    if (best["cell_line"] != "").any():  # zarr cannot hold a field of empty strings only
+        fields["cell_lines"] = "cell_line"
     groups = dict(iter(best.groupby("drug", sort=True)))
     drugs, genes = [*groups, control], np.sort(best["gene"].unique().astype(str))
     columns = {}

@@ -107,7 +107,9 @@ class TrainingPlan(pl.LightningModule):
         if max_epochs is None or max_epochs >= wanted:
             return plan_kwargs
         if max_epochs < 4:
-            raise ValueError(f"max_epochs={max_epochs} is too few for three phases; the schedule asks for up to {wanted}.")
+            raise ValueError(
+                f"max_epochs={max_epochs} is too few for three phases; the schedule asks for up to {wanted}."
+            )
         share, per = (max_epochs - 2) / wanted, options["steps_per_epoch"]
         shorter = {"search_rounds": max(1, int(share * options["search_rounds"]))}
         for name in ("mechanism_steps", "generator_steps"):
