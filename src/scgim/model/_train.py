@@ -82,7 +82,7 @@ class TrainingPlan(pl.LightningModule):
         forced_steps: int = 100,
         weight_decay: float = 1e-3,
         generator_steps: int = 1000,
-        generator_lr: float = 3e-2,
+        generator_lr: float = 0.1,
         forced_share: float = 0.3,
         prune_at: float = 0.6,
         early_stopping_patience: int | None = None,
@@ -137,8 +137,11 @@ class TrainingPlan(pl.LightningModule):
     def configure_optimizers(self) -> list[torch.optim.Optimizer]:
         """Adam for all parameters (structure and mechanisms) and a fresh one for the generator."""
         betas = (0.9, 0.99)
-        everything = torch.optim.Adam(self.module.parameters(), lr=self.mechanism_lr, betas=betas)
-        return [everything, torch.optim.Adam(self.module.generator.parameters(), lr=self.generator_lr, betas=betas)]
+        groups = [
+            {"params": list(self.module.mechanism.parameters()), "lr": self.mechanism_lr},
+            {"params": list(self.module.generator.parameters()), "lr": self.generator_lr},
+        ]
+        return [torch.optim.Adam(groups, betas=betas), torch.optim.Adam(self.module.generator.parameters(), lr=self.generator_lr, betas=betas)]
 
     def on_train_start(self) -> None:
         """Start the schedule, where a checkpoint left it if there is one."""
@@ -186,8 +189,8 @@ class TrainingPlan(pl.LightningModule):
         for step in range(self.step_in_phase, self.mechanism_steps):
             contexts, controls, _ = self._batch
             late = step >= self.mechanism_steps // 2
-            for group in optimizer.param_groups:
-                group["lr"] = self.mechanism_lr * (0.5 if late else 1.0)
+            for group, lr in zip(optimizer.param_groups, (self.mechanism_lr, self.generator_lr), strict=True):
+                group["lr"] = lr * (0.5 if late else 1.0)
             targets = self._targets(contexts) if step < self.forced_steps else None
             loss, penalty = self.module.joint_loss(contexts, controls, targets)
             decay = self.weight_decay * (0.1 if late else 1.0) * self.module.mechanism.weight_penalty()

@@ -1,0 +1,60 @@
+from __future__ import annotations
+
+from functools import cache
+from typing import TYPE_CHECKING
+
+import pytest
+import torch
+
+import scgim
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from anndata import AnnData
+
+SMALL = {"n_genes": 6, "n_drugs": 10, "n_cells": 20, "n_control": 100, "doses": (0.5, 1.0, 2.0), "n_new_drugs": 3}
+SETUP = {
+    "drug_key": "drug",
+    "control": "DMSO",
+    "scale": "continuous",
+    "dose_key": "dose",
+    "dose_unit": "uM",
+    "features_key": "drug_features",
+}
+
+
+@pytest.fixture(scope="session", autouse=True)
+def one_thread() -> Iterator[None]:
+    """Matrices of this size are slower on many threads, and much slower where others use them too."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+@cache
+def _simulated(**options: object) -> AnnData:
+    return scgim.datasets.simulate_screen(**options)
+
+
+@pytest.fixture(scope="session")
+def screen() -> Callable[..., AnnData]:
+    """``screen(**options)``: a fresh small screen, options as for `simulate_screen`."""
+    return lambda **options: _simulated(**(SMALL | options)).copy()
+
+
+@pytest.fixture
+def setup_kwargs() -> dict[str, object]:
+    """What `setup_anndata` is told of ``screen()``; a dict of the test's own."""
+    return dict(SETUP)
+
+
+@pytest.fixture(scope="session")
+def model(screen) -> scgim.GIM:
+    """Trained for a few epochs on ``screen()``: shared by all tests, so none may change it."""
+    adata = screen()
+    scgim.setup_anndata(adata, **SETUP)
+    model = scgim.GIM(adata)
+    model.train(max_epochs=40, enable_progress_bar=False)
+    return model
