@@ -12,7 +12,7 @@ import numpy as np
 if TYPE_CHECKING:
     from scgim.statistics import Statistics
 
-MAX_PARENTS = 8
+MAX_PARENTS = 32
 _REFITS = 2
 
 
