@@ -71,7 +71,9 @@ class HillGenerator(nn.Module):
         training doses' geometric mean, so that no parameter depends on the dose's unit.
         """
         f = self.encode(features, drug)
-        logits, shift = f @ self.logit + self.logit_0, f @ (self.effect * self.kept)
+        # a feature whose effect was pruned may still rule a target out, but no longer call one
+        weight = torch.where(self.kept, self.logit, self.logit.clamp(max=0))
+        logits, shift = f @ weight + self.logit_0, f @ (self.effect * self.kept)
         if self.dosed:
             shift = shift * torch.sigmoid(log_dose - f @ self.log_ec50 - self.log_ec50_0)[:, None]
         return logits, shift
