@@ -21,7 +21,7 @@ def levels(graph: np.ndarray) -> list[np.ndarray]:
     >>> [level.tolist() for level in levels(chain)]
     [[0], [1], [2]]
     """
-    graph = nx.from_numpy_array(np.asarray(graph, dtype=np.int8), create_using=nx.DiGraph)
+    graph = nx.from_numpy_array(np.asarray(graph, dtype=bool), create_using=nx.DiGraph)
     if not nx.is_directed_acyclic_graph(graph):
         raise ValueError(f"The graph has a cycle: {nx.find_cycle(graph)}.")
     return [np.sort(np.array(level, dtype=np.int64)) for level in nx.topological_generations(graph)]

@@ -20,10 +20,11 @@ _REFITS = 2
 def _solve(a: np.ndarray, b: np.ndarray, p: int) -> None:
     """Solve ``a[:p, :p] w = b[:p]`` in place (``b`` becomes ``w``) by Cholesky; ``a`` is overwritten."""
     for i in range(p):
+        # collinear parents carry nothing new: a tiny pivot would blow the coefficient up
+        floor = 1e-10 * a[i, i]
         for k in range(i):
             a[i, i] -= a[i, k] * a[i, k]
-        # collinear parents carry nothing new: a tiny pivot would blow the coefficient up
-        a[i, i] = math.sqrt(max(a[i, i], 1e-10))
+        a[i, i] = math.sqrt(max(a[i, i], floor))
         for r in range(i + 1, p):
             for k in range(i):
                 a[r, i] -= a[r, k] * a[i, k]
@@ -55,7 +56,7 @@ def _fit(j, parents, p, data, w, moved):
 
     system, centre, residual = np.empty((p, p)), np.empty(p + 1), np.empty(contexts)
     moved[:] = False
-    rss, between, b, s2, n_moved = 0.0, 0.0, 0.0, 1.0, 0
+    rss, between, weight, b, s2, n_moved = 0.0, 0.0, 0.0, 0.0, 1.0, 0
     for step in range(_REFITS + 1):
         if step == 0:
             for a in range(p):
@@ -105,12 +106,15 @@ def _fit(j, parents, p, data, w, moved):
         if step == 0:
             b, s2 = residual[0], rss / total
         else:
-            s, weight = 0.0, 0.0
+            s = 0.0
             for k in range(contexts):
                 if not moved[k]:
                     s += n[k] * residual[k]
-                    weight += n[k]
-            b, s2 = s / weight, (rss + between) / total
+            b, between = s / weight, 0.0
+            for k in range(contexts):
+                if not moved[k]:
+                    between += n[k] * (residual[k] - b) ** 2
+            s2 = (rss + between) / total
         between, n_moved = 0.0, 0
         for k in range(contexts):
             gap = n[k] * (residual[k] - b) ** 2

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import numba as nb
 import numpy as np
 
+from .dag import levels
 from .score import MAX_PARENTS, local_score, score_data
 
 if TYPE_CHECKING:
@@ -114,7 +115,7 @@ def climb(graph, score, gain, stale, data):
 
 @nb.njit(cache=True, error_model="numpy")
 def perturb(graph, stale, drop, turn):
-    """Drop the edges marked in ``drop`` (edge by edge, row-major) and reinsert those in ``turn`` reversed where acyclic."""
+    """Drop the edges marked in ``drop`` (edge by edge, row-major) and reinsert those in ``turn`` reversed where legal."""
     d, e = graph.shape[0], 0
     mark = np.empty(d, dtype=nb.boolean)
     sources, targets = np.nonzero(graph)
@@ -126,7 +127,7 @@ def perturb(graph, stale, drop, turn):
         if drop[e] and turn[e]:
             i, j = sources[e], targets[e]
             _descendants(graph, i, -1, mark)
-            if not mark[j]:
+            if not mark[j] and graph[:, i].sum() < MAX_PARENTS:
                 graph[j, i] = True
                 stale[i] = True
 
@@ -172,6 +173,11 @@ def search_dag(
     ------
     :class:`SearchState` after the first climb and after every round, the best so far. Stop when you like.
 
+    Raises
+    ------
+    ValueError
+        If ``start`` has a cycle.
+
     Examples
     --------
     >>> import numpy as np
@@ -187,7 +193,8 @@ def search_dag(
     """
     rng, d = np.random.default_rng(seed), len(statistics.scatter)
     data = score_data(statistics, charge, penalty)
-    graph = np.zeros((d, d), dtype=np.bool_) if start is None else np.array(start, dtype=np.bool_)
+    graph = np.zeros((d, d), dtype=np.bool_) if start is None else np.array(start, dtype=np.bool_, order="C")
+    levels(graph)  # a cycle would never be broken
     score, gain = np.zeros(d), np.zeros((d, d))
     climb(graph, score, gain, np.ones(d, dtype=np.bool_), data)
     yield SearchState(graph.copy(), score.sum(), 0)
