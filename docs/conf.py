@@ -4,10 +4,15 @@ from __future__ import annotations
 
 import os
 import shutil
+import warnings
 from importlib.metadata import version as installed_version
 from pathlib import Path
 
 HERE = Path(__file__).parent
+
+# sphinx-autodoc-typehints announces this for every docstring that it reads
+warnings.filterwarnings("ignore", message=".*set_application", category=DeprecationWarning)
+warnings.filterwarnings("ignore", message=".*set_application", category=PendingDeprecationWarning)
 
 project = "scgim"
 author = "scgim developers"
