@@ -34,6 +34,7 @@ def order(graph: np.ndarray) -> np.ndarray:
 
 def ancestors(graph: np.ndarray) -> np.ndarray:
     """``out[i, j]``: does a directed path lead from ``i`` to ``j``? ``(genes, genes)`` bool, false on the diagonal."""
+    graph = np.asarray(graph, dtype=bool)
     reach = np.zeros(graph.shape, dtype=bool)
     for j in order(graph):
         parents = graph[:, j]

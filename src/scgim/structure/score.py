@@ -20,11 +20,11 @@ _REFITS = 2
 def _solve(a: np.ndarray, b: np.ndarray, p: int) -> None:
     """Solve ``a[:p, :p] w = b[:p]`` in place (``b`` becomes ``w``) by Cholesky; ``a`` is overwritten."""
     for i in range(p):
-        # collinear parents carry nothing new: a tiny pivot would blow the coefficient up
-        floor = 1e-10 * a[i, i]
+        tiny = 1e-10 * a[i, i]
         for k in range(i):
             a[i, i] -= a[i, k] * a[i, k]
-        a[i, i] = math.sqrt(max(a[i, i], floor))
+        # a parent that the ones before it determine says nothing new: an infinite pivot makes its coefficient 0
+        a[i, i] = math.sqrt(a[i, i]) if a[i, i] > tiny else math.inf
         for r in range(i + 1, p):
             for k in range(i):
                 a[r, i] -= a[r, k] * a[i, k]

@@ -1,0 +1,137 @@
+from __future__ import annotations
+
+from itertools import product
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy.stats import norm
+
+from scgim.module import complete, mixture, scatter_loss, shift_evidence
+
+
+def draw(seed: int, shape: tuple[int, ...] = (3, 4)) -> list[torch.Tensor]:
+    """Logits, and log likelihoods with and without a shift."""
+    rng = np.random.default_rng(seed)
+    return [torch.as_tensor(scale * rng.normal(size=shape)) for scale in (2, 8, 8)]
+
+
+def interventions(d: int) -> np.ndarray:
+    """All 2^d intervention sets, a row each."""
+    return np.array(list(product([False, True], repeat=d)))
+
+
+@pytest.mark.parametrize("charge", [0.0, 5.0])
+@pytest.mark.parametrize("d", [1, 2, 4, 6])
+def test_mixture_is_the_sum_over_all_intervention_sets(d, charge):
+    logits, touched, untouched = draw(d, (3, d))
+    sets = torch.as_tensor(interventions(d))
+    terms = [complete(logits, touched, untouched, charge, I.expand(3, d)).sum(1) for I in sets]
+    expected = torch.logsumexp(torch.stack(terms), 0)
+    torch.testing.assert_close(mixture(logits, touched, untouched, charge).sum(1), expected)
+
+
+def test_complete_is_the_joint_density_of_data_and_set():
+    logits, touched, untouched = (t[0].numpy() for t in draw(0))
+    p = 1 / (1 + np.exp(-logits))
+    for I in interventions(4):
+        expected = np.log(np.where(I, p, 1 - p)).sum() + np.where(I, touched, untouched).sum() - 2.5 * I.sum()
+        found = complete(*map(torch.as_tensor, (logits, touched, untouched)), 2.5, torch.as_tensor(I))
+        assert found.sum().item() == pytest.approx(expected)
+
+
+def test_the_prior_alone_sums_to_one():
+    logits, zero = draw(0)[0], torch.zeros(3, 4, dtype=torch.float64)
+    torch.testing.assert_close(mixture(logits, zero, zero, 0.0), zero)
+
+
+def test_the_gradient_by_the_logit_is_the_posterior_less_the_prior():
+    logits, touched, untouched = draw(1)
+    logits.requires_grad_()
+    (gradient,) = torch.autograd.grad(mixture(logits, touched, untouched, 2.0).sum(), logits)
+    posterior = torch.sigmoid(logits + touched - 2.0 - untouched)
+    torch.testing.assert_close(gradient, posterior - torch.sigmoid(logits))
+
+
+def test_the_gradient_by_the_shift_is_weighed_by_the_posterior():
+    rng = np.random.default_rng(0)
+    logits, residual, shift = (torch.as_tensor(rng.normal(size=(3, 4))) for _ in range(3))
+    n, variance = torch.tensor([[3.0], [50.0], [1.0]], dtype=torch.float64), torch.as_tensor(rng.uniform(0.5, 2, 4))
+    shift.requires_grad_()
+    touched, untouched = shift_evidence(residual, shift, n, variance)
+    (gradient,) = torch.autograd.grad(mixture(logits, touched, untouched, 1.0).sum(), shift)
+    posterior = torch.sigmoid(logits + touched - 1.0 - untouched)
+    torch.testing.assert_close(gradient, (posterior * n * (residual - shift) / variance).detach())
+
+
+@pytest.mark.parametrize("charge", [0.0, 5.0])
+def test_gradients_agree_with_differences(charge):
+    rng = np.random.default_rng(2)
+    logits, residual, shift = (torch.as_tensor(rng.normal(size=(3, 2))).requires_grad_() for _ in range(3))
+    variance = torch.as_tensor(rng.uniform(0.5, 2, 2)).requires_grad_()
+    n = torch.tensor([[3.0], [8.0], [1.0]], dtype=torch.float64)
+    assert torch.autograd.gradcheck(
+        lambda l, r, p, v: mixture(l, *shift_evidence(r, p, n, v), charge), (logits, residual, shift, variance)
+    )
+
+
+finite = st.floats(-1e6, 1e6)
+
+
+@settings(max_examples=200, deadline=None, derandomize=True)
+@given(logit=finite, touched=finite, untouched=finite, charge=st.floats(0, 100))
+def test_extremes_stay_finite_and_between_their_parts(logit, touched, untouched, charge):
+    parts = [torch.tensor([v], dtype=torch.float64, requires_grad=True) for v in (logit, touched, untouched)]
+    value = mixture(*parts, charge)
+    a, b = (complete(*parts, charge, torch.tensor([known])) for known in (True, False))
+    assert torch.isfinite(value)
+    assert max(a, b) <= value <= max(a, b) + np.log(2) + 1e-9
+    value.backward()
+    assert all(torch.isfinite(part.grad).all() for part in parts)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("logit", [-1e4, -100.0, 0.0, 100.0, 1e4])
+@pytest.mark.parametrize("residual", [0.0, 1e-8, 1e3])
+def test_extreme_logits_and_residuals_have_finite_gradients(dtype, logit, residual):
+    logits = torch.full((2, 3), logit, dtype=dtype, requires_grad=True)
+    shift = torch.full((2, 3), 3.0, dtype=dtype, requires_grad=True)
+    variance = torch.tensor([1e-6, 1.0, 1e6], dtype=dtype, requires_grad=True)
+    n = torch.tensor([[1.0], [1e5]], dtype=dtype)
+    value = mixture(logits, *shift_evidence(torch.full((2, 3), residual, dtype=dtype), shift, n, variance), 5.0)
+    assert torch.isfinite(value).all()
+    value.sum().backward()
+    assert all(torch.isfinite(t.grad).all() for t in (logits, shift, variance))
+
+
+def test_a_certain_target_and_a_certain_non_target():
+    _, touched, untouched = draw(3)
+    for logit, charge, expected in [(800.0, 1.5, touched - 1.5), (-800.0, 1.5, untouched)]:
+        found = mixture(torch.full_like(touched, logit), touched, untouched, charge)
+        torch.testing.assert_close(found, expected)
+
+
+def test_shift_evidence_is_that_of_cells_up_to_what_both_share():
+    rng = np.random.default_rng(0)
+    sizes, d = (1, 5, 30), 4
+    shift, sigma = rng.normal(size=(3, d)), rng.uniform(0.5, 2, d)
+    cells = [rng.normal(size=(n, d)) for n in sizes]
+    residual = np.array([c.mean(0) for c in cells])
+    n = torch.tensor(sizes, dtype=torch.float64)[:, None]
+    touched, untouched = shift_evidence(*map(torch.as_tensor, (residual, shift)), n, torch.as_tensor(sigma**2))
+    expected = [
+        (norm.logpdf(c, shift[k], sigma) - norm.logpdf(c, 0, sigma)).sum(0).tolist() for k, c in enumerate(cells)
+    ]
+    torch.testing.assert_close(touched - untouched, torch.tensor(expected, dtype=torch.float64))
+
+
+def test_scatter_and_mean_residual_make_up_the_density_of_cells():
+    rng = np.random.default_rng(0)
+    x, sigma = rng.normal(size=(50, 3)) + 2, np.array([0.3, 1.0, 4.0])
+    within = torch.as_tensor(((x - x.mean(0)) ** 2).sum(0))
+    variance, mean, n = torch.as_tensor(sigma**2), torch.as_tensor(x.mean(0)), torch.tensor([[50.0]])
+    _, untouched = shift_evidence(mean[None], torch.zeros(1, 3), n, variance)
+    found = scatter_loss(within, variance, 50) - untouched[0]
+    np.testing.assert_allclose(found, -norm.logpdf(x, 0, sigma).sum(0))

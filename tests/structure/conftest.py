@@ -1,0 +1,86 @@
+from __future__ import annotations
+
+from functools import cache
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from scgim.datasets import simulate_screen
+from scgim.statistics import Statistics, accumulate
+from scgim.structure import local_score
+from scgim.structure.score import score_data
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+
+class Screen(NamedTuple):
+    """Cells in control-sd units (context 0 holds the controls), their contexts, and the graph they came from."""
+
+    x: np.ndarray
+    code: np.ndarray
+    graph: np.ndarray
+
+    @property
+    def statistics(self) -> Statistics:
+        return accumulate([(self.x, self.code)], n_contexts=int(self.code.max()) + 1, n_genes=self.x.shape[1])
+
+
+def draw_screen(
+    seed: int, *, d: int = 6, density: float = 0.4, sizes: tuple[int, ...] = (300, 20, 45, 80, 31, 60, 25, 90)
+) -> Screen:
+    """A linear shift screen of unequal contexts; every context but the first shifts one or two genes."""
+    rng = np.random.default_rng(seed)
+    rank = rng.permutation(d)
+    graph = (rng.random((d, d)) < density) & (rank[:, None] < rank)
+    weight = graph * rng.uniform(0.5, 1.5, (d, d)) * rng.choice([-1, 1], (d, d))
+    shift = np.zeros((len(sizes), d))
+    for row in shift[1:]:
+        row[rng.choice(d, rng.integers(1, 3), replace=False)] = rng.choice([-1, 1]) * rng.uniform(2, 4)
+    code = np.repeat(np.arange(len(sizes)), sizes)
+    noise = rng.normal(size=(len(code), d)) * rng.uniform(0.5, 2, d)
+    x = np.linalg.solve(np.eye(d) - weight.T, (noise + shift[code]).T).T
+    return Screen(standardise(x, code), code, graph)
+
+
+def standardise(x: np.ndarray, code: np.ndarray) -> np.ndarray:
+    control = x[code == 0]
+    return (x - control.mean(0)) / control.std(0)
+
+
+@cache
+def simulate(**options) -> Screen:
+    adata = simulate_screen(n_new_drugs=2, **options)
+    name = (adata.obs["drug"].astype(str) + "|" + adata.obs["dose"].astype(str)).to_numpy()
+    control = (adata.obs["drug"] == "DMSO").to_numpy()
+    code = np.where(control, 0, 1 + pd.Categorical(name, np.unique(name[~control])).codes.astype(int))
+    return Screen(standardise(np.asarray(adata.X, float), code), code, adata.varp["true_graph"].toarray() > 0)
+
+
+@pytest.fixture
+def screen() -> Callable[..., Screen]:
+    return draw_screen
+
+
+@pytest.fixture
+def simulated() -> Callable[..., Screen]:
+    return simulate
+
+
+@pytest.fixture
+def in_control_sd() -> Callable[[np.ndarray, np.ndarray], np.ndarray]:
+    return standardise
+
+
+@pytest.fixture
+def score() -> Callable[..., float]:
+    """The score of a whole graph."""
+
+    def total(graph: np.ndarray, statistics: Statistics, *, charge: float = 6.0, penalty: float = 2.0) -> float:
+        data = score_data(statistics, charge, penalty)
+        parents = [np.flatnonzero(column) for column in graph.T]
+        return sum(local_score(j, p, len(p), data) for j, p in enumerate(parents))
+
+    return total
