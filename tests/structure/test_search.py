@@ -10,8 +10,7 @@ import pytest
 from scgim.metrics import shd
 from scgim.statistics import Statistics, accumulate
 from scgim.structure import fit_graph, search_dag
-from scgim.structure.score import MAX_PARENTS
-from scgim.structure.search import perturb
+from scgim.structure.kernels import MAX_PARENTS, perturb
 
 
 def acyclic(graph: np.ndarray) -> bool:

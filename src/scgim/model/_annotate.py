@@ -47,7 +47,7 @@ def write_shift(adata: AnnData, table: pd.DataFrame, fitted: Fitted, order: np.n
     mute = ~control & (row < 0)
     if mute.any():
         names = sorted(set(table.loc[mute, "drug"]))
-        warnings.warn(f"No prediction for {int(mute.sum()):,} cells of {names[:3]}: their change is NaN.", stacklevel=4)
+        warnings.warn(f"No prediction for {int(mute.sum()):,} cells of {names[:3]}: their change is NaN.", stacklevel=3)
     groups = pd.MultiIndex.from_arrays([fitted.group_line, fitted.group_batch])
     group = groups.get_indexer(pd.MultiIndex.from_frame(table[["line", "batch"]]))
     adata.obsm[_keys.SHIFT] = change

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from numbers import Real
 from typing import TYPE_CHECKING, Literal, get_args
 
 import numpy as np
@@ -70,9 +72,9 @@ class AskingMixin:
             ``"cells"``: each control cell's counterfactual, its own noise kept; ``"samples"``: fresh draws; ``"mean"``: one
             row for each drug x dose x line; ``"delta"``: mean minus control.
         n_cells
-            Cells for each drug x dose x line; all control cells by default.
+            Cells for each drug x dose x line; all control cells by default, and for ``"cells"`` at most those.
         seed
-            Of draws and of the choice of cells.
+            Of draws and of the choice of cells. What is drawn for a drug at a dose does not depend on what else is asked.
         targets
             ``"expectation"``: every gene is shifted by probability x shift; ``"map"``: by the shift where the probability
             exceeds .5; ``"sample"``: every row draws its targets.
@@ -87,6 +89,22 @@ class AskingMixin:
         ------
         KeyError, ValueError
             If a drug, dose, gene or cell is not what it should be; the message names it and the fix.
+
+        Examples
+        --------
+        >>> import scgim
+        >>> adata = scgim.datasets.sachs()
+        >>> scgim.setup_anndata(adata, drug_key="drug", control="cd3cd28", scale="continuous", smiles_key="smiles")
+        >>> model = scgim.GIM(adata)
+        >>> model.train(max_epochs=20, enable_progress_bar=False)  # for the example; the default gets further
+        >>> cells = model.predict(drug="U0126", n_cells=5)
+        >>> cells
+        AnnData object with n_obs × n_vars = 5 × 11
+            obs: 'drug', 'smiles', 'dose', 'cell_line', 'source_cell', 'nearest_drug', 'similarity', 'dose_in_range', 'trust'
+            uns: 'scgim'
+            layers: 'control'
+        >>> model.predict(drug=["U0126", "PMA"], as_="delta").obs["trust"].tolist()
+        ['in-domain', 'in-domain']
         """
         check_option("as_", as_, AS)
         check_option("targets", targets, TARGETS)
@@ -121,10 +139,23 @@ class AskingMixin:
         ------
         KeyError
             If a gene is not in the model, naming the nearest.
+
+        Examples
+        --------
+        >>> import scgim
+        >>> adata = scgim.datasets.sachs()
+        >>> scgim.setup_anndata(adata, drug_key="drug", control="cd3cd28", scale="continuous", smiles_key="smiles")
+        >>> model = scgim.GIM(adata)
+        >>> model.train(max_epochs=20, enable_progress_bar=False)  # for the example; the default gets further
+        >>> knocked = model.do({"PKA": -2.0}, kind="set", as_="mean")
+        >>> knocked.obs["drug"].tolist()
+        ['do(PKA=-2)']
         """
         fitted = self._require_fitted()
         check_option("kind", kind, ["shift", "set"])
         check_option("as_", as_, AS)
+        if not isinstance(interventions, Mapping):
+            raise TypeError(f"do takes a dict {{gene: value}}, got {interventions!r}.")
         if not interventions:
             raise ValueError("No intervention was asked for: pass {gene: value}.")
         place = {gene: i for i, gene in enumerate(fitted.genes.tolist())}
@@ -133,8 +164,8 @@ class AskingMixin:
                 raise KeyError(
                     f"{gene!r} is not among the {len(place)} modelled genes. Nearest: {nearest(gene, list(place))}."
                 )
-            if not np.isfinite(value):
-                raise ValueError(f"{gene!r} cannot be moved by {value!r}.")
+            if not isinstance(value, Real) or not np.isfinite(value):
+                raise ValueError(f"{gene!r} cannot be moved by {value!r}: pass a finite number of control sd.")
         shift, fixed = np.zeros(len(place)), None
         if kind == "set":
             fixed = {place[gene]: float(value) for gene, value in interventions.items()}
@@ -143,8 +174,9 @@ class AskingMixin:
         label = ", ".join(f"{gene}{'=' if kind == 'set' else '+='}{value:g}" for gene, value in interventions.items())
         shared = {"drug": f"do({label})", "smiles": "", "dose": np.nan, "nearest_drug": "", "similarity": np.nan}
         shared |= {"dose_in_range": True, "trust": "do"}
+        change = Change((shared["drug"],), shift, fixed)
         about = {"intervention": kind, "seed": seed}
-        return self._predict(self._predictor(seed), [(Change(shift, fixed), shared)], adata, as_, n_cells, about)
+        return self._predict([(change, shared)], adata, as_, n_cells, about)
 
     def rank_targets(
         self,
@@ -174,32 +206,25 @@ class AskingMixin:
         ------
         ValueError
             If ``evidence="data"`` and a context was not measured in training.
+
+        Examples
+        --------
+        >>> import scgim
+        >>> adata = scgim.datasets.sachs()
+        >>> scgim.setup_anndata(adata, drug_key="drug", control="cd3cd28", scale="continuous", smiles_key="smiles")
+        >>> model = scgim.GIM(adata)
+        >>> model.train(max_epochs=20, enable_progress_bar=False)  # for the example; the default gets further
+        >>> targets = model.rank_targets(drug="U0126")
+        >>> targets[["rank", "direction", "evidence"]].head(2)
+           rank direction evidence
+        0     1        up     data
+        1     2        up     data
         """
-        fitted = self._require_fitted()
+        design = self._require_fitted().design
         check_option("evidence", evidence, EVIDENCE)
-        design = fitted.design
         query = self._resolve(drug=drug, smiles=smiles, features=features, dose=dose)
-        probability, effect = self._interventions(query)
-        measured_p, measured_e = posterior(self.module, *fitted.batch())
-        measured = {_key(*row): i for i, row in enumerate(design.names().itertuples(index=False, name=None))}
-        rows, ps, es, kinds = [], [], [], []
-        for i, (name, value) in enumerate(zip(query.drug, query.dose, strict=True)):
-            for line in design.lines:
-                at = measured.get(_key(name, value, line))
-                if at is None and drug is None:
-                    continue
-                if at is None and evidence == "data":
-                    where = f"{name!r}" + (f" at {value:g}" if design.dosed else "") + (f" in {line!r}" if line else "")
-                    raise ValueError(
-                        f"evidence='data' needs a measured context, and {where} is none. Use evidence='features'."
-                    )
-                from_data = at is not None and evidence != "features"
-                rows.append((name, value, line))
-                ps.append(measured_p[at] if from_data else probability[i])
-                es.append(measured_e[at] if from_data else effect[i])
-                kinds.append("data" if from_data else "features")
-        names = pd.DataFrame(rows, columns=["drug", "dose", "cell_line"])
-        return rank(names, fitted.genes, np.array(ps), np.array(es), kinds)
+        everything = drug is None and dose is None
+        return self._rank(query, evidence, set(contexts(design.names())) if everything else None)
 
     def get_graph(self, kind: Literal["direct", "total"] = "direct") -> pd.DataFrame:
         r"""The causal graph as a table of edges.
@@ -216,6 +241,17 @@ class AskingMixin:
         -------
         DataFrame source, target, weight, sign (-1 or 1; 0 where the derivative changes sign), and strength for edges;
         the strongest first.
+
+        Examples
+        --------
+        >>> import scgim
+        >>> adata = scgim.datasets.sachs()
+        >>> scgim.setup_anndata(adata, drug_key="drug", control="cd3cd28", scale="continuous", smiles_key="smiles")
+        >>> model = scgim.GIM(adata)
+        >>> model.train(max_epochs=20, enable_progress_bar=False)  # for the example; the default gets further
+        >>> model.get_graph()[["source", "target", "sign"]].head(1)
+          source target  sign
+        0    Akt    Erk     1
         """
         fitted = self._require_fitted()
         check_option("kind", kind, ["direct", "total"])
@@ -254,6 +290,31 @@ class AskingMixin:
             **asked,
         )
 
+    def _rank(self, query: Query, evidence: Evidence, only: set[tuple] | None = None) -> pd.DataFrame:
+        """The ranking of a query's drugs and doses in every line, or in those of the contexts ``only`` that it covers."""
+        design = self.fitted.design
+        probability, effect = self._interventions(query)
+        measured_p, measured_e = posterior(self.module, *self.fitted.batch())
+        measured = {context: i for i, context in enumerate(contexts(design.names()))}
+        lines = [str(line) for line in design.lines]
+        asked = pd.DataFrame(
+            [(*pair, line) for pair in zip(query.drug, query.dose, strict=True) for line in lines],
+            columns=["drug", "dose", "cell_line"],
+        )
+        row = np.repeat(np.arange(len(query.drug)), len(lines))
+        at = np.array([measured.get(context, -1) for context in contexts(asked)])
+        if only is not None:
+            wanted = np.array([context in only for context in contexts(asked)])
+            asked, row, at = asked[wanted], row[wanted], at[wanted]
+        if evidence == "data" and (at < 0).any():
+            name, dose, line = asked.iloc[np.flatnonzero(at < 0)[0]]
+            where = f"{name!r}" + (f" at {dose:g}" if design.dosed else "") + (f" in {line!r}" if line else "")
+            raise ValueError(f"evidence='data' needs a measured context, and {where} is none. Use evidence='features'.")
+        data = (at >= 0) & (evidence != "features")
+        p = np.where(data[:, None], measured_p[at], probability[row])
+        e = np.where(data[:, None], measured_e[at], effect[row])
+        return rank(asked, self.fitted.genes, p, e, np.where(data, "data", "features"))
+
     @torch.no_grad()
     def _interventions(self, query: Query) -> tuple[np.ndarray, np.ndarray]:
         """Target probabilities and shifts from the generator, ``(rows, genes)`` each."""
@@ -265,25 +326,20 @@ class AskingMixin:
     ) -> AnnData:
         probability, shift = self._interventions(query)
         trust = query.trust(self.fitted.design).to_dict("records")
-        run = self._predictor(seed)
         changes = (
             (
-                DrugChange(probability[i], shift[i], targets, run.rng),
+                DrugChange((query.drug[i], query.dose[i]), probability[i], shift[i], targets),
                 {"drug": query.drug[i], "smiles": query.smiles[i], "dose": query.dose[i], **trust[i]},
             )
             for i in range(len(query.drug))
         )
-        return self._predict(run, changes, adata, as_, n_cells, {"targets": targets, "seed": seed})
+        return self._predict(changes, adata, as_, n_cells, {"targets": targets, "seed": seed})
 
     def _levels(self) -> list[torch.Tensor]:
         return [torch.as_tensor(level) for level in levels(self.module.mechanism.graph.numpy())]
 
-    def _predictor(self, seed: int) -> Predictor:
-        return Predictor(self.module, self._levels(), self.fitted.scale, seed)
-
     def _predict(
         self,
-        run: Predictor,
         changes: Iterable[tuple[Change, dict]],
         adata: AnnData | None,
         as_: As,
@@ -299,6 +355,8 @@ class AskingMixin:
         else:
             childless = ~self.module.mechanism.graph.numpy().any(1)
             sources = user_sources(adata, fitted, args, childless)
+
+        run = Predictor(self.module, self._levels(), fitted.scale, about["seed"])
 
         def parts() -> Iterator[tuple]:
             for change, shared in changes:
@@ -330,6 +388,7 @@ class AskingMixin:
         return np.array([(counterfactual(mechanism, self._levels(), z, shift=e) - z).mean(0).numpy() for e in unit])
 
 
-def _key(drug: str, dose: float, line: str) -> tuple:
-    """A context as a key; NaN, which equals nothing, becomes None."""
-    return drug, None if np.isnan(dose) else float(dose), line
+def contexts(table: pd.DataFrame) -> Iterator[tuple[str, float | None, str]]:
+    """Drug, dose and line of every row as a key; NaN, which equals nothing, becomes None."""
+    for drug, dose, line in table.itertuples(index=False, name=None):
+        yield drug, None if np.isnan(dose) else float(dose), line

@@ -65,7 +65,7 @@ def _pack(value: Any, key: str, tensors: dict[str, np.ndarray]) -> Any:
     if isinstance(value, np.ndarray) and value.dtype.kind in "OUS":
         return {"_strings": value.astype(str).tolist()}
     if isinstance(value, np.ndarray):
-        tensors[key] = np.ascontiguousarray(value)
+        tensors[key] = np.array(value, order="C")  # ascontiguousarray would give a scalar a dimension
         return {"_tensor": key}
     if isinstance(value, sp.csr_matrix):
         parts = {"data": value.data, "indices": value.indices, "indptr": value.indptr, "shape": list(value.shape)}

@@ -10,11 +10,12 @@ import pandas as pd
 import torch
 
 from scgim import __version__, _keys
-from scgim._checks import refuse_view
+from scgim._checks import listed, nearest, refuse_view
 from scgim.statistics import Statistics
 
 from . import _io
 from ._annotate import write_graph, write_shift, write_targets
+from ._asking import contexts
 from ._design import Design
 from ._fields import DRUG_TABLE
 from ._fitted import Fitted
@@ -26,6 +27,8 @@ if TYPE_CHECKING:
 
     from anndata import AnnData
 
+    from ._query import Query
+
 
 class KeepingMixin:
     """What becomes of a trained model's results."""
@@ -35,7 +38,8 @@ class KeepingMixin:
 
         ``.obsm["scgim_shift"]``: predicted change of every cell's own drug and dose, 0 for controls;
         ``.obsm["scgim_pred"]``: its control mean plus that; ``.uns["scgim_targets"]``: targets in ``rank_genes_groups``
-        format, ``scores`` = probability x abs(effect), ``logfoldchanges`` = effect in control sd, p-values NaN;
+        format, ``scores`` = probability x abs(effect), ``logfoldchanges`` = effect in control sd, p-values NaN: a group for
+        each of the AnnData's drugs (best over its doses and lines) and one of zeros for the control;
         ``.varp["scgim_graph"]``: edge weights, row = source; ``.var["scgim_in_degree"]``, ``.var["scgim_out_degree"]``;
         ``.uns["scgim"]``: provenance.
 
@@ -47,35 +51,57 @@ class KeepingMixin:
         Raises
         ------
         ValueError
-            If ``adata`` is a view, or holds other genes, lines or batches than the training data.
+            If ``adata`` is a view, holds other genes, lines or batches than the training data, or no drug that the model
+            can speak of.
+
+        Examples
+        --------
+        >>> import scgim
+        >>> adata = scgim.datasets.sachs()
+        >>> scgim.setup_anndata(adata, drug_key="drug", control="cd3cd28", scale="continuous", smiles_key="smiles")
+        >>> model = scgim.GIM(adata)
+        >>> model.train(max_epochs=20, enable_progress_bar=False)  # for the example; the default gets further
+        >>> model.annotate()
+        >>> adata.obsm["scgim_shift"].shape
+        (6564, 11)
         """
         fitted = self._require_fitted()
         adata = self.adata if adata is None else adata
         if adata is None:
             raise ValueError("This model was loaded without data: pass the AnnData to annotate.")
         refuse_view(adata)
-        if set(adata.var_names) != set(fitted.genes) or adata.n_vars != len(fitted.genes):
-            raise ValueError(
-                f"adata has {adata.n_vars} genes, the model {len(fitted.genes)}; annotate needs the same ones."
-            )
+        genes = adata.var_names.to_numpy(str)
+        _require_genes(genes, fitted.genes)
         field = self._context_field()
+        field.split_key = None  # the side of a split does not matter here, and new data has none
         table = field.table(adata)
-        alien = set(map(tuple, table[["line", "batch"]].to_numpy())) - set(
-            zip(fitted.group_line, fitted.group_batch, strict=True)
-        )
-        if alien:
-            raise ValueError(f"No training controls for line, batch = {sorted(alien)[0]}.")
-        order = np.searchsorted(fitted.genes, adata.var_names.to_numpy(str))
-        known = set(self.table.frame.index) if self.module.generator.pools_drugs else set(fitted.design.drugs)
-        asked = table.loc[~table["control"] & table["drug"].isin(known), ["drug", "dose"]].drop_duplicates()
-        doses = np.unique(asked["dose"]) if fitted.design.dosed else None
-        query = self._resolve(drug=sorted(set(asked["drug"])), dose=doses)
-        pairs = pd.MultiIndex.from_frame(asked)
-        query = query.take(pd.MultiIndex.from_arrays([query.drug, query.dose]).isin(pairs))
-        write_shift(adata, table, fitted, order, self._predict_query(query, None, "delta", None, 0, "expectation"))
+        groups = set(zip(fitted.group_line, fitted.group_batch, strict=True))
+        if alien := sorted(set(zip(table["line"], table["batch"], strict=True)) - groups):
+            raise ValueError(f"No training controls for line, batch = {alien[0]}, so nothing to add a change to.")
+        query = self._query_of(table)
+        wanted = table.loc[~table["control"], ["drug", "dose", "line"]]
+        targets = self._rank(query, "auto", set(contexts(wanted)))
+        delta = self._predict_query(query, None, "delta", None, 0, "expectation")
+        order = np.searchsorted(fitted.genes, genes)
+        write_shift(adata, table, fitted, order, delta)
         write_graph(adata, self.module.mechanism.coefficients.numpy()[np.ix_(order, order)])
-        write_targets(adata, self.rank_targets(), drug_key=field.drug_key, control=field.control)
+        write_targets(adata, targets, drug_key=field.drug_key, control=field.control)
         adata.uns[_keys.UNS] = self._provenance()
+
+    def _query_of(self, table: pd.DataFrame) -> Query:
+        """Every drug and dose of some cells that the model can speak of."""
+        known = self.table.frame.index if self.module.generator.pools_drugs else self.fitted.design.drugs
+        treated = table.loc[~table["control"], ["drug", "dose"]].drop_duplicates()
+        asked = treated[treated["drug"].isin(known)]
+        if asked.empty:
+            raise ValueError(
+                f"adata holds no cell of a drug that the model knows; its drugs: {listed(treated['drug'])}."
+            )
+        query = self._resolve(
+            drug=sorted(set(asked["drug"])), dose=np.unique(asked["dose"]) if self.fitted.design.dosed else None
+        )
+        pairs = pd.MultiIndex.from_arrays([query.drug, query.dose])
+        return query.take(pairs.isin(pd.MultiIndex.from_frame(asked)))
 
     def save(self, dir_path: str | Path, overwrite: bool = False) -> None:
         """Save everything that asking needs, without pickle: safetensors and JSON.
@@ -86,6 +112,25 @@ class KeepingMixin:
             A folder, made if need be.
         overwrite
             Whether a model there may be replaced.
+
+        Raises
+        ------
+        FileExistsError
+            If the folder holds a model and ``overwrite`` is false.
+
+        Examples
+        --------
+        >>> import scgim
+        >>> adata = scgim.datasets.sachs()
+        >>> scgim.setup_anndata(adata, drug_key="drug", control="cd3cd28", scale="continuous", smiles_key="smiles")
+        >>> model = scgim.GIM(adata)
+        >>> model.train(max_epochs=20, enable_progress_bar=False)  # for the example; the default gets further
+        >>> import tempfile
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     model.save(folder)
+        ...     again = scgim.GIM.load(folder)
+        >>> bool((again.predict(drug="PMA", as_="mean").X == model.predict(drug="PMA", as_="mean").X).all())
+        True
         """
         fitted = self._require_fitted()
         arrays = {
@@ -94,6 +139,7 @@ class KeepingMixin:
         state = {
             "version": __version__,
             "registry": self.registry_,
+            "table": _table_state(self.table),
             "settings": self.settings_,
             "generator": self.generator_,
             "seed": self.seed_,
@@ -112,22 +158,31 @@ class KeepingMixin:
         dir_path
             Where :meth:`save` put it.
         adata
-            Data to bind, set up as the model's was: to annotate, or to train again.
+            Data to bind, which is set up as the model's was: to annotate, or to train again. It may hold drugs that the
+            model has not seen.
+
+        Raises
+        ------
+        FileNotFoundError
+            If there is no model.
+        ValueError
+            If a later version of scgim wrote it, or ``adata`` has other genes or other features of the model's drugs.
+
+        Examples
+        --------
+        See :meth:`save`.
         """
         state = _io.read(dir_path)
         registry = state["registry"]
         if adata is not None:
+            _require_genes(adata.var_names.to_numpy(str), state["fitted"]["genes"])
             cls.setup_anndata(adata, **registry["setup_args"])
-            theirs, ours = set(adata.var_names), set(state["fitted"]["genes"].tolist())
-            if theirs != ours:
-                raise ValueError(
-                    f"adata does not have the model's genes: {len(ours - theirs)} are missing, {len(theirs - ours)} are new."
-                )
         model = cls(adata, None if adata is not None else registry, **state["settings"])
         arrays = dict(state["fitted"])
         design, statistics = Design(**arrays.pop("design")), arrays.pop("statistics")
         fitted = Fitted(**arrays, design=design, statistics=Statistics(**statistics))
-        model.table = DrugTable.from_registry(registry["field_registries"][DRUG_TABLE]["state_registry"])
+        saved = DrugTable.from_registry(state["table"])
+        model.table = saved if adata is None else _join(saved, model.table)
         model.generator_, model.seed_ = state["generator"], state["seed"]
         model.module = model._build(len(fitted.genes), design).requires_grad_(False)
         model.module.load_state_dict({name: torch.as_tensor(array) for name, array in state["module"].items()})
@@ -178,3 +233,40 @@ class KeepingMixin:
             for k, v in self._facts().items()
         )
         return f"<table><caption>GIM</caption>{rows}</table>"
+
+
+def _require_genes(genes: np.ndarray, known: np.ndarray) -> None:
+    """Raise unless ``genes`` are the model's, in any order."""
+    missing, new = np.setdiff1d(known, genes), np.setdiff1d(genes, known)
+    if len(missing) or len(new) or len(genes) != len(known):
+        example = f"e.g. {missing[0]!r} (nearest: {nearest(missing[0], genes, n=1)})" if len(missing) else ""
+        raise ValueError(
+            f"adata does not have the model's {len(known)} genes: {len(missing)} are missing{example and ', ' + example}, "
+            f"{len(new)} are new{', e.g. ' + repr(str(new[0])) if len(new) else ''}. Genes are matched by name: map or subset them."
+        )
+
+
+def _table_state(table: DrugTable) -> dict:
+    """What :meth:`DrugTable.from_registry` takes: a table may know more drugs than the data that is bound."""
+    return {
+        "source": table.source,
+        "names": table.frame.index.to_numpy(str),
+        "columns": table.frame.columns.to_numpy(str),
+        "values": table.frame.to_numpy(np.float64),
+        "smiles": np.array([table.smiles.get(name, "") for name in table.frame.index], dtype=str),
+    }
+
+
+def _join(saved: DrugTable, bound: DrugTable) -> DrugTable:
+    """A model's drugs and those of newly bound data, which must agree on the features of the drugs that both have."""
+    if not saved.frame.columns.equals(bound.frame.columns):
+        odd = sorted(set(saved.frame.columns) ^ set(bound.frame.columns))
+        raise ValueError(f"adata's drug features are not the model's: {listed(odd)} in one of them only.")
+    both = saved.frame.index.intersection(bound.frame.index)
+    differ = (saved.frame.loc[both] != bound.frame.loc[both]).any(axis=1)
+    if differ.any():
+        raise ValueError(
+            f"Drugs have other features in adata than in the model: {listed(both[differ])}. Fit a new model: GIM(adata)."
+        )
+    new = bound.frame.drop(index=both)
+    return DrugTable(pd.concat([saved.frame, new]), bound.smiles | saved.smiles, saved.source)

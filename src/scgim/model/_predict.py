@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Literal
+from zlib import crc32
 
 import numpy as np
 import pandas as pd
@@ -10,7 +11,7 @@ import torch
 from anndata import AnnData
 
 from scgim import _keys
-from scgim.module import counterfactual, draw_noise, propagate
+from scgim.module import abduct, counterfactual, draw_noise, propagate
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -41,49 +42,72 @@ class Predictor:
     """
 
     def __init__(self, module: GIMModule, levels: Sequence[Tensor], scale: np.ndarray, seed: int) -> None:
-        self.mechanism, self.levels, self.scale = module.mechanism, levels, scale
-        self.rng, self.generator = np.random.default_rng(seed), torch.Generator().manual_seed(seed)
+        self.mechanism, self.levels, self.scale, self.seed = module.mechanism, levels, scale, seed
 
     @torch.no_grad()
     def rows(
         self, source: Sources, as_: As, n_cells: int | None, change: Change
     ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Predicted values and controls ``(rows, genes)`` on the training scale, and names of source cells."""
-        picked, centre = self._pick(source, as_, n_cells)
+        rng = stream(self.seed, source.line, *change.label)
         if as_ == "samples":
-            noise = draw_noise(self.mechanism, n_cells or source.x.shape[0], self.generator)
-            z = propagate(self.mechanism, self.levels, noise, **change.at(len(noise)))
+            n = n_cells or source.x.shape[0]
+            generator = torch.Generator().manual_seed(int(rng.integers(2**63)))
+            noise = self._noise_mean(source) + draw_noise(self.mechanism, n, generator)
+            z = propagate(self.mechanism, self.levels, noise, **change.at(n, rng))
             x = source.mean + z.numpy() * self.scale
-            return x, np.broadcast_to(source.mean, x.shape), np.full(len(x), "")
+            return x, np.broadcast_to(source.mean, x.shape), np.full(n, "")
         if as_ == "cells" or not self.mechanism.affine:
-            x = source.x[picked].toarray().astype(np.float64)
-            z = torch.as_tensor((x - centre) / self.scale)
-            moved = counterfactual(self.mechanism, self.levels, z, **change.at(len(z)))
+            rows = self._pick(source, n_cells if as_ == "cells" else None)
+            x, z = self._cells(source, rows)
+            moved = counterfactual(self.mechanism, self.levels, z, **change.at(len(z), rng))
             x_moved = x + (moved - z).numpy() * self.scale
             if as_ == "cells":
-                return x_moved, x, source.names[picked]
+                return x_moved, x, source.names[rows]
             delta = (x_moved - x).mean(0, keepdims=True)
         else:
             zero = torch.zeros(1, len(self.scale), dtype=torch.float64)
-            delta = (counterfactual(self.mechanism, self.levels, zero, **change.at(1)) - zero).numpy() * self.scale
+            moved = counterfactual(self.mechanism, self.levels, zero, **change.at(1, rng))
+            delta = (moved - zero).numpy() * self.scale
         control = source.mean[None]
         return (delta if as_ == "delta" else control + delta), control, np.array([""])
 
-    def _pick(self, source: Sources, as_: As, n_cells: int | None) -> tuple[np.ndarray, np.ndarray]:
-        """Source cells in use, all or ``n_cells`` of them, and the mean that each is measured against."""
-        rows = np.arange(source.x.shape[0])
-        if as_ == "cells" and n_cells is not None and n_cells < len(rows):
-            rows = np.sort(self.rng.choice(rows, n_cells, replace=False))
-        return rows, source.centre[rows] if source.centre.ndim == 2 else source.centre
+    def _pick(self, source: Sources, n_cells: int | None) -> np.ndarray:
+        """Row numbers of the source cells in use; the same for every drug, so that drugs differ by nothing else."""
+        n = source.x.shape[0]
+        if n_cells is None or n_cells >= n:
+            return np.arange(n)
+        return np.sort(stream(self.seed, source.line).choice(n, n_cells, replace=False))
+
+    def _cells(self, source: Sources, rows: np.ndarray) -> tuple[np.ndarray, Tensor]:
+        """Source cells on the training scale and standardised, ``(rows, genes)`` each."""
+        x = source.x[rows].toarray().astype(np.float64)
+        centre = source.centre[rows] if source.centre.ndim == 2 else source.centre
+        return x, torch.as_tensor((x - centre) / self.scale)
+
+    def _noise_mean(self, source: Sources) -> Tensor:
+        """Mean noise of the control cells, so that fresh draws without a drug have the mean of the controls."""
+        z = torch.zeros(1, len(self.scale), dtype=torch.float64)
+        if not self.mechanism.affine:
+            _, z = self._cells(source, np.arange(source.x.shape[0]))
+        return abduct(self.mechanism, z).mean(0)
+
+
+def stream(seed: int, *label: object) -> np.random.Generator:
+    """A random stream for everything that is drawn for one context, whatever else is asked in the same call."""
+    return np.random.default_rng([seed, crc32("\n".join(map(str, label)).encode())])
 
 
 class Change:
-    """One intervention on the standardised scale: a shift of every gene, or genes set to a value."""
+    """One intervention on the standardised scale: a shift of every gene, or genes set to a value.
 
-    def __init__(self, shift: np.ndarray, fixed: dict[int, float] | None = None) -> None:
-        self.shift, self.fixed = torch.as_tensor(shift, dtype=torch.float64), fixed
+    ``label`` tells it from the others: its random draws depend on that.
+    """
 
-    def at(self, n_rows: int) -> dict:
+    def __init__(self, label: tuple, shift: np.ndarray, fixed: dict[int, float] | None = None) -> None:
+        self.label, self.shift, self.fixed = label, torch.as_tensor(shift, dtype=torch.float64), fixed
+
+    def at(self, n_rows: int, rng: np.random.Generator) -> dict:
         """Arguments of :func:`~scgim.module.propagate` for so many cells."""
         return {"shift": self.shift, "fixed": self.fixed}
 
@@ -91,16 +115,15 @@ class Change:
 class DrugChange(Change):
     """An intervention drawn by the generator: probabilities and shifts, ``(genes,)`` each."""
 
-    def __init__(self, probability: np.ndarray, shift: np.ndarray, targets: Targets, rng: np.random.Generator) -> None:
-        weight = {"expectation": probability, "map": (probability > 0.5).astype(float)}.get(targets, probability)
-        super().__init__(weight * shift)
-        self.draw = (probability, shift, rng) if targets == "sample" else None
+    def __init__(self, label: tuple, probability: np.ndarray, shift: np.ndarray, targets: Targets) -> None:
+        super().__init__(label, (probability > 0.5 if targets == "map" else probability) * shift)
+        self.draw = (probability, shift) if targets == "sample" else None
 
-    def at(self, n_rows: int) -> dict:
+    def at(self, n_rows: int, rng: np.random.Generator) -> dict:
         """Every cell draws its own targets if targets are sampled."""
         if self.draw is None:
-            return super().at(n_rows)
-        probability, shift, rng = self.draw
+            return super().at(n_rows, rng)
+        probability, shift = self.draw
         return {"shift": torch.as_tensor((rng.random((n_rows, len(shift))) < probability) * shift), "fixed": None}
 
 

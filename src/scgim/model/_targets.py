@@ -38,7 +38,7 @@ def _spread(module: GIMModule, contexts: Contexts, residual: torch.Tensor) -> to
 
 
 def rank(
-    names: pd.DataFrame, genes: np.ndarray, probability: np.ndarray, effect: np.ndarray, evidence: list[str]
+    names: pd.DataFrame, genes: np.ndarray, probability: np.ndarray, effect: np.ndarray, evidence: np.ndarray
 ) -> pd.DataFrame:
     """Tidy frame: for every row of ``names`` all genes by score = probability x abs(effect), ties by name.
 
@@ -56,7 +56,7 @@ def rank(
         probability=probability[flat],
         effect=effect[flat],
         direction=np.where(effect[flat] < 0, "down", "up"),
-        evidence=np.asarray(evidence, dtype=object)[rows],
+        evidence=evidence.astype(object)[rows],
     )
 
 

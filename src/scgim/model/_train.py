@@ -73,7 +73,7 @@ class TrainingPlan(pl.LightningModule):
         *,
         structure: str = "search",
         seed: int = 0,
-        search_rounds: int = 200,
+        search_rounds: int = 100,
         search_patience: int = 20,
         search_charge: float = 6.0,
         search_penalty: float = 2.0,

@@ -1,7 +1,8 @@
 """Graphs on plain arrays: the score of a parent set, the search, and what one asks of a DAG."""
 
 from .dag import ancestors, levels, order
-from .score import LocalFit, fit_graph, local_score
+from .kernels import local_score
+from .score import LocalFit, fit_graph
 from .search import SearchState, search_dag
 
 __all__ = ["LocalFit", "SearchState", "ancestors", "fit_graph", "levels", "local_score", "order", "search_dag"]
