@@ -102,6 +102,16 @@ def check_control(names: pd.Series, control: str, *, key: str) -> None:
         )
 
 
+CONTROL_NAMES = {"dmso", "vehicle", "control", "ctrl", "untreated", "mock", "none", "non-targeting"}
+
+
+def find_control(adata: AnnData, names: Iterable[str]) -> str | None:
+    """The control among `names`: ``uns["control"]``, or the one conventional name; ``None`` if there is none, or several."""
+    values, noted = sorted(set(names)), adata.uns.get("control")
+    found = [noted] if noted in values else [name for name in values if name.strip().casefold() in CONTROL_NAMES]
+    return found[0] if len(found) == 1 else None
+
+
 def check_doses(adata: AnnData | pd.DataFrame, key: str, *, treated: np.ndarray) -> np.ndarray:
     """Doses of the treated cells as float64, NaN for the others, whose own are ignored; (cells,).
 

@@ -61,8 +61,17 @@ def test_round_trip(adata, tmp_path, kind, n_bits):
 def test_control_needs_no_smiles(adata, dtype, missing):
     adata.obs["smiles"] = adata.obs["smiles"].replace("", missing if missing is not None else np.nan).astype(dtype)
     assert len(featurize_drugs(adata, control="DMSO")) == 6
-    with pytest.raises(ValueError, match=r"1 of 7 drugs have no usable structure: 'DMSO' \(no SMILES.*`control`"):
+    with pytest.warns(UserWarning, match="'DMSO' has no SMILES and was taken for the control"):
+        assert len(featurize_drugs(adata)) == 6
+
+
+def test_a_drug_without_smiles_is_no_control(adata):
+    adata.obs["drug"] = adata.obs["drug"].cat.rename_categories({"DMSO": "Mix-7"})
+    with pytest.raises(ValueError, match=r"1 of 7 drugs have no usable structure: 'Mix-7' \(no SMILES.*`control`"):
         featurize_drugs(adata)
+    adata.uns["control"] = "Mix-7"
+    with pytest.warns(UserWarning, match="'Mix-7' has no SMILES"):
+        assert len(featurize_drugs(adata)) == 6
 
 
 def test_without_a_control_every_name_is_a_drug(adata):

@@ -158,7 +158,6 @@ def without_drug_names(adata):
 @pytest.mark.parametrize(
     ("spoil", "options", "error", "message"),
     [
-        pytest.param(None, {"control": None}, ValueError, "split needs control=.*'DMSO'", id="no control"),
         pytest.param(None, {"control": "vehicle"}, ValueError, "No cell equals control='vehicle'", id="wrong control"),
         pytest.param(
             None, {"unseen": "scaffold"}, ValueError, "not available yet; 'drug' and 'dose' are", id="scaffold"
@@ -207,3 +206,18 @@ def test_too_little_to_split():
 def test_refuses_a_view():
     with pytest.raises(ValueError, match=r"view.*copy\(\)"):
         split(screen(FORTY)[:100], control="DMSO")
+
+
+def test_a_conventional_control_is_found_and_said():
+    adata, named = screen(FORTY), screen(FORTY)
+    with pytest.warns(UserWarning, match="'DMSO' was taken for the control"):
+        split(adata)
+    split(named, control="DMSO")
+    assert (adata.obs["scgim_split"] == named.obs["scgim_split"]).all()
+
+
+def test_without_any_control_name_it_asks():
+    adata = screen(FORTY)
+    adata.obs["drug"] = adata.obs["drug"].astype(str).replace("DMSO", "compound x")
+    with pytest.raises(ValueError, match="split needs control="):
+        split(adata)

@@ -17,7 +17,6 @@ from . import _io
 from ._annotate import write_graph, write_shift, write_targets
 from ._asking import contexts
 from ._design import Design
-from ._fields import DRUG_TABLE
 from ._fitted import Fitted
 from ._query import DrugTable
 

@@ -1,11 +1,20 @@
 from __future__ import annotations
 
+import warnings
 from typing import TYPE_CHECKING, Literal
 
 import pandas as pd
 
 from scgim import _keys
-from scgim._checks import check_control, check_key_added, check_names, check_obs_column, listed, refuse_view
+from scgim._checks import (
+    check_control,
+    check_key_added,
+    check_names,
+    check_obs_column,
+    find_control,
+    listed,
+    refuse_view,
+)
 
 from ._fingerprints import compute
 
@@ -42,7 +51,8 @@ def featurize_drugs(
     method, n_bits, radius, counts, chirality
         See `scgim.pp.fingerprints`.
     control
-        The untreated cells' name in ``obs[drug_key]``; it gets no features and needs no SMILES. ``None``: every name is a drug.
+        The untreated cells' name in ``obs[drug_key]``; it gets no features and needs no SMILES. ``None``: ``uns["control"]``
+        or the one conventional name ("DMSO", ...) if it has no SMILES, said in a warning.
     key_added
         Where in ``uns`` the features go.
 
@@ -86,6 +96,12 @@ def featurize_drugs(
             f"n_bits={n_bits}: a table of {H5AD_GAP[0]:,} to {H5AD_GAP[-1]:,} columns cannot be written to h5ad. Use 2048."
         )
     smiles = drug_smiles(adata, drug_key=drug_key, smiles_key=smiles_key, control=control)
+    found = find_control(adata, smiles.index) if control is None else None
+    if found is not None and not smiles[found].strip():
+        warnings.warn(
+            f"{found!r} has no SMILES and was taken for the control. Pass control={found!r} to say so.", stacklevel=2
+        )
+        smiles = smiles.drop(found)
     features, audit = compute(smiles, method=method, n_bits=n_bits, radius=radius, counts=counts, chirality=chirality)
     adata.uns[key_added] = features
     return audit

@@ -1,13 +1,21 @@
 from __future__ import annotations
 
 import logging
+import warnings
 from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 import pandas as pd
 
 from scgim import _keys
-from scgim._checks import check_control, check_doses, check_key_added, check_names, check_option, listed, refuse_view
+from scgim._checks import (
+    check_control,
+    check_doses,
+    check_key_added,
+    check_names,
+    check_option,
+    refuse_view,
+)
 
 from ._chemistry import standardise_all
 from ._featurize import drug_smiles
@@ -48,7 +56,8 @@ def split(
         Column of ``obs`` with each drug's SMILES. With it, salts, stereoisomers and tautomers of one compound count as one drug and
         land on the same side: otherwise a twin in training gives the answer away.
     control
-        The untreated cells' name in ``obs[drug_key]``. Required: controls are always ``"train"``.
+        The untreated cells' name in ``obs[drug_key]``; they are always ``"train"``. ``None``: ``uns["control"]`` or the one
+        conventional name ("DMSO", "vehicle", ...) among the values, said in a warning.
     frac
         Share of the drugs, or of each drug's doses, to hold out (rounded; at least one).
     seed
@@ -90,9 +99,12 @@ def split(
         raise ValueError(f"frac={frac!r} must lie between 0 and 1, both excluded.")
     drug = check_names(adata, drug_key)
     if control is None:
-        raise ValueError(
-            f"split needs control=, the untreated cells' name in obs[{drug_key!r}], which holds {listed(sorted(set(drug)))}."
-        )
+        control = find_control(adata, drug)
+        if control is None:
+            raise ValueError(
+                f"split needs control=, the untreated cells' name in obs[{drug_key!r}], which holds {listed(sorted(set(drug)))}."
+            )
+        warnings.warn(f"{control!r} was taken for the control. Pass control={control!r} to say so.", stacklevel=2)
     check_control(drug, control, key=drug_key)
     conditions = pd.DataFrame({"drug": drug.to_numpy(), "treated": (drug != str(control)).to_numpy()})
     conditions["compound"] = conditions["drug"]
