@@ -14,6 +14,8 @@ from scgim._checks import (
     check_key_added,
     check_names,
     check_option,
+    find_control,
+    listed,
     refuse_view,
 )
 
