@@ -85,8 +85,10 @@ class ContextField(_TableField):
             other = sorted(set(check_names(adata.obs, self.split_key)) - {"train", "test"})
             if other:
                 raise ValueError(f"obs[{self.split_key!r}] may hold 'train' and 'test', but also holds {other[:3]}.")
+        check_control(
+            check_names(adata.obs, self.drug_key), self.control, key=self.drug_key
+        )  # before anything depends on it
         table = self.table(adata)
-        check_control(table["drug"], self.control, key=self.drug_key)
         if table["control"].all():
             raise ValueError(
                 f"All cells are controls ({self.control!r}): without a perturbation there is nothing to learn."

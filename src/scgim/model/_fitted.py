@@ -153,8 +153,8 @@ def _control_scale(raw: Statistics, control: np.ndarray, genes: np.ndarray) -> n
     """Pooled sd of controls within their groups; a gene constant in them takes its sd within all contexts."""
     variance = raw.squares[control].sum(0) / raw.n[control].sum()
     within = raw.squares.sum(0) / raw.n.sum()
-    # below this a difference from the mean is rounding, not variation
-    tiny = 1e-18 * (1e-12 + (raw.mean**2).max(0))
+    # below this it is the rounding of sums of squares, which grows with how far the contexts lie apart
+    tiny = 1e-12 * ((raw.mean - raw.mean.mean(0)) ** 2).max(0) + 1e-28 * (raw.mean**2).max(0)
     variance = np.where(variance > tiny, variance, within)
     if (variance <= tiny).any():
         names = ", ".join(map(repr, genes[variance <= tiny][:5]))

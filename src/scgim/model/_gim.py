@@ -262,7 +262,9 @@ class GIM(AskingMixin, KeepingMixin, BaseModelClass):
             # advice for loaders of cells; ours holds one object
             warnings.filterwarnings("ignore", message=".*does not have many workers")
             warnings.filterwarnings("ignore", message=".*smaller than the logging interval")
-            warnings.filterwarnings("ignore", message=".*LeafSpec", category=FutureWarning)  # lightning 2.6 on torch 2.13
+            warnings.filterwarnings(
+                "ignore", message=".*LeafSpec", category=FutureWarning
+            )  # lightning 2.6 on torch 2.13
             TrainRunner(
                 self,
                 training_plan=plan,

@@ -101,7 +101,8 @@ def resolve(
     dose: float | Sequence[float] | None = None,
 ) -> Query:
     """Check a request and look its drugs up; see :meth:`scgim.GIM.predict` for what may be asked."""
-    drugs = list(design.drugs) if drug is None else [drug] if isinstance(drug, (str, tuple)) else list(drug)
+    one = isinstance(drug, (str, tuple)) or not np.iterable(drug)
+    drugs = list(design.drugs) if drug is None else [drug] if one else list(drug)
     for name in drugs:
         if isinstance(name, tuple):
             raise ValueError(

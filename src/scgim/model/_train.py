@@ -141,7 +141,10 @@ class TrainingPlan(pl.LightningModule):
             {"params": list(self.module.mechanism.parameters()), "lr": self.mechanism_lr},
             {"params": list(self.module.generator.parameters()), "lr": self.generator_lr},
         ]
-        return [torch.optim.Adam(groups, betas=betas), torch.optim.Adam(self.module.generator.parameters(), lr=self.generator_lr, betas=betas)]
+        return [
+            torch.optim.Adam(groups, betas=betas),
+            torch.optim.Adam(self.module.generator.parameters(), lr=self.generator_lr, betas=betas),
+        ]
 
     def on_train_start(self) -> None:
         """Start the schedule, where a checkpoint left it if there is one."""
