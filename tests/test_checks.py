@@ -1,9 +1,21 @@
 from __future__ import annotations
 
+import anndata as ad
+import numpy as np
 import pandas as pd
 import pytest
 
-from scgim._checks import check_names, check_obs_column, check_option, listed, nearest
+from scgim._checks import (
+    check_control,
+    check_doses,
+    check_names,
+    check_obs_column,
+    check_option,
+    check_smiles,
+    find_control,
+    listed,
+    nearest,
+)
 
 
 @pytest.mark.parametrize(
@@ -27,6 +39,7 @@ def test_nearest_is_complete_ordered_and_cut_off_on_request():
 def test_listed():
     assert listed(["a", 1]) == "'a', '1'"
     assert listed(range(5), n=2) == "'0', '1' and 3 more"
+    assert listed(np.array(["a"])) == "'a'"
 
 
 def test_column_comes_back_as_it_is():
@@ -57,3 +70,41 @@ def test_option():
         check_option("kind", "driect", ["direct", "total"])
     with pytest.raises(ValueError, match="kind=None does not exist. There is: 'direct', 'total'"):
         check_option("kind", None, ["direct", "total"])
+
+
+@pytest.mark.parametrize(
+    ("names", "uns", "found"),
+    [
+        pytest.param(["a", "DMSO"], {}, "DMSO", id="conventional"),
+        pytest.param(["a", " Dmso"], {}, " Dmso", id="case and space"),
+        pytest.param(["a", "non_targeting", "Non-Targeting x"], {}, "non_targeting", id="punctuation"),
+        pytest.param(["a", "DMSO", "untreated"], {}, None, id="several"),
+        pytest.param(["a", "DMSO", "untreated"], {"control": "untreated"}, "untreated", id="several, one noted"),
+        pytest.param(["a", "DMSO"], {"control": "PBS"}, "DMSO", id="noted but absent"),
+        pytest.param(["a", "b"], {}, None, id="none"),
+        pytest.param(["a", "DMSO"], {"control": np.array([1, 2])}, "DMSO", id="noted is something else"),
+    ],
+)
+def test_find_control(names, uns, found):
+    assert find_control(ad.AnnData(np.zeros((1, 1)), uns=uns), names) == found
+
+
+def test_control_spelt_otherwise_is_doubted():
+    with pytest.warns(UserWarning, match="also holds 'dmso ', taken for a drug.*call them 'DMSO'") as caught:
+        check_control(pd.Series(["DMSO", "dmso ", "D-MSO"]), "DMSO", key="drug")
+    assert caught[0].filename == __file__
+
+
+def test_doses_are_numbers_where_cells_are_treated():
+    obs = pd.DataFrame({"dose": [np.float32(0.1), "2", 3, None, "x"]})
+    dose = check_doses(obs, "dose", treated=np.array([True, True, True, False, False]))
+    np.testing.assert_array_equal(dose, [0.1, 2, 3, np.nan, np.nan])
+    with pytest.raises(ValueError, match="holds 'None', 'x' for 2 treated cells.*goes into dose_unit"):
+        check_doses(obs, "dose", treated=np.ones(5, bool))
+
+
+def test_smiles_of_drugs_alone():
+    obs = pd.DataFrame({"drug": ["b", "c", "a", "b"], "smiles": ["CC", "x", None, "CC"]})
+    found = check_smiles(obs, "smiles", names=obs["drug"], treated=(obs["drug"] != "c").to_numpy())
+    assert found.to_dict() == {"a": "", "b": "CC"}
+    assert list(found.index) == ["a", "b"]

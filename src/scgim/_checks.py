@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import re
+import sys
+import warnings
 from difflib import get_close_matches
 from typing import TYPE_CHECKING
 
@@ -12,6 +15,9 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
     from anndata import AnnData
+
+# what untreated cells are usually called, blind to case, spaces and punctuation
+_CONTROL_NAMES = frozenset("dmso vehicle control ctrl untreated mock none nontargeting".split())
 
 
 def nearest(value: object, options: Iterable[object], *, n: int = 3, cutoff: float = 0.0) -> list[str]:
@@ -38,13 +44,23 @@ def listed(values: Iterable[object], *, n: int = 3) -> str:
     >>> listed(["A-485", "JQ1", "SAHA"], n=2)
     "'A-485', 'JQ1' and 1 more"
     """
-    values = [repr(value if isinstance(value, str) else str(value)) for value in values]
+    values = [repr(str(value)) for value in values]  # str: NumPy's own strings show their type
     more = f" and {len(values) - n} more" if len(values) > n else ""
     return ", ".join(values[:n]) + more
 
 
+def warn(message: str) -> None:
+    """A UserWarning at the line of the user's that called into the package, however deep in it this is called."""
+    frame, level = sys._getframe(1), 2
+    while frame.f_back is not None and frame.f_globals.get("__name__", "").partition(".")[0] in {"scgim", "scvi"}:
+        frame, level = frame.f_back, level + 1
+    warnings.warn(message, stacklevel=level)
+
+
 def refuse_view(adata: AnnData) -> None:
-    """Raise ValueError for a view: what is written to it never reaches the AnnData that it shows."""
+    """Raise TypeError for what is no AnnData, ValueError for a view: what is written to it never reaches the AnnData that it shows."""
+    if not hasattr(adata, "is_view"):
+        raise TypeError(f"adata must be an AnnData, not a {type(adata).__name__}.")
     if adata.is_view:
         raise ValueError(
             "adata is a view of another AnnData, which would not get the result. Pass a copy: adata = adata.copy()."
@@ -80,10 +96,15 @@ def check_obs_column(adata: AnnData | pd.DataFrame, key: str, *, allow_missing: 
 
 
 def check_names(adata: AnnData | pd.DataFrame, key: str) -> pd.Series:
-    """`check_obs_column` without missing values, as strings; values that differ only in type are refused."""
+    """`check_obs_column` without missing or blank values, as strings; values that differ only in type are refused."""
     column = check_obs_column(adata, key)
     names = column.astype(str).astype(object)
-    if names.nunique() < column.nunique():
+    blank = [name for name in names.unique() if not name.strip()]
+    if blank:
+        n = int(names.isin(blank).sum())
+        raise ValueError(f"obs[{key!r}] is blank for {n:,} of {len(names):,} cells. Name them, or drop these cells.")
+    # 1 and "1" are two values of one name; 1 and 1.0 are one value to pandas, of two names
+    if names.nunique() != column.nunique():
         raise ValueError(
             f"obs[{key!r}] holds values that differ only in type, such as 1 and '1'. Make them all strings."
         )
@@ -91,8 +112,12 @@ def check_names(adata: AnnData | pd.DataFrame, key: str) -> pd.Series:
 
 
 def check_control(names: pd.Series, control: str, *, key: str) -> None:
-    """Raise ValueError if no cell is called `control`, with the nearest and the most frequent names in ``obs[key]``."""
-    if not (names == str(control)).any():
+    """Raise ValueError if no cell is called `control`, with the nearest and the most frequent names in ``obs[key]``.
+
+    Warns of names that differ from it only in case or spaces.
+    """
+    control = str(control)
+    if not (names == control).any():
         counts = names.value_counts()
         # the control often has the most cells, whatever it is called
         close = dict.fromkeys([*nearest(control, sorted(counts.index)), *counts.index[:1]])
@@ -100,20 +125,32 @@ def check_control(names: pd.Series, control: str, *, key: str) -> None:
         raise ValueError(
             f"No cell equals control={control!r} in obs[{key!r}]. Nearest and most frequent: {known or 'none'}."
         )
-
-
-CONTROL_NAMES = {"dmso", "vehicle", "control", "ctrl", "untreated", "mock", "none", "non-targeting"}
+    alike = [name for name in sorted(set(names) - {control}) if name.strip().casefold() == control.strip().casefold()]
+    if alike:
+        warn(
+            f"obs[{key!r}] also holds {listed(alike)}, taken for a drug. If these cells are controls, call them {control!r}."
+        )
 
 
 def find_control(adata: AnnData, names: Iterable[str]) -> str | None:
     """The control among `names`: ``uns["control"]``, or the one conventional name; ``None`` if there is none, or several."""
     values, noted = sorted(set(names)), adata.uns.get("control")
-    found = [noted] if noted in values else [name for name in values if name.strip().casefold() in CONTROL_NAMES]
+    found = (
+        [noted]
+        if isinstance(noted, str) and noted in values
+        else [name for name in values if _plain(name) in _CONTROL_NAMES]
+    )
     return found[0] if len(found) == 1 else None
+
+
+def _plain(name: str) -> str:
+    return re.sub(r"[\W_]+", "", name).casefold() or name
 
 
 def check_doses(adata: AnnData | pd.DataFrame, key: str, *, treated: np.ndarray) -> np.ndarray:
     """Doses of the treated cells as float64, NaN for the others, whose own are ignored; (cells,).
+
+    A float32 dose becomes the number that was written: 0.1, not 0.10000000149.
 
     Raises
     ------
@@ -122,15 +159,50 @@ def check_doses(adata: AnnData | pd.DataFrame, key: str, *, treated: np.ndarray)
     ValueError
         If the dose of a treated cell is missing, not a number, not positive or not finite.
     """
-    column = check_obs_column(adata, key, allow_missing=True).astype(object)
-    dose = pd.to_numeric(column, errors="coerce").to_numpy(np.float64, na_value=np.nan)
+    column = check_obs_column(adata, key, allow_missing=True)
+    code, values = pd.factorize(column)
+    dose = np.array([*map(_number, np.asarray(values)), np.nan])[code]
     bad = treated & ~(np.isfinite(dose) & (dose > 0))
     if bad.any():
+        text = any(isinstance(value, str) for value in column[bad])
+        unit = " The unit goes into dose_unit." if text else ""
         raise ValueError(
-            f"obs[{key!r}] holds {listed(dict.fromkeys(column[bad]))} for {int(bad.sum()):,} treated cells. "
-            "Their doses must be positive numbers, all in one unit; untreated cells carry the control's name."
+            f"obs[{key!r}] holds {listed(dict.fromkeys(column[bad]))} for {int(bad.sum()):,} treated cells. Their doses must be "
+            f"positive and finite numbers, all in one unit; untreated cells carry the control's name.{unit}"
         )
     return np.where(treated, dose, np.nan)
+
+
+def _number(value: object) -> float:
+    try:
+        return float(str(value))
+    except ValueError:
+        return np.nan
+
+
+def check_smiles(adata: AnnData | pd.DataFrame, key: str, *, names: pd.Series, treated: np.ndarray) -> pd.Series:
+    """The SMILES of every drug of the treated cells, sorted by name; empty where there is none.
+
+    Raises
+    ------
+    KeyError
+        If there is no such column.
+    ValueError
+        If a drug has two.
+    """
+    smiles = check_obs_column(adata, key, allow_missing=True).astype(object)
+    pairs = pd.DataFrame({"drug": names.to_numpy(), "smiles": smiles.to_numpy()})[treated].drop_duplicates()
+    pairs["smiles"] = ["" if pd.isna(value) else value for value in pairs["smiles"]]
+    found = pairs.drop_duplicates().sort_values("drug", kind="stable").set_index("drug")["smiles"]
+    several = found[found.index.duplicated(keep=False)]
+    if len(several):
+        name, *others = several.index.unique()
+        forms = " and ".join(repr(value) for value in several[[name]].iloc[:2])
+        raise ValueError(
+            f"Drug {name!r} has more than one SMILES in obs[{key!r}]: {forms}. Give all of its cells the same one."
+            + (f" The same holds for {listed(others)}." if others else "")
+        )
+    return found
 
 
 def check_option(argument: str, value: object, options: Sequence[str]) -> None:

@@ -3,6 +3,7 @@ from __future__ import annotations
 from functools import cache
 from typing import TYPE_CHECKING
 
+import numpy as np
 import pytest
 import torch
 
@@ -51,10 +52,36 @@ def setup_kwargs() -> dict[str, object]:
 
 
 @pytest.fixture(scope="session")
-def model(screen) -> scgim.GIM:
+def fit() -> Callable[..., scgim.GIM]:
+    """``fit(adata, gim={...}, train={...}, **setup)``: a model of the test's own, trained for a few epochs."""
+
+    def run(adata: AnnData, *, gim: dict | None = None, train: dict | None = None, **setup: object) -> scgim.GIM:
+        scgim.setup_anndata(adata, **(SETUP | setup))
+        model = scgim.GIM(adata, **(gim or {}))
+        model.train(**({"max_epochs": 20, "enable_progress_bar": False} | (train or {})))
+        return model
+
+    return run
+
+
+@pytest.fixture(scope="session")
+def model(screen, fit) -> scgim.GIM:
     """Trained for a few epochs on ``screen()``: shared by all tests, so none may change it."""
-    adata = screen()
-    scgim.setup_anndata(adata, **SETUP)
-    model = scgim.GIM(adata)
-    model.train(max_epochs=40, enable_progress_bar=False)
-    return model
+    return fit(screen(), train={"max_epochs": 40})
+
+
+@pytest.fixture(scope="session")
+def in_lines(screen) -> Callable[..., AnnData]:
+    """``in_lines(offset)``: a screen in two lines and two batches whose means differ by up to ``offset`` control sd."""
+
+    def build(offset: float, **options: object) -> AnnData:
+        adata, rng = screen(**options), np.random.default_rng(1)
+        n, d = adata.shape
+        control = (adata.obs["drug"] == "DMSO").to_numpy()
+        line, batch = rng.integers(2, size=(2, n))
+        shift = offset * rng.uniform(-1, 1, size=(2, 2, d))
+        adata.X = adata.X + (shift[line, batch] * adata.X[control].std(0)).astype(np.float32)
+        adata.obs["line"], adata.obs["plate"] = np.array(["A549", "K562"])[line], np.array(["p1", "p2"])[batch]
+        return adata
+
+    return build

@@ -10,6 +10,7 @@ import pandas as pd
 import scipy.sparse as sp
 
 from scgim import _keys
+from scgim._checks import listed
 
 from ._targets import rank_genes_groups
 
@@ -63,4 +64,11 @@ def write_graph(adata: AnnData, weight: np.ndarray) -> None:
 
 def write_targets(adata: AnnData, table: pd.DataFrame, *, drug_key: str, control: str) -> None:
     """The ranking in scanpy's format; see :func:`~scgim.model._targets.rank_genes_groups`."""
+    colon = sorted({drug for drug in [*table["drug"], control] if ":" in drug})
+    if colon:
+        warnings.warn(
+            f"zarr cannot hold ':' in the name of a group, and that is what {listed(colon)} become in "
+            f"uns[{_keys.TARGETS!r}]: adata.write_h5ad works, adata.write_zarr does not. Rename them for zarr.",
+            stacklevel=3,
+        )
     adata.uns[_keys.TARGETS] = rank_genes_groups(table, drug_key=drug_key, control=control)

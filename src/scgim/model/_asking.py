@@ -126,8 +126,10 @@ class AskingMixin:
         Parameters
         ----------
         interventions
-            Gene to value. ``kind="shift"`` adds so many control sd to the gene's mechanism; ``"set"`` fixes the gene at
-            control mean + value x sd, cut from its parents.
+            Gene to value, in control sd.
+        kind
+            ``"shift"`` adds the value to the gene's mechanism; ``"set"`` fixes the gene at control mean + value x sd, cut
+            from its parents.
         adata, as_, n_cells, seed
             As in :meth:`predict`.
 

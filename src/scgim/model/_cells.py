@@ -192,7 +192,9 @@ def check_genes(adata: AnnData) -> None:
 
 def _matrix(adata: AnnData, layer: str | None) -> object:
     if layer is not None and layer not in adata.layers:
-        known = f"Nearest: {listed(nearest(layer, list(adata.layers)))}." if len(adata.layers) else "There are no layers."
+        known = (
+            f"Nearest: {listed(nearest(layer, list(adata.layers)))}." if len(adata.layers) else "There are no layers."
+        )
         raise KeyError(f"layers[{layer!r}] does not exist. {known}")
     matrix = adata.X if layer is None else adata.layers[layer]
     if matrix is None:

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import warnings
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
 import scipy.sparse as sp
 
-from scgim._checks import check_obs_column, nearest
+from scgim._checks import check_names, listed, nearest, warn
 
-from ._cells import Cells
+from ._cells import Cells, check_genes
 
 if TYPE_CHECKING:
     from anndata import AnnData
@@ -58,20 +57,24 @@ def user_sources(adata: AnnData, fitted: Fitted, settings: dict, childless: np.n
 
     Raises
     ------
-    ValueError
-        If a row is not control, or genes are missing.
+    KeyError, TypeError, ValueError
+        If a row is not control, genes are missing, or values are not on the model's scale.
     """
-    drug_key, line_key = settings["drug_key"], settings["cell_line_key"]
+    if not hasattr(adata, "var_names"):
+        raise TypeError(
+            f"adata must be an AnnData of control cells, not a {type(adata).__name__}. Drugs go into drug=."
+        )
+    if not adata.n_obs:
+        raise ValueError("adata holds no cells.")
+    drug_key, line_key, control = settings["drug_key"], settings["cell_line_key"], settings["control"]
     if drug_key in adata.obs:
-        treated = adata.obs[drug_key].astype(str) != settings["control"]
+        treated = check_names(adata, drug_key) != str(control)
         if treated.any():
             raise ValueError(
                 f"predict needs control cells, but {int(treated.sum()):,} of {adata.n_obs:,} rows have obs[{drug_key!r}] != "
-                f"{settings['control']!r}; from treated cells it would not be a prediction. "
-                f"Pass adata[adata.obs[{drug_key!r}] == {settings['control']!r}]."
+                f"{control!r}; from treated cells it would not be a prediction. "
+                f"Pass adata[adata.obs[{drug_key!r}] == {control!r}]."
             )
-    if not adata.n_obs:
-        raise ValueError("adata holds no cells.")
     present = _present(adata, fitted.genes, childless)
     cells = Cells(
         adata,
@@ -80,19 +83,14 @@ def user_sources(adata: AnnData, fitted: Fitted, settings: dict, childless: np.n
         scale=settings["scale"],
         size_factor_key=settings["size_factor_key"],
     )
-    cells.check("the control cells")
-    line = (
-        np.full(adata.n_obs, "", dtype=object)
-        if line_key is None
-        else check_obs_column(adata.obs, line_key).astype(str).to_numpy()
-    )
+    cells.check()
+    line = np.full(adata.n_obs, "", dtype=object) if line_key is None else check_names(adata, line_key).to_numpy()
     out = []
     for name in sorted(set(line)):
         rows = np.flatnonzero(line == name)
         x = cells.take(rows)
         if not present.all():
-            known = name if name in fitted.design.lines else fitted.design.lines[0]
-            full = np.broadcast_to(fitted.line_mean(known), (len(rows), len(fitted.genes))).astype(np.float32)
+            full = np.tile(_known_mean(fitted, name).astype(np.float32), (len(rows), 1))
             full[:, present] = x.toarray()
             x = sp.csr_matrix(full)
         mean = np.asarray(x.mean(0, dtype=np.float64)).ravel()
@@ -102,20 +100,23 @@ def user_sources(adata: AnnData, fitted: Fitted, settings: dict, childless: np.n
 
 def _present(adata: AnnData, genes: np.ndarray, childless: np.ndarray) -> np.ndarray:
     """Which of the model's genes the data has, ``(genes,)`` bool."""
-    if adata.var_names.has_duplicates:
-        raise ValueError(
-            f"Gene {adata.var_names[adata.var_names.duplicated()][0]!r} occurs more than once in adata.var_names."
-        )
+    check_genes(adata)
     present = np.isin(genes, adata.var_names.to_numpy(str))
     missing = genes[~present]
     if not len(missing):
         return present
-    names = ", ".join(map(repr, missing[:3]))
     if len(missing) > MAX_MISSING * len(genes) or not childless[~present].all():
         raise ValueError(
-            f"Genes do not match the model: {int(present.sum())} of {len(genes)} found; missing e.g. {names} "
-            f"(nearest to {missing[0]!r}: {nearest(missing[0], list(adata.var_names), n=2)}). Genes are matched by name, never by position. "
+            f"Genes do not match the model: {int(present.sum())} of {len(genes)} found; missing {listed(missing)} "
+            f"(nearest to {listed(missing[:1])}: {listed(nearest(missing[0], list(adata.var_names), n=2))}). Genes are matched by name, never by position. "
             "Map the identifiers, or refit on the shared genes."
         )
-    warnings.warn(f"{len(missing)} genes are missing and take the training control mean: {names}.", stacklevel=4)
+    warn(f"{len(missing)} genes are missing and take the training control mean: {listed(missing)}.")
     return present
+
+
+def _known_mean(fitted: Fitted, line: str) -> np.ndarray:
+    """Control mean of a line, of all controls where the line was not in training; ``(genes,)``."""
+    if line in fitted.design.lines:
+        return fitted.line_mean(line)
+    return np.average(fitted.group_mean, axis=0, weights=fitted.group_size)

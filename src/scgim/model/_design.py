@@ -73,7 +73,8 @@ class Design:
 
     def encode(self, features: np.ndarray, drug: np.ndarray, dose: np.ndarray) -> tuple[Tensor, Tensor, Tensor]:
         """Tensors of scaled features ``(rows, features)``, drug index (-1 unseen) and dose ``(rows,)``."""
-        log_dose = np.log(dose / self.reference_dose) if self.dosed else np.zeros(len(drug))
+        with np.errstate(divide="ignore"):  # no drug: the log of 0 is where the dose response is 0
+            log_dose = np.log(dose / self.reference_dose) if self.dosed else np.zeros(len(drug))
         return torch.as_tensor(features), torch.as_tensor(np.asarray(drug, dtype=np.int64)), torch.as_tensor(log_dose)
 
     def names(self) -> pd.DataFrame:

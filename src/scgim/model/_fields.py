@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-import warnings
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
 from scvi.data.fields import BaseAnnDataField
 
-from scgim._checks import check_control, check_names, check_obs_column, listed, nearest
+from scgim._checks import check_control, check_doses, check_names, check_smiles, listed, warn
+
+from ._features import feature_table
 
 if TYPE_CHECKING:
     from anndata import AnnData
@@ -59,17 +60,16 @@ class ContextField(_TableField):
 
     def table(self, adata: AnnData) -> pd.DataFrame:
         """Columns drug, dose, line, batch (str, float, str, str), control and train (bool); one row a cell."""
-        obs = adata.obs
-        drug = check_names(obs, self.drug_key)
-        nameless = pd.Series("", index=obs.index)
+        drug = check_names(adata, self.drug_key)
+        control = (drug == self.control).to_numpy()
         return pd.DataFrame(
             {
                 "drug": drug,
-                "dose": np.nan if self.dose_key is None else _doses(obs, self.dose_key, drug != self.control),
-                "line": nameless if self.cell_line_key is None else check_names(obs, self.cell_line_key),
-                "batch": nameless if self.batch_key is None else check_names(obs, self.batch_key),
-                "control": drug == self.control,
-                "train": True if self.split_key is None else check_names(obs, self.split_key) == "train",
+                "dose": np.nan if self.dose_key is None else check_doses(adata, self.dose_key, treated=~control),
+                "line": "" if self.cell_line_key is None else check_names(adata, self.cell_line_key),
+                "batch": "" if self.batch_key is None else check_names(adata, self.batch_key),
+                "control": control,
+                "train": True if self.split_key is None else check_names(adata, self.split_key) == "train",
             }
         )
 
@@ -82,45 +82,53 @@ class ContextField(_TableField):
                 f"dose_key and dose_unit come together, but {missing} is missing (e.g. dose_key='dose', dose_unit='uM')."
             )
         if self.split_key is not None:
-            other = sorted(set(check_names(adata.obs, self.split_key)) - {"train", "test"})
+            other = sorted(set(check_names(adata, self.split_key)) - {"train", "test"})
             if other:
-                raise ValueError(f"obs[{self.split_key!r}] may hold 'train' and 'test', but also holds {other[:3]}.")
-        check_control(
-            check_names(adata.obs, self.drug_key), self.control, key=self.drug_key
-        )  # before anything depends on it
+                raise ValueError(
+                    f"obs[{self.split_key!r}] may hold 'train' and 'test', but also holds {listed(other)}. Rename these, or "
+                    "drop their cells: validation contexts are drawn in training (train_size)."
+                )
+        # before the doses: with a wrong control every control's dose is wrong too
+        check_control(check_names(adata, self.drug_key), self.control, key=self.drug_key)
         table = self.table(adata)
         if table["control"].all():
             raise ValueError(
                 f"All cells are controls ({self.control!r}): without a perturbation there is nothing to learn."
             )
-        self._check_controls(table)
+        self._check_controls(table, "")
         if self.split_key is not None:
+            train = table[table["train"]]
+            if not train["control"].any() or train["control"].all():
+                raise ValueError(
+                    f"The 'train' rows of obs[{self.split_key!r}] must hold controls and at least one drug."
+                )
+            self._check_controls(train, "in the 'train' rows ")
             self._check_split(table)
         treated = table.loc[~table["control"], "dose"].dropna()
         if len(treated) and treated.max() > 1e5 * treated.min():
-            warnings.warn(
-                f"Doses range from {treated.min():g} to {treated.max():g} with dose_unit={self.dose_unit!r}. Are they all in one unit?",
-                stacklevel=6,
+            warn(
+                f"Doses range from {treated.min():g} to {treated.max():g} with dose_unit={self.dose_unit!r}. Are they all in one unit?"
             )
 
-    def _check_controls(self, table: pd.DataFrame) -> None:
-        train = table[table["train"]]
-        if not train["control"].any() or train["control"].all():
-            raise ValueError("The 'train' rows must hold controls and at least one drug.")
-        have = set(map(tuple, train.loc[train["control"], ["line", "batch"]].to_numpy()))
-        need = train.loc[~train["control"]]
-        lone = need[[pair not in have for pair in need[["line", "batch"]].itertuples(index=False, name=None)]]
-        if len(lone):
-            line, batch = lone.iloc[0][["line", "batch"]]
-            where = " and ".join(
-                f"{key}={value!r}"
-                for key, value in ((self.cell_line_key, line), (self.batch_key, batch))
-                if key is not None
-            )
-            drugs = listed(sorted(set(lone["drug"])))
+    def _check_controls(self, table: pd.DataFrame, which: str) -> None:
+        """Every line and batch with treated cells has controls."""
+        groups = pd.MultiIndex.from_frame(table[["line", "batch"]])
+        control = table["control"].to_numpy()
+        lone = ~control & ~groups.isin(groups[control].unique())
+        if lone.any():
+            where = [
+                " and ".join(
+                    f"{key}={value!r}"
+                    for key, value in zip((self.cell_line_key, self.batch_key), group, strict=True)
+                    if key is not None
+                )
+                for group in sorted(groups[lone].unique())
+            ]
+            more = f"; and {len(where) - 3} more" if len(where) > 3 else ""
             raise ValueError(
-                f"No control cells ({self.control!r}) where {where}, so the effect of {drugs} there cannot be separated from it. "
-                f"Add controls or drop these {len(lone):,} cells."
+                f"No control cells ({self.control!r}) {which}where {'; '.join(where[:3])}{more}, so the effect of "
+                f"{listed(sorted(set(table['drug'][lone])))} there cannot be separated from it. "
+                f"Add controls or drop these {int(lone.sum()):,} cells."
             )
 
     def _check_split(self, table: pd.DataFrame) -> None:
@@ -131,9 +139,10 @@ class ContextField(_TableField):
             what = ", ".join(
                 [drug] + [f"{dose:g}"] * (self.dose_key is not None) + [line] * (self.cell_line_key is not None)
             )
+            more = f" (and {len(leak) - 1} more conditions)" if len(leak) > 1 else ""
             raise ValueError(
-                f"Leak: condition ({what}) has {row['sum']:,} cells in train and {row['size'] - row['sum']:,} in test "
-                f"(and {len(leak) - 1} more conditions). Split by whole conditions: scgim.pp.split(adata, ...)."
+                f"Leak: condition ({what}) has {row['sum']:,} cells in train and {row['size'] - row['sum']:,} in test{more}. "
+                "Split by whole conditions: scgim.pp.split(adata, ...)."
             )
 
     def register_field(self, adata: AnnData) -> dict:
@@ -175,14 +184,18 @@ class DrugTableField(_TableField):
     def register_field(self, adata: AnnData) -> dict:
         """Names, feature columns (sorted), values, SMILES, and where the features come from."""
         table = self.context.table(adata)
-        drugs = sorted(set(table.loc[~table["control"], "drug"]))
-        smiles = {} if self.smiles_key is None else _smiles(adata.obs, self.smiles_key, table, drugs)
+        treated = ~table["control"].to_numpy()
+        drugs, smiles = sorted(set(table["drug"][treated])), {}
+        if self.smiles_key is not None:
+            smiles = check_smiles(adata, self.smiles_key, names=table["drug"], treated=treated).to_dict()
         if self.features_key is not None:
-            source, features = "features", _feature_table(adata, self.features_key, drugs, self.context.control)
+            source = "features"
+            features = feature_table(adata, self.features_key, drugs=drugs, control=self.context.control)
         elif self.smiles_key is not None:
             from scgim.pp import fingerprints
 
-            source, features = "smiles", fingerprints(smiles)[0]
+            source, (features, audit) = "smiles", fingerprints(smiles)
+            _warn_of_twins(table[treated], audit["parent"])
         else:
             source, features = "identity", pd.DataFrame(index=pd.Index(drugs, dtype=object))
         features = features.sort_index().sort_index(axis=1)
@@ -200,68 +213,14 @@ class DrugTableField(_TableField):
         return {"n_features": len(state_registry["columns"])}
 
 
-def _doses(obs: pd.DataFrame, key: str, treated: pd.Series) -> pd.Series:
-    """Doses of treated cells as float, NaN for controls."""
-    column = check_obs_column(obs, key, allow_missing=True)
-    dose = pd.to_numeric(column.astype(object), errors="coerce").astype(np.float64)
-    text = treated & dose.isna() & column.notna()
-    if text.any():
-        raise ValueError(
-            f"obs[{key!r}] holds {column[text].iloc[0]!r}, which is no number. Doses are plain numbers; the unit goes into dose_unit."
-        )
-    bad = treated & ~(np.isfinite(dose) & (dose > 0))
-    if bad.any():
-        raise ValueError(
-            f"obs[{key!r}] holds {dose[bad].iloc[0]:g} for {int(bad.sum()):,} treated cells (e.g. {bad.index[bad][0]!r}). "
-            "Doses of treated cells are positive and finite; untreated cells carry the control's name."
-        )
-    return dose.where(treated)
-
-
-def _smiles(obs: pd.DataFrame, key: str, table: pd.DataFrame, drugs: list[str]) -> dict[str, str]:
-    """One SMILES a drug; an empty one is left for the fingerprints to refuse."""
-    column = check_obs_column(obs, key, allow_missing=True).astype(object).where(lambda s: s.notna(), "")
-    pairs = pd.DataFrame({"drug": table["drug"], "smiles": column})[~table["control"]].drop_duplicates()
-    twice = pairs[pairs["drug"].duplicated(keep=False)]
-    if len(twice):
-        drug = twice["drug"].iloc[0]
-        both = twice.loc[twice["drug"] == drug, "smiles"].tolist()
-        raise ValueError(
-            f"Drug {drug!r} has {len(both)} SMILES in obs[{key!r}]: {both[0]!r} and {both[1]!r}. Give it one."
-        )
-    return dict(zip(pairs["drug"], pairs["smiles"].astype(str), strict=True))
-
-
-def _feature_table(adata: AnnData, key: str, drugs: list[str], control: str) -> pd.DataFrame:
-    if key not in adata.uns:
-        raise KeyError(
-            f"uns[{key!r}] does not exist. Nearest keys: {nearest(key, list(adata.uns))}. scgim.pp.featurize_drugs writes one."
-        )
-    table = adata.uns[key]
-    check_feature_table(table, f"uns[{key!r}]")
-    missing = sorted(set(drugs) - set(table.index))
-    if missing:
-        hint = nearest(missing[0], list(table.index), n=1)
-        raise ValueError(
-            f"{len(missing)} drugs have no row in uns[{key!r}], e.g. {missing[0]!r} (nearest row: {hint})."
-        )
-    return table.drop(index=control, errors="ignore")
-
-
-def check_feature_table(table: pd.DataFrame, where: str) -> None:
-    """A DataFrame with unique string index and columns and finite numbers, or a clear error."""
-    if not isinstance(table, pd.DataFrame):
-        raise TypeError(f"{where} is a {type(table).__name__}; drug features are a DataFrame with drug names as index.")
-    for axis, labels in (("index", table.index), ("columns", table.columns)):
-        if not all(isinstance(label, str) for label in labels):
-            raise TypeError(
-                f"The {axis} of {where} must be strings, but holds {next(v for v in labels if not isinstance(v, str))!r}."
+def _warn_of_twins(treated: pd.DataFrame, parent: pd.Series) -> None:
+    """Warn of drugs that are tested although another drug of the same structure was trained on, at the same dose and line."""
+    sides = treated.assign(parent=treated["drug"].map(parent)).groupby(["parent", "dose", "line"], dropna=False)
+    for _, rows in sides if not treated["train"].all() else ():
+        train, test = (sorted(set(rows["drug"][side])) for side in (rows["train"], ~rows["train"]))
+        if train and test:
+            warn(
+                f"Leak: test drug {test[0]!r} has the same structure as training drug {train[0]!r}. "
+                "scgim.pp.split(adata, smiles_key=...) keeps such twins on one side."
             )
-        if labels.has_duplicates:
-            raise ValueError(f"The {axis} of {where} holds {labels[labels.duplicated()][0]!r} more than once.")
-    values = table.apply(pd.to_numeric, errors="coerce").to_numpy(np.float64).reshape(table.shape)
-    if not np.isfinite(values).all():
-        row, column = np.argwhere(~np.isfinite(values))[0]
-        raise ValueError(
-            f"{where} is not finite for drug {table.index[row]!r}, feature {table.columns[column]!r}: {table.iloc[row, column]!r}."
-        )
+            return

@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 import torch
 
+from scgim._checks import listed
 from scgim.module import Contexts, Controls
 from scgim.statistics import Statistics, accumulate
 
@@ -157,9 +158,8 @@ def _control_scale(raw: Statistics, control: np.ndarray, genes: np.ndarray) -> n
     tiny = 1e-12 * ((raw.mean - raw.mean.mean(0)) ** 2).max(0) + 1e-28 * (raw.mean**2).max(0)
     variance = np.where(variance > tiny, variance, within)
     if (variance <= tiny).any():
-        names = ", ".join(map(repr, genes[variance <= tiny][:5]))
         raise ValueError(
-            f"{int((variance <= tiny).sum())} genes do not vary within any context, e.g. {names}, so nothing scales their "
+            f"{int((variance <= tiny).sum())} genes do not vary within any context, e.g. {listed(genes[variance <= tiny])}, so nothing scales their "
             "effects. Drop them, or use more cells per context."
         )
     return np.sqrt(variance)

@@ -184,9 +184,14 @@ class GIM(AskingMixin, KeepingMixin, BaseModelClass):
             DrugTableField(context, features_key=features_key, smiles_key=smiles_key),
         ]
         # a copy carries the identifier of what it was copied from, and would take its place in scvi-tools' store
-        adata.uns.pop("_scvi_uuid", None)
+        own = adata.uns.pop("_scvi_uuid", None)
         manager = AnnDataManager(fields=fields, setup_method_args=setup_method_args)
-        manager.register_fields(adata, **kwargs)
+        try:
+            manager.register_fields(adata, **kwargs)
+        except Exception:
+            if own is not None:  # an earlier set-up stays what it was
+                adata.uns["_scvi_uuid"] = own
+            raise
         cls.register_manager(manager)
 
     # ---- training ----------------------------------------------------------------------------------------------------

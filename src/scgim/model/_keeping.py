@@ -102,7 +102,7 @@ class KeepingMixin:
         pairs = pd.MultiIndex.from_arrays([query.drug, query.dose])
         return query.take(pairs.isin(pd.MultiIndex.from_frame(asked)))
 
-    def save(self, dir_path: str | Path, overwrite: bool = False) -> None:
+    def save(self, dir_path: str | Path, overwrite: bool = False, save_anndata: bool = False) -> None:
         """Save everything that asking needs, without pickle: safetensors and JSON.
 
         Parameters
@@ -111,11 +111,15 @@ class KeepingMixin:
             A folder, made if need be.
         overwrite
             Whether a model there may be replaced.
+        save_anndata
+            For scvi-tools' callbacks, which say ``False``; the model needs no AnnData.
 
         Raises
         ------
         FileExistsError
             If the folder holds a model and ``overwrite`` is false.
+        ValueError
+            If ``save_anndata`` is true.
 
         Examples
         --------
@@ -132,6 +136,8 @@ class KeepingMixin:
         True
         """
         fitted = self._require_fitted()
+        if save_anndata:
+            raise ValueError("A saved model holds no AnnData and needs none. Save it yourself: adata.write_h5ad(path).")
         arrays = {
             name: getattr(fitted, name) for name in fitted.__dataclass_fields__ if name not in {"design", "statistics"}
         }
@@ -236,12 +242,12 @@ class KeepingMixin:
 
 def _require_genes(genes: np.ndarray, known: np.ndarray) -> None:
     """Raise unless ``genes`` are the model's, in any order."""
-    missing, new = np.setdiff1d(known, genes), np.setdiff1d(genes, known)
-    if len(missing) or len(new) or len(genes) != len(known):
-        example = f"e.g. {missing[0]!r} (nearest: {nearest(missing[0], genes, n=1)})" if len(missing) else ""
+    missing, new = np.setdiff1d(known, genes).tolist(), np.setdiff1d(genes, known).tolist()
+    if missing or new or len(genes) != len(known):
+        hint = f" (nearest to {missing[0]!r}: {listed(nearest(missing[0], genes, n=1))})" if missing else ""
         raise ValueError(
-            f"adata does not have the model's {len(known)} genes: {len(missing)} are missing{example and ', ' + example}, "
-            f"{len(new)} are new{', e.g. ' + repr(str(new[0])) if len(new) else ''}. Genes are matched by name: map or subset them."
+            f"adata does not have the model's {len(known)} genes: {len(missing)} missing: {listed(missing)}{hint}; "
+            f"{len(new)} new: {listed(new)}. Genes are matched by name: map or subset them."
         )
 
 

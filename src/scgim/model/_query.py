@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -9,11 +10,11 @@ import numpy as np
 import pandas as pd
 from torch import Tensor
 
-from scgim._checks import nearest
+from scgim._checks import listed, nearest
 from scgim.module import Contexts
 
 from ._design import similarity
-from ._fields import check_feature_table
+from ._features import check_feature_table
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -101,38 +102,27 @@ def resolve(
     dose: float | Sequence[float] | None = None,
 ) -> Query:
     """Check a request and look its drugs up; see :meth:`scgim.GIM.predict` for what may be asked."""
-    one = isinstance(drug, (str, tuple)) or not np.iterable(drug)
-    drugs = list(design.drugs) if drug is None else [drug] if one else list(drug)
-    for name in drugs:
-        if isinstance(name, tuple):
-            raise ValueError(
-                f"{name!r} is a combination; this version predicts single drugs. Ask for {name[0]!r} and the others one by one."
-            )
-        if not isinstance(name, str):
-            raise TypeError(f"A drug is a name (str), got {name!r}.")
-        if name == control:
-            raise ValueError(f"{name!r} is the control: there is nothing to predict.")
-    if not drugs:
-        raise ValueError("No drug was asked for.")
-    if len(set(drugs)) < len(drugs):
-        raise ValueError(f"Drug {next(n for n in drugs if drugs.count(n) > 1)!r} was asked for more than once.")
+    if drug is None and (smiles is not None or features is not None):
+        what = "smiles" if smiles is not None else "features"
+        raise ValueError(f"{what}= was passed without drug=, the names that it belongs to.")
+    drugs = design.drugs.tolist() if drug is None else _names(drug, control, design.drugs)
     given = _given_features(table, drugs, smiles, features)
     frame = table.frame if given is None else pd.concat([table.frame.drop(index=given.index, errors="ignore"), given])
-    unseen = [name for name in drugs if name not in set(design.drugs)]
-    for name in unseen:
-        if not pools_drugs:
+    measured, known = set(design.drugs.tolist()), set(frame.index)
+    for name in drugs:
+        close = listed(nearest(name, design.drugs if not pools_drugs else frame.index, n=1))
+        if name not in measured and not pools_drugs:
             raise ValueError(
-                f"{name!r} was not measured in training, and generator='identity' knows nothing of other drugs. "
-                "Train with drug features (features_key or smiles_key) and generator='hill'."
+                f"{name!r} was not measured in training (nearest name: {close}), and generator='identity' knows nothing of "
+                "other drugs. Train with drug features (features_key or smiles_key) and generator='hill'."
             )
-        if name not in frame.index:
-            close = nearest(name, list(frame.index), n=1)
+        if name not in known:
             ask = "smiles=" if table.source == "smiles" else "features="
             raise KeyError(f"Drug {name!r} is unknown (nearest known name: {close}). For a new drug pass {ask}.")
     doses = _doses(design, dose)
     pairs = [(name, value) for name in drugs for value in (design.doses_of(name) if doses is None else doses)]
     names = [name for name, _ in pairs]
-    structures = dict(table.smiles) | ({} if smiles is None else dict(zip(drugs, _listed(smiles), strict=True)))
+    structures = table.smiles | ({} if smiles is None else dict(zip(drugs, _listed(smiles), strict=True)))
     index = {name: i for i, name in enumerate(design.drugs)}
     return Query(
         drug=np.array(names, dtype=object),
@@ -141,6 +131,29 @@ def resolve(
         index=np.array([index.get(name, -1) for name in names]),
         features=frame.reindex(names).to_numpy(np.float64).reshape(len(names), -1) / design.feature_scale,
     )
+
+
+def _names(drug: object, control: str, measured: np.ndarray) -> list[str]:
+    one = isinstance(drug, (str, tuple)) or not np.iterable(drug)
+    drugs = [str(name) if isinstance(name, str) else name for name in ([drug] if one else drug)]
+    for name in drugs:
+        if isinstance(name, tuple):
+            raise ValueError(
+                f"{name!r} is a combination; this version predicts single drugs. Several of them, each on its own: "
+                f"drug={list(name)!r}."
+            )
+        if not isinstance(name, str):
+            close = listed(nearest(name, measured, n=1))
+            raise TypeError(
+                f"A drug is a name (str), got {name!r} of type {type(name).__name__}. Nearest name: {close}."
+            )
+        if name == control:
+            raise ValueError(f"{name!r} is the control: there is nothing to predict. Leave it out.")
+    if not drugs:
+        raise ValueError("No drug was asked for. drug=None means all measured ones.")
+    if len(set(drugs)) < len(drugs):
+        raise ValueError(f"Drug {next(n for n in drugs if drugs.count(n) > 1)!r} was asked for more than once.")
+    return drugs
 
 
 def _listed(value: str | Sequence[str]) -> list:
@@ -153,31 +166,27 @@ def _given_features(
     """Rows that the caller brought, in the model's columns; a measured drug must agree with its own."""
     if smiles is not None and features is not None:
         raise ValueError("Pass smiles or features, not both.")
+    if smiles is None and features is None:
+        return None
+    if table.source == "identity":
+        raise ValueError(
+            f"{'smiles' if features is None else 'features'}= is of no use to this model, which was set up without drug "
+            "features. Pass features_key or smiles_key to setup_anndata."
+        )
     if smiles is not None:
-        listed = _listed(smiles)
-        if len(listed) != len(drugs):
-            raise ValueError(f"{len(drugs)} drugs but {len(listed)} SMILES: they are matched one by one.")
-        if table.source != "smiles":
-            raise ValueError(
-                f"This model's drug features do not come from SMILES but from {table.source!r}. Pass features= (a DataFrame)."
-            )
-        from scgim.pp import fingerprints
-
-        given = fingerprints(dict(zip(drugs, listed, strict=True)))[0]
-    elif features is not None:
-        check_feature_table(features, "features")
+        given = _fingerprints(table, drugs, smiles)
+    else:
+        features = check_feature_table(features, "features")
         absent = [name for name in drugs if name not in features.index]
         if absent:
-            raise KeyError(
-                f"features has no row for {absent[0]!r} (nearest: {nearest(absent[0], list(features.index), n=1)})."
-            )
+            close = listed(nearest(absent[0], features.index, n=1))
+            raise KeyError(f"features has no row for {absent[0]!r} (nearest: {close}).")
         given = features.loc[drugs]
-    else:
-        return None
     missing = sorted(set(table.frame.columns) - set(given.columns))
     if missing:
         raise KeyError(
-            f"features lacks {len(missing)} of the model's {table.frame.shape[1]} columns, e.g. {missing[0]!r}."
+            f"features lacks {len(missing)} of the model's {table.frame.shape[1]} columns, e.g. {missing[0]!r} "
+            f"(nearest: {listed(nearest(missing[0], given.columns, n=1))}). They are matched by name."
         )
     given = given[list(table.frame.columns)].astype(np.float64)
     for name in given.index.intersection(table.frame.index):
@@ -186,14 +195,32 @@ def _given_features(
     return given
 
 
+def _fingerprints(table: DrugTable, drugs: list[str], smiles: object) -> pd.DataFrame:
+    if table.source != "smiles":
+        raise ValueError(
+            f"This model's drug features do not come from SMILES but from {table.source!r}. Pass features= (a DataFrame)."
+        )
+    if isinstance(smiles, Mapping) or not np.iterable(smiles):
+        raise TypeError(f"smiles is one SMILES or a list of them in the order of drug, not a {type(smiles).__name__}.")
+    given = _listed(smiles)
+    if len(given) != len(drugs):
+        raise ValueError(f"{len(drugs)} drugs but {len(given)} SMILES: they are matched one by one.")
+    from scgim.pp import fingerprints
+
+    return fingerprints(dict(zip(drugs, given, strict=True)))[0]
+
+
 def _doses(design: Design, dose: object) -> np.ndarray | None:
     if dose is None:
         return None
     if not design.dosed:
         raise ValueError(f"dose={dose!r} was asked for, but the model was set up without dose_key.")
-    doses = np.atleast_1d(np.asarray(dose, dtype=np.float64)).ravel()
+    try:
+        doses = np.atleast_1d(np.asarray(dose, dtype=np.float64)).ravel()
+    except (TypeError, ValueError):
+        doses = np.array([])
     if not len(doses) or not (np.isfinite(doses) & (doses >= 0)).all():
-        raise ValueError(f"Doses must be finite and not negative, got {dose!r}.")
+        raise ValueError(f"Doses must be numbers, finite and not negative, in the unit of set-up; got {dose!r}.")
     if len(np.unique(doses)) < len(doses):
         raise ValueError(f"A dose was asked for more than once: {dose!r}.")
     return doses

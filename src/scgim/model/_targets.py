@@ -71,14 +71,15 @@ def rank_genes_groups(table: pd.DataFrame, *, drug_key: str, control: str) -> di
     )
     fields = {"names": "gene", "scores": "score", "logfoldchanges": "effect", "probabilities": "probability"}
     fields |= {"doses": "dose"}
-    if (best["cell_line"] != "").any():  # zarr cannot hold a field of empty strings only
+    if (best["cell_line"] != "").any():
         fields["cell_lines"] = "cell_line"
     groups = dict(iter(best.groupby("drug", sort=True)))
     drugs, genes = [*groups, control], np.sort(best["gene"].unique().astype(str))
     columns = {}
     for field, column in fields.items():
+        # "-" for the control's line, because zarr cannot hold a field of empty strings only
         blank = (
-            genes if field == "names" else np.full(len(genes), "") if field == "cell_lines" else np.zeros(len(genes))
+            genes if field == "names" else np.full(len(genes), "-") if field == "cell_lines" else np.zeros(len(genes))
         )
         values = [*(group[column].to_numpy() for group in groups.values()), blank]
         columns[field] = _records(values, drugs, text=field in {"names", "cell_lines"})

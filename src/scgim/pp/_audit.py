@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import logging
-import warnings
 from collections import defaultdict
 from math import comb
 from typing import TYPE_CHECKING
 
 import pandas as pd
+
+from scgim._checks import warn
 
 if TYPE_CHECKING:
     from collections.abc import Hashable, Iterable, Mapping
@@ -81,21 +82,15 @@ def _warn(parent: pd.Series, bits: pd.Series) -> None:
     same = [group for group in _groups(parent).values() if len(group) > 1]
     alike = [group for group in _groups(bits).values() if parent[group].nunique() > 1]
     if same:
-        warnings.warn(
+        warn(
             f"The same parent structure under different names, which no model can tell apart: {_equal(same)}. "
-            "Merge them, or give their features yourself.",
-            stacklevel=_CALLER,
+            "Merge them, or give their features yourself."
         )
     if alike:
-        warnings.warn(
+        warn(
             f"Different structures with identical fingerprints, which no model can tell apart: {_equal(alike)}. "
-            "Try chirality=True, counts=True or a larger radius, or merge them.",
-            stacklevel=_CALLER,
+            "Try chirality=True, counts=True or a larger radius, or merge them."
         )
-
-
-# _warn < audit_table < compute < fingerprints or featurize_drugs < the user's line
-_CALLER = 5
 
 
 def _equal(groups: list[list[str]], n: int = 5) -> str:

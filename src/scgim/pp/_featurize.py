@@ -1,24 +1,22 @@
 from __future__ import annotations
 
-import warnings
 from typing import TYPE_CHECKING, Literal
-
-import pandas as pd
 
 from scgim import _keys
 from scgim._checks import (
     check_control,
     check_key_added,
     check_names,
-    check_obs_column,
+    check_smiles,
     find_control,
-    listed,
     refuse_view,
+    warn,
 )
 
 from ._fingerprints import compute
 
 if TYPE_CHECKING:
+    import pandas as pd
     from anndata import AnnData
 
 # 4,093 column names and more overflow the h5 attribute that lists them; from 5,001 on, anndata stores the list elsewhere.
@@ -95,36 +93,16 @@ def featurize_drugs(
         raise ValueError(
             f"n_bits={n_bits}: a table of {H5AD_GAP[0]:,} to {H5AD_GAP[-1]:,} columns cannot be written to h5ad. Use 2048."
         )
-    smiles = drug_smiles(adata, drug_key=drug_key, smiles_key=smiles_key, control=control)
+    drug = check_names(adata, drug_key)
+    if control is not None:
+        check_control(drug, control, key=drug_key)
+    smiles = check_smiles(adata, smiles_key, names=drug, treated=(drug != str(control)).to_numpy())
+    if smiles.empty:
+        raise ValueError(f"obs[{drug_key!r}] holds no drug besides the control {control!r}.")
     found = find_control(adata, smiles.index) if control is None else None
-    if found is not None and not smiles[found].strip():
-        warnings.warn(
-            f"{found!r} has no SMILES and was taken for the control. Pass control={found!r} to say so.", stacklevel=2
-        )
+    if found is not None and not str(smiles[found]).strip():
+        warn(f"{found!r} has no SMILES and was taken for the control. Pass control={found!r} to say so.")
         smiles = smiles.drop(found)
     features, audit = compute(smiles, method=method, n_bits=n_bits, radius=radius, counts=counts, chirality=chirality)
     adata.uns[key_added] = features
     return audit
-
-
-def drug_smiles(adata: AnnData, *, drug_key: str, smiles_key: str, control: str | None) -> pd.Series:
-    """The SMILES of every drug but the control, sorted by name; empty where there is none."""
-    drug = check_names(adata, drug_key)
-    if control is not None:
-        check_control(drug, control, key=drug_key)
-    smiles = check_obs_column(adata, smiles_key, allow_missing=True).astype(object)
-    pairs = pd.DataFrame({"drug": drug.to_numpy(), "smiles": smiles.to_numpy()}).drop_duplicates()
-    pairs = pairs[pairs["drug"] != str(control)] if control is not None else pairs
-    pairs["smiles"] = ["" if pd.isna(value) else value for value in pairs["smiles"]]
-    found = pairs.drop_duplicates().sort_values("drug", kind="stable").set_index("drug")["smiles"]
-    several = found[found.index.duplicated(keep=False)]
-    if len(several):
-        name, *others = several.index.unique()
-        forms = " and ".join(repr(value) for value in several[[name]].iloc[:2])
-        raise ValueError(
-            f"Drug {name!r} has more than one SMILES in obs[{smiles_key!r}]: {forms}. Give all of its cells the same one."
-            + (f" The same holds for {listed(others)}." if others else "")
-        )
-    if found.empty:
-        raise ValueError(f"obs[{drug_key!r}] holds no drug besides the control {control!r}.")
-    return found

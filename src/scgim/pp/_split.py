@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import logging
-import warnings
 from typing import TYPE_CHECKING, Literal
 
 import numpy as np
@@ -14,13 +13,14 @@ from scgim._checks import (
     check_key_added,
     check_names,
     check_option,
+    check_smiles,
     find_control,
     listed,
     refuse_view,
+    warn,
 )
 
 from ._chemistry import standardise_all
-from ._featurize import drug_smiles
 
 if TYPE_CHECKING:
     from anndata import AnnData
@@ -106,18 +106,19 @@ def split(
             raise ValueError(
                 f"split needs control=, the untreated cells' name in obs[{drug_key!r}], which holds {listed(sorted(set(drug)))}."
             )
-        warnings.warn(f"{control!r} was taken for the control. Pass control={control!r} to say so.", stacklevel=2)
+        warn(f"{control!r} was taken for the control. Pass control={control!r} to say so.")
     check_control(drug, control, key=drug_key)
-    conditions = pd.DataFrame({"drug": drug.to_numpy(), "treated": (drug != str(control)).to_numpy()})
+    treated = (drug != str(control)).to_numpy()
+    conditions = pd.DataFrame({"drug": drug.to_numpy(), "treated": treated})
     conditions["compound"] = conditions["drug"]
     if smiles_key is not None:
-        compounds = _compounds(adata, drug_key=drug_key, smiles_key=smiles_key, control=control)
-        conditions["compound"] = conditions["drug"].map(compounds)
+        smiles = check_smiles(adata, smiles_key, names=drug, treated=treated)
+        conditions["compound"] = conditions["drug"].map(_compounds(smiles))
     rng = np.random.default_rng(seed)
     if unseen == "drug":
         test = _unseen_drugs(conditions, frac, rng)
     else:
-        conditions["dose"] = check_doses(adata, dose_key, treated=conditions["treated"].to_numpy())
+        conditions["dose"] = check_doses(adata, dose_key, treated=treated)
         test = _unseen_doses(conditions, frac, rng)
     adata.obs[key_added] = pd.Categorical(np.where(test, "test", "train"), categories=["train", "test"])
     n_drugs = conditions.loc[test, "drug"].nunique()
@@ -126,9 +127,9 @@ def split(
     )
 
 
-def _compounds(adata: AnnData, *, drug_key: str, smiles_key: str, control: str) -> dict[str, str]:
+def _compounds(smiles: pd.Series) -> dict[str, str]:
     """The first name of each drug's compound."""
-    structures = standardise_all(drug_smiles(adata, drug_key=drug_key, smiles_key=smiles_key, control=control))
+    structures = standardise_all(smiles)
     first: dict[str, str] = {}
     return {name: first.setdefault(structures[name].skeleton, name) for name in sorted(structures)}
 
