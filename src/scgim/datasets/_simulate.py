@@ -71,7 +71,8 @@ def simulate_screen(
     chemistry
         ``"motifs"``: drugs are sets of one to three motifs (the features); each motif shifts one or two genes by 2 to 4
         control sd. ``"sciplex"``: drugs are compounds of `sciplex3_drugs`; hidden common substructures play the motifs'
-    part. n_bits
+        part.
+    n_bits
         Number of motifs (``"sciplex"``: the most hidden substructures that may be used).
     n_new_drugs, new_doses
         What the truth is told about besides: unseen drugs (at ``doses``), and unseen doses (of the training drugs).

@@ -20,7 +20,7 @@ from ._fields import DRUG_TABLE, ContextField, DrugTableField
 from ._fitted import Fitted, collect, hold_out
 from ._keeping import KeepingMixin
 from ._query import DrugTable
-from ._train import PhaseProgress, StatisticsModule, TrainingPlan, quiet_lightning
+from ._train import PhaseProgress, StatisticsModule, TrainingPlan, few_threads, quiet_lightning
 
 if TYPE_CHECKING:
     from anndata import AnnData
@@ -262,15 +262,20 @@ class GIM(AskingMixin, KeepingMixin, BaseModelClass):
         if trainer_kwargs.setdefault("enable_progress_bar", True):
             trainer_kwargs["simple_progress_bar"] = False
             trainer_kwargs["callbacks"].append(PhaseProgress())
+        trainer_kwargs.setdefault("checkpointing_monitor", "generator_nll" if held is None else "nll_validation")
+        # all of it already here, so that scvi-tools' SaveCheckpoint can save the model under way
         self.history_, self.is_trained_, self.module = None, False, module
-        with warnings.catch_warnings(), quiet_lightning():
+        self.fitted, self.seed_ = fitted, seed
+        with warnings.catch_warnings(), quiet_lightning(), few_threads(len(fitted.genes)):
             # advice for loaders of cells; ours holds one object
             warnings.filterwarnings("ignore", message=".*does not have many workers")
             warnings.filterwarnings("ignore", message=".*smaller than the logging interval")
             warnings.filterwarnings(
                 "ignore", message=".*LeafSpec", category=FutureWarning
             )  # lightning 2.6 on torch 2.13
-            TrainRunner(
+            # a phase logs its own loss; checkpoints that monitor another wait for it
+            warnings.filterwarnings("ignore", message=".*could not find the monitored key")
+            runner = TrainRunner(
                 self,
                 training_plan=plan,
                 data_splitter=StatisticsModule(*fitted.batch(), validation),
@@ -278,8 +283,12 @@ class GIM(AskingMixin, KeepingMixin, BaseModelClass):
                 accelerator=accelerator,
                 devices=devices,
                 **trainer_kwargs,
-            )()
-        self.fitted, self.seed_ = fitted, seed
+            )
+            try:
+                runner()
+            except BaseException:
+                self.fitted = None  # half-trained is not trained
+                raise
         self.module = self.module.to("cpu").requires_grad_(False)
 
     def _generator_for(self, n_drugs: int) -> str:

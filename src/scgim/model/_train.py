@@ -13,6 +13,7 @@ import torch
 from scvi.train._progress import ProgressBar
 from torch.utils.data import DataLoader
 
+from scgim._checks import check_option
 from scgim.structure import fit_graph, search_dag
 
 if TYPE_CHECKING:
@@ -20,6 +21,15 @@ if TYPE_CHECKING:
 
     from scgim.module import Contexts, Controls, GIMModule
     from scgim.statistics import Statistics
+
+
+_NOT_OPTIONS = (
+    "module",
+    "statistics",
+    "structure",
+    "seed",
+    "early_stopping_patience",
+)  # arguments of GIM and its train
 
 
 class StatisticsModule(pl.LightningDataModule):
@@ -31,7 +41,8 @@ class StatisticsModule(pl.LightningDataModule):
 
     def train_dataloader(self) -> DataLoader:
         """One batch an epoch."""
-        return DataLoader([self.batch], batch_size=None, collate_fn=lambda batch: batch)
+        # without a generator of its own it takes its seed from the global one
+        return DataLoader([self.batch], batch_size=None, collate_fn=lambda batch: batch, generator=torch.Generator())
 
 
 class TrainingPlan(pl.LightningModule):
@@ -102,7 +113,10 @@ class TrainingPlan(pl.LightningModule):
     @classmethod
     def within(cls, max_epochs: int | None, plan_kwargs: dict) -> dict:
         """Options with every phase shortened in proportion, so that all of them fit into ``max_epochs``."""
-        options = {name: p.default for name, p in inspect.signature(cls).parameters.items()} | plan_kwargs
+        defaults = {name: p.default for name, p in inspect.signature(cls).parameters.items()}
+        for name in plan_kwargs:
+            check_option("plan_kwargs", name, [name for name in defaults if name not in _NOT_OPTIONS])
+        options = defaults | plan_kwargs
         wanted = cls._epochs(options)
         if max_epochs is None or max_epochs >= wanted:
             return plan_kwargs
@@ -110,10 +124,11 @@ class TrainingPlan(pl.LightningModule):
             raise ValueError(
                 f"max_epochs={max_epochs} is too few for three phases; the schedule asks for up to {wanted}."
             )
-        share, per = (max_epochs - 2) / wanted, options["steps_per_epoch"]
-        shorter = {"search_rounds": max(1, int(share * options["search_rounds"]))}
+        # the first climb, one epoch for each of the other phases and the one that ends training are always needed
+        share, per = (max_epochs - 4) / wanted, options["steps_per_epoch"]
+        shorter = {"search_rounds": int(share * options["search_rounds"])}
         for name in ("mechanism_steps", "generator_steps"):
-            shorter[name] = per * max(1, int(share * options[name] / per))
+            shorter[name] = per * (1 + int(share * options[name] / per))
         return plan_kwargs | shorter
 
     @staticmethod
@@ -285,3 +300,15 @@ def quiet_lightning() -> Iterator[None]:
     finally:
         for log, level in zip(loggers, before, strict=True):
             log.setLevel(level)
+
+
+@contextmanager
+def few_threads(n_genes: int) -> Iterator[None]:
+    """One thread for small matrices: handing them out costs more than the work, and far more where cores are shared."""
+    before = torch.get_num_threads()
+    if n_genes <= 200:
+        torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)

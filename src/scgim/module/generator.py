@@ -107,11 +107,15 @@ class IdentityGenerator(HillGenerator):
     pools_drugs = False
 
     def __init__(self, n_features: int, n_genes: int, *, n_drugs: int, dosed: bool) -> None:
-        super().__init__(n_drugs, n_genes, n_drugs=n_drugs, dosed=dosed, effect_penalty=0.0)
+        super().__init__(n_drugs, n_genes, n_drugs=n_drugs, dosed=dosed, effect_penalty=0.0, logit_penalty=0.0)
 
     def encode(self, features: Tensor, drug: Tensor) -> Tensor:
         """One-hot identity; a drug that was not measured has none."""
         return (drug[:, None] == torch.arange(self.n_drugs, device=drug.device)).to(features.dtype)
+
+    def penalty(self, logits: Tensor, shift: Tensor) -> Tensor:
+        """As the class above, but smooth in the logits: nothing is to be selected, and at a kink rounding decides."""
+        return super().penalty(logits, shift) + 0.05 * (self.logit**2).sum()
 
     def prune(self, share: float = 0.3) -> None:
         """Keep every effect: nothing is shared between drugs, so none stands in for another."""

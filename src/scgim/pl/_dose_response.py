@@ -37,7 +37,9 @@ def dose_response(
     drug
         The drug, measured or not.
     genes
-        The genes; by default the `n_genes` of the largest absolute change at any training dose.
+        The genes; by default those of the largest absolute change at any training dose.
+    n_genes
+        How many these are.
     smiles, features
         Of an unmeasured drug, as `model.predict()` takes them.
     n_doses
