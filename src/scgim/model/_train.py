@@ -64,7 +64,7 @@ class TrainingPlan(pl.LightningModule):
     search_rounds, search_patience, search_charge, search_penalty
         See :func:`~scgim.structure.search_dag`.
     mechanism_steps, mechanism_lr, forced_steps
-        Gradient steps of the joint phase, half of them at ``mechanism_lr`` and half at half of it; the first
+        Gradient steps of the joint phase and their size, which falls to 0 over the second half; the first
         ``forced_steps`` know the targets that the search inferred.
     weight_decay
         L2 weight on coefficients in nats, a tenth of it in the second half.
@@ -208,7 +208,7 @@ class TrainingPlan(pl.LightningModule):
             contexts, controls, _ = self._batch
             late = step >= self.mechanism_steps // 2
             for group, lr in zip(optimizer.param_groups, (self.mechanism_lr, self.generator_lr), strict=True):
-                group["lr"] = lr * (0.5 if late else 1.0)
+                group["lr"] = lr * _cool(step, self.mechanism_steps)
             targets = self._targets(contexts) if step < self.forced_steps else None
             loss, penalty = self.module.joint_loss(contexts, controls, targets)
             decay = self.weight_decay * (0.1 if late else 1.0) * self.module.mechanism.weight_penalty()
@@ -228,6 +228,7 @@ class TrainingPlan(pl.LightningModule):
         for step in range(self.step_in_phase, self.generator_steps):
             if step == int(self.prune_at * self.generator_steps):
                 self.module.generator.prune()
+            optimizer.param_groups[0]["lr"] = self.generator_lr * _cool(step, self.generator_steps)
             forced = step < self.forced_share * self.generator_steps
             loss, penalty = self.module.generator_loss(contexts, residual, targets if forced else None)
             self._descend(optimizer, loss + penalty)
@@ -270,6 +271,15 @@ class TrainingPlan(pl.LightningModule):
     def on_load_checkpoint(self, checkpoint: dict) -> None:
         """Go on from there."""
         self.phase, self.step_in_phase = checkpoint["scgim_schedule"].values()
+
+
+def _cool(step: int, steps: int) -> float:
+    """Share of the step size: 1, then falling to 0 over the second half.
+
+    Adam divides by the size of recent gradients, so near the optimum steps of constant size magnify rounding, and the
+    order of the cells would show in the third digit.
+    """
+    return min(1.0, 2 * (1 - step / steps))
 
 
 class PhaseProgress(ProgressBar):
