@@ -115,7 +115,7 @@ class IdentityGenerator(HillGenerator):
 
     def penalty(self, logits: Tensor, shift: Tensor) -> Tensor:
         """As the class above, but smooth in the logits: nothing is to be selected, and at a kink rounding decides."""
-        return super().penalty(logits, shift) + 0.05 * (self.logit**2).sum()
+        return super().penalty(logits, shift) + 1e-3 * (self.logit**2).sum()
 
     def prune(self, share: float = 0.3) -> None:
         """Keep every effect: nothing is shared between drugs, so none stands in for another."""
