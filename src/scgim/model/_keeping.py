@@ -47,6 +47,10 @@ class KeepingMixin:
         adata
             The training AnnData by default; another one must have the same genes, drug columns, lines and batches.
 
+        Returns
+        -------
+        Nothing; the AnnData is written to.
+
         Raises
         ------
         ValueError
