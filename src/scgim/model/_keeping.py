@@ -15,10 +15,10 @@ from scgim.statistics import Statistics
 
 from . import _io
 from ._annotate import write_graph, write_shift, write_targets
-from ._asking import contexts
 from ._design import Design
 from ._fitted import Fitted
 from ._query import DrugTable
+from ._running import contexts
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -1,0 +1,148 @@
+"""What the verbs share: resolve a request, ask the generator, run the causal model."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pandas as pd
+import torch
+
+from scgim import __version__
+from scgim.module import counterfactual
+from scgim.structure import levels
+
+from ._controls import training_sources, user_sources
+from ._predict import As, Change, DrugChange, Predictor, Targets, assemble
+from ._query import resolve
+from ._targets import Evidence, posterior, rank
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
+    from anndata import AnnData
+
+    from ._fitted import Fitted
+    from ._query import Query
+
+
+class RunningMixin:
+    """A trained model at work."""
+
+    def _require_fitted(self) -> Fitted:
+        if self.fitted is None:
+            raise RuntimeError("The model is not trained yet. Run model.train() first.")
+        return self.fitted
+
+    def _resolve(self, **asked: object) -> Query:
+        control = self.registry_["setup_args"]["control"]
+        return resolve(
+            self._require_fitted().design,
+            self.table,
+            control=str(control),
+            pools_drugs=self.module.generator.pools_drugs,
+            **asked,
+        )
+
+    def _rank(self, query: Query, evidence: Evidence, only: set[tuple] | None = None) -> pd.DataFrame:
+        """The ranking of a query's drugs and doses in every line, or in those of the contexts ``only`` that it covers."""
+        design = self.fitted.design
+        probability, effect = self._interventions(query)
+        measured_p, measured_e = posterior(self.module, *self.fitted.batch())
+        measured = {context: i for i, context in enumerate(contexts(design.names()))}
+        lines = [str(line) for line in design.lines]
+        asked = pd.DataFrame(
+            [(*pair, line) for pair in zip(query.drug, query.dose, strict=True) for line in lines],
+            columns=["drug", "dose", "cell_line"],
+        )
+        row = np.repeat(np.arange(len(query.drug)), len(lines))
+        at = np.array([measured.get(context, -1) for context in contexts(asked)])
+        if only is not None:
+            wanted = np.array([context in only for context in contexts(asked)])
+            asked, row, at = asked[wanted], row[wanted], at[wanted]
+        if evidence == "data" and (at < 0).any():
+            name, dose, line = asked.iloc[np.flatnonzero(at < 0)[0]]
+            where = f"{name!r}" + (f" at {dose:g}" if design.dosed else "") + (f" in {line!r}" if line else "")
+            raise ValueError(f"evidence='data' needs a measured context, and {where} is none. Use evidence='features'.")
+        data = (at >= 0) & (evidence != "features")
+        p = np.where(data[:, None], measured_p[at], probability[row])
+        e = np.where(data[:, None], measured_e[at], effect[row])
+        return rank(asked, self.fitted.genes, p, e, np.where(data, "data", "features"))
+
+    @torch.no_grad()
+    def _interventions(self, query: Query) -> tuple[np.ndarray, np.ndarray]:
+        """Target probabilities and shifts from the generator, ``(rows, genes)`` each."""
+        logits, shift = self.module.interventions(query.contexts(self.fitted.design))
+        return torch.sigmoid(logits).numpy(), shift.numpy()
+
+    def _predict_query(
+        self, query: Query, adata: AnnData | None, as_: As, n_cells: int | None, seed: int, targets: Targets
+    ) -> AnnData:
+        probability, shift = self._interventions(query)
+        trust = query.trust(self.fitted.design).to_dict("records")
+        changes = (
+            (
+                DrugChange((query.drug[i], query.dose[i]), probability[i], shift[i], targets),
+                {"drug": query.drug[i], "smiles": query.smiles[i], "dose": query.dose[i], **trust[i]},
+            )
+            for i in range(len(query.drug))
+        )
+        return self._predict(changes, adata, as_, n_cells, {"targets": targets, "seed": seed})
+
+    def _levels(self) -> list[torch.Tensor]:
+        return [torch.as_tensor(level) for level in levels(self.module.mechanism.graph.numpy())]
+
+    def _predict(
+        self,
+        changes: Iterable[tuple[Change, dict]],
+        adata: AnnData | None,
+        as_: As,
+        n_cells: int | None,
+        about: dict,
+    ) -> AnnData:
+        """Run every change from every line's control cells and put the rows together."""
+        if n_cells is not None and n_cells < 1:
+            raise ValueError(f"n_cells must be at least 1, got {n_cells}.")
+        fitted, args = self.fitted, self.registry_["setup_args"]
+        if adata is None:
+            sources = training_sources(fitted)
+        else:
+            childless = ~self.module.mechanism.graph.numpy().any(1)
+            sources = user_sources(adata, fitted, args, childless)
+
+        run = Predictor(self.module, self._levels(), fitted.scale, about["seed"])
+
+        def parts() -> Iterator[tuple]:
+            for change, shared in changes:
+                for source in sources:
+                    yield (*run.rows(source, as_, n_cells, change), {**shared, "cell_line": source.line})
+
+        genes = self._gene_order()
+        about = {
+            "kind": as_,
+            "scale": args["scale"],
+            "dose_unit": args["dose_unit"] or "",
+            "version": __version__,
+            **about,
+        }
+        return assemble(parts(), np.searchsorted(fitted.genes, genes), genes, about)
+
+    def _gene_order(self) -> np.ndarray:
+        """Genes in the order of the training AnnData."""
+        return np.asarray(self.get_state_registry("X")["column_names"]).astype(str)
+
+    @torch.no_grad()
+    def _total_effects(self, z: torch.Tensor) -> np.ndarray:
+        """Mean change of every gene (column) when a gene (row) is shifted by 1, over cells ``z``; ``(genes, genes)``."""
+        mechanism, d = self.module.mechanism, z.shape[1]
+        if mechanism.affine:
+            zero = torch.zeros(d, d, dtype=z.dtype)
+            return (counterfactual(mechanism, self._levels(), zero, shift=torch.eye(d, dtype=z.dtype)) - zero).numpy()
+        unit = torch.eye(d, dtype=z.dtype)
+        return np.array([(counterfactual(mechanism, self._levels(), z, shift=e) - z).mean(0).numpy() for e in unit])
+
+
+def contexts(table: pd.DataFrame) -> Iterator[tuple[str, float | None, str]]:
+    """Drug, dose and line of every row as a key; NaN, which equals nothing, becomes None."""
+    for drug, dose, line in table.itertuples(index=False, name=None):
+        yield drug, None if np.isnan(dose) else float(dose), line
