@@ -10,3 +10,4 @@ UNS = "scgim"  # .uns: provenance {"version", "seed", "data_hash", "settings": {
 SPLIT = "scgim_split"  # .obs: "train" / "test"
 FEATURES = "drug_features"  # .uns: DataFrame, index = drug names, columns = feature names
 CONTROL_LAYER = "control"  # .layers of a prediction: the source cell, or the control mean of the line
+ADDITIVE_LAYER = "additive"  # .layers of a prediction with combinations: control plus the sum of the drugs' own changes

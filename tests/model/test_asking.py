@@ -6,7 +6,8 @@ import pandas as pd
 import pytest
 from sklearn.metrics import average_precision_score
 
-COLUMNS = ["drug", "dose", "cell_line", "gene", "rank", "score", "probability", "effect", "direction", "evidence"]
+COLUMNS = ["drug", "dose", "cell_line", "gene", "rank", "score", "probability", "effect"]
+COLUMNS += ["effect_se", "direction", "evidence"]
 
 
 @pytest.fixture(scope="module")
@@ -50,6 +51,8 @@ def test_every_measured_context_and_every_gene(model):
         assert part["score"].is_monotonic_decreasing
     assert table["probability"].between(0, 1).all()
     assert np.isfinite(table["effect"]).all()
+    assert (table["effect_se"] >= 0).all()
+    assert (table.loc[table["evidence"] == "data", "effect_se"] > 0).all()
     np.testing.assert_allclose(table["score"], table["probability"] * table["effect"].abs())
     assert (table["direction"] == np.where(table["effect"] < 0, "down", "up")).all()
     assert set(table["evidence"]) == {"data"}

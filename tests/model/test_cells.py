@@ -11,6 +11,7 @@ import scipy.sparse as sp
 import scgim
 from scgim.model import _cells
 from scgim.model._cells import Cells
+from scgim.statistics import accumulate, expand
 
 FORMS = {
     "dense": np.asarray,
@@ -110,6 +111,110 @@ def test_sizes_are_row_sums_over_the_models_genes():
     np.testing.assert_allclose(values, np.log1p(1e4 * own / own.sum(1, keepdims=True)), rtol=1e-14)
 
 
+# ---- chunks ----------------------------------------------------------------------------------------------------------------
+
+
+def reader(x, **options: object) -> Cells:
+    adata = ad.AnnData(x, var=pd.DataFrame(index=[f"g{j}" for j in range(x.shape[1])]))
+    genes = adata.var_names[options.pop("columns", slice(None))].to_numpy(str)
+    return Cells(adata, genes, **({"layer": None, "scale": "continuous"} | options))
+
+
+@pytest.mark.parametrize(
+    ("given", "scale", "exact"),
+    [
+        pytest.param(np.float32, "continuous", True, id="float32"),
+        pytest.param(np.float64, "continuous", False, id="float64"),
+        pytest.param(np.uint16, "continuous", True, id="uint16"),
+        pytest.param(np.int64, "continuous", False, id="int64"),
+        pytest.param(np.int64, "counts", True, id="logarithms of counts"),
+    ],
+)
+def test_float32_is_given_where_it_loses_nothing(given, scale, exact):
+    x = (np.random.default_rng(0).poisson(5, (300, 7)) + 1).astype(given)
+    cells = reader(x, scale=scale)
+    (small,), (large,) = ([x for _, x in cells.chunks(dtype)] for dtype in (np.float32, np.float64))
+    assert small.dtype == (np.float32 if exact else np.float64)
+    assert large.dtype == np.float64
+    np.testing.assert_allclose(small, large, rtol=2e-7)
+
+
+def test_chunks_of_what_is_there_are_views_and_others_are_not():
+    x = np.random.default_rng(0).normal(size=(300, 7)).astype(np.float32)
+    ((_, chunk),) = reader(x).chunks(np.float32)
+    assert np.shares_memory(chunk, x)
+    ((_, chunk),) = reader(x, columns=[3, 1]).chunks(np.float32)
+    np.testing.assert_array_equal(chunk, x[:, [3, 1]])
+
+
+@pytest.mark.parametrize("columns", [slice(None), [3, 0, 2]], ids=["all", "some"])
+@pytest.mark.parametrize("rows", [slice(None), slice(5, 60), slice(3, None, 3)], ids=["all", "run", "thirds"])
+@pytest.mark.parametrize("own", [False, True])
+def test_statistics_are_those_of_the_cells(monkeypatch, columns, rows, own):
+    monkeypatch.setattr(_cells, "CHUNK", 16)
+    rng = np.random.default_rng(0)
+    x, code = rng.normal(size=(100, 5)), np.resize([0, 1, 2], 100)
+    cells = reader(x, columns=columns).subset(np.arange(100)[rows])
+    code[rows] = rng.integers(2, size=len(code[rows]))
+    found = cells.statistics(code, n_contexts=2, own=own)
+    expected = accumulate([(x[rows][:, columns], code[rows])], n_contexts=2, n_genes=found.mean.shape[1], own=own)
+    for name in ("n", "mean", "scatter", "squares", *(["own"] if own else [])):
+        np.testing.assert_allclose(getattr(found, name), getattr(expected, name), atol=1e-12)
+
+
+def shifted(x: np.ndarray, code: np.ndarray) -> np.ndarray:
+    return expand(x - code[:, None])
+
+
+def test_statistics_of_what_is_made_of_the_cells():
+    x, code = np.random.default_rng(0).normal(size=(100, 3)), np.resize([0, 1], 100)
+    found = reader(x).statistics(code, n_contexts=2, n_columns=12, transform=shifted)
+    np.testing.assert_allclose(found.mean[1], shifted(x, code)[1::2].mean(0), atol=1e-14)
+
+
+# ---- dask ------------------------------------------------------------------------------------------------------------------
+
+
+def lazy(x, rows: int = 70):
+    array = pytest.importorskip("dask.array")
+    if not sp.issparse(x):
+        return array.from_array(x, chunks=(rows, -1))
+    blocks = [array.from_array(x[i : i + rows], chunks=(-1, -1), asarray=False) for i in range(0, x.shape[0], rows)]
+    return array.concatenate(blocks)
+
+
+@pytest.mark.parametrize("form", [np.asarray, sp.csr_matrix], ids=["dense", "sparse"])
+def test_a_dask_matrix_gives_the_same_model(kept, form):
+    adata, setup, expected = kept
+    adata.X = lazy(form(adata.X))
+    found = fitted(adata, **setup)
+    for name in ("n", "mean", "scatter", "squares"):
+        one, other = getattr(found.statistics, name), getattr(expected.statistics, name)
+        np.testing.assert_allclose(one, other, rtol=1e-10, atol=1e-10)
+    np.testing.assert_allclose(found.scale, expected.scale, rtol=1e-10)
+    assert (found.controls != expected.controls).nnz == 0
+
+
+@pytest.mark.parametrize("transform", [None, shifted])
+def test_a_dask_matrix_is_reduced_on_the_workers(transform):
+    x, code = np.random.default_rng(0).normal(size=(500, 3)), np.resize([0, 1], 500)
+    options = {"n_contexts": 2, "n_columns": None if transform is None else 12, "transform": transform, "own": True}
+    expected = reader(x).subset(np.arange(40, 480)).statistics(code, **options)
+    found = reader(lazy(x)).subset(np.arange(40, 480)).statistics(code, **options)
+    for name in ("n", "mean", "scatter", "squares", "own"):
+        np.testing.assert_allclose(getattr(found, name), getattr(expected, name), rtol=1e-10, atol=1e-10)
+
+
+@pytest.mark.parametrize(
+    ("value", "message"), [(0.5, "0.2 % of the values"), (-1, "1 values are"), (np.nan, "nan in cell '377'")]
+)
+def test_one_bad_value_of_a_dask_matrix_is_found(value, message):
+    x = np.ones((500, 1)) + np.arange(500)[:, None]
+    x[377] = value
+    with pytest.raises(ValueError, match=message):
+        reader(lazy(x), scale="counts").check()
+
+
 # ---- one bad value -------------------------------------------------------------------------------------------------------
 
 
@@ -123,7 +228,7 @@ def counts(n: int = 20_000) -> ad.AnnData:
 COUNTS = {"drug_key": "drug", "control": "DMSO", "scale": "counts", "size_factor_key": None}
 
 
-@pytest.mark.parametrize("where", [0, 4095, 4096, 19_999])
+@pytest.mark.parametrize("where", [0, _cells.CHUNK - 1, _cells.CHUNK, 19_999])
 @pytest.mark.parametrize(
     ("value", "message"),
     [

@@ -219,7 +219,8 @@ def test_set_up_of_a_copy_leaves_the_original_usable(screen, setup_kwargs):
     ("options", "message"),
     [
         ({"mechanism": "linaer"}, "mechanism='linaer'.*'linear'"),
-        ({"intervention": "hard"}, "intervention='hard'"),
+        ({"intervention": "hrad"}, "intervention='hrad'.*'hard'"),
+        ({"dose_response": "hil"}, "dose_response='hil'.*'hill'"),
         ({"generator": "hil"}, "generator='hil'.*'hill'"),
         ({"structure": "serach"}, "structure='serach'.*'search'"),
     ],
@@ -243,7 +244,7 @@ def test_hill_without_features_is_refused(screen, setup_kwargs):
     [
         ({"drug": "drug-00"}, KeyError, "'drug-00' is unknown.*'drug-00"),
         ({"drug": "DMSO"}, ValueError, "is the control"),
-        ({"drug": ("drug-000", "drug-001")}, ValueError, "combination"),
+        ({"drug": ("drug-000", "drug-001"), "dose": 1.0}, ValueError, r"No dose was given for 'drug-000 \+ drug-001'"),
         ({"drug": ["drug-000", "drug-000"]}, ValueError, "more than once"),
         ({"drug": []}, ValueError, "No drug"),
         ({"drug": 3.0}, TypeError, "A drug is a name.*3.0"),

@@ -10,7 +10,7 @@ from lightning.pytorch.loggers import CSVLogger
 from scvi.train import SaveCheckpoint
 
 import scgim
-from scgim.model._fitted import collect, hold_out
+from scgim.model._collect import collect, hold_out
 
 PHASES = ["structure_score", "mechanisms_nll", "generator_nll"]
 QUIET = {"enable_progress_bar": False}
@@ -35,7 +35,7 @@ def assert_same_bits(one, other):
 
 
 def test_history_tells_of_all_phases(model):
-    assert list(model.history) == PHASES
+    assert list(model.history) == [*PHASES, "generator_choice"]
     start = 0
     for phase in PHASES:
         frame = model.history[phase]
@@ -54,7 +54,7 @@ def test_history_tells_of_all_phases(model):
 
 @pytest.mark.parametrize("max_epochs", [4, 5, 11, 60])
 def test_max_epochs_shortens_every_phase(screen, fit, max_epochs):
-    model = fit(screen(), train={"max_epochs": max_epochs})
+    model = fit(screen(), gim={"generator": "hill"}, train={"max_epochs": max_epochs})
     assert list(model.history) == PHASES
     assert model.trainer.current_epoch <= max_epochs
     assert model.history["generator_nll"].index[-1] < max_epochs
@@ -83,7 +83,7 @@ def test_a_second_call_starts_afresh(screen, fit):
 
 
 def test_no_structure(screen, fit, tmp_path):
-    model = fit(screen(), gim={"structure": "none"})
+    model = fit(screen(), gim={"structure": "none", "generator": "hill"})
     assert list(model.history) == PHASES[1:]
     for kind, columns in (
         ("direct", ["source", "target", "weight", "sign", "strength"]),
@@ -182,7 +182,7 @@ def test_resumes_in_the_search(screen, fit, tmp_path):
     keep = Keep(tmp_path)
     fit(screen(), train={"max_epochs": 40, "callbacks": [keep]})
     resumed = fit(screen(), train={"max_epochs": 40, "ckpt_path": str(keep.paths["structure"][1])})
-    assert list(resumed.history) == PHASES
+    assert list(resumed.history) == [*PHASES, "generator_choice"]
     assert np.isfinite(resumed.predict(as_="mean").X).all()
 
 
@@ -204,7 +204,7 @@ def test_checkpoints_of_scvi(screen, fit, tmp_path, monkeypatch, own):
 
 def test_validation_contexts_are_held_out_whole(screen, fit):
     model = fit(screen(), train={"train_size": 0.8})
-    assert list(model.history) == [*PHASES, "nll_validation"]
+    assert list(model.history) == [*PHASES, "nll_validation", "generator_choice"]
     assert len(model.history["nll_validation"]) == len(model.history["generator_nll"])
     measured = set(model.rank_targets()[["drug", "dose"]].drop_duplicates().itertuples(index=False, name=None))
     assert len(measured) == 24
@@ -225,16 +225,16 @@ def validation_loss(model, train_size):
     table = model._context_field().table(model.adata)
     cells, genes = model._cells()
     held = hold_out(table, 1 - train_size, seed=0)
-    _, contexts = collect(cells, table, genes, model.table.frame, seed=0, held=held)
-    residual = contexts.mean - model.module.mechanism(contexts.mean)
-    return -model.module.evidence(contexts, residual).sum().item() / len(contexts.n)
+    data = collect(cells, table, genes, model.table.frame, seed=0, held=held)
+    moments = model.module.mechanism.moments(data.held, data.controls)
+    return -model.module.evidence(data.held, moments).sum().item() / len(data.held.n)
 
 
 @pytest.mark.parametrize("patience", [20, 10_000])
 def test_early_stopping_restores_the_best(screen, fit, patience):
     plan = {"steps_per_epoch": 1, "mechanism_steps": 60, "generator_steps": 400, "search_rounds": 3}
     train = {"max_epochs": None, "train_size": 0.7, "plan_kwargs": plan, "early_stopping": True}
-    model = fit(screen(), train=train | {"early_stopping_patience": patience})
+    model = fit(screen(), gim={"generator": "hill"}, train=train | {"early_stopping_patience": patience})
     loss = model.history["nll_validation"]["nll_validation"].astype(float).to_numpy()
     assert len(loss) < 400 if patience == 20 else len(loss) == 400
     free = loss[120:]  # the first 0.3 of the steps are told the targets
@@ -244,7 +244,7 @@ def test_early_stopping_restores_the_best(screen, fit, patience):
 
 
 def test_without_early_stopping_the_last_weights_stay(screen, fit):
-    model = fit(screen(), train={"train_size": 0.7})
+    model = fit(screen(), gim={"generator": "hill"}, train={"train_size": 0.7})
     loss = model.history["nll_validation"]["nll_validation"].astype(float).to_numpy()
     assert validation_loss(model, 0.7) == pytest.approx(loss[-1], rel=1e-6)
 
@@ -314,19 +314,41 @@ def test_an_untrained_model_names_train(screen, setup_kwargs, ask):
 
 
 @pytest.mark.parametrize(
-    ("n_drugs", "features", "chosen"),
+    ("n_drugs", "features", "reason"),
     [
-        (10, "drug_features", "hill"),
-        (8, "drug_features", "hill"),
-        (7, "drug_features", "identity"),
-        (10, None, "identity"),
+        pytest.param(10, "drug_features", "cross-validated over drugs", id="enough"),
+        pytest.param(7, "drug_features", "7 drugs of different features are too few", id="too few"),
+        pytest.param(10, None, "no drug features", id="no features"),
     ],
 )
-def test_auto_generator(screen, fit, n_drugs, features, chosen, caplog):
+def test_auto_generator_says_what_it_took_and_why(screen, fit, n_drugs, features, reason, caplog):
     with caplog.at_level("INFO", logger="scgim"):
         model = fit(screen(n_drugs=n_drugs), features_key=features)
-    assert f"generator='auto' took '{chosen}'" in caplog.text
-    assert f"generator  {chosen} (auto)" in " ".join(repr(model).split("generator")[1:]) or chosen in repr(model)
+    model.annotate()
+    provenance = model.adata.uns["scgim"]["generator_choice"]
+    for text in (caplog.text, repr(model), provenance["reason"]):
+        assert reason in text
+    assert provenance["asked"] == "auto"
+    if "cross" not in reason:
+        assert model.generator_ == "identity"
+        assert "generator_choice" not in model.history
+        return
+    scores = model.history["generator_choice"]
+    assert scores.index[scores["chosen"] == 1].tolist() == [model.generator_]
+    assert set(scores.index) == {"mean", "kernel", "hill", "network"}
+    assert provenance["loss"].tolist() == scores["loss"].tolist()
+
+
+def test_auto_takes_hill_where_the_drugs_were_made_by_it(screen, fit):
+    model = fit(screen(n_drugs=40, n_cells=50), train={"max_epochs": None})
+    assert model.generator_ == "hill"
+
+
+def test_drugs_of_the_same_features_are_one(screen, fit):
+    adata = screen()
+    table = adata.uns["drug_features"]
+    adata.uns["drug_features"] = pd.DataFrame(table.to_numpy()[[0, 1, 2] * 3 + [0]], table.index, table.columns)
+    assert fit(adata).generator_ == "identity"
 
 
 def test_hill_needs_features(screen, setup_kwargs):
@@ -341,12 +363,12 @@ def test_repr(screen, setup_kwargs, model):
     facts = {line[2:17].strip(): line[17:].strip() for line in lines[1:]}
     assert facts["screen"] == "6 genes, 10 drugs, 30 contexts, control 'DMSO'"
     assert facts["scale"] == "continuous, dose in uM"
-    assert facts["generator"] == "hill (auto)"
+    assert facts["generator"] == f"{model.generator_} (auto: cross-validated over drugs)"
     assert facts["trained"] == f"seed 0, {len(model.get_graph())} edges"
     assert "trained        no" in repr(before)
     html = model._repr_html_()
     assert html.count("<tr>") == len(facts)
-    for fact in ("hill (auto)", "control &#x27;DMSO&#x27;"):
+    for fact in ("auto: cross-validated", "control &#x27;DMSO&#x27;"):
         assert fact in html
 
 

@@ -6,7 +6,18 @@ import numpy as np
 import pytest
 import torch
 
-from scgim.module import Contexts, Controls, GIMModule
+from scgim.module import (
+    GENERATORS,
+    INTERVENTIONS,
+    CellStore,
+    Conditions,
+    Contexts,
+    Controls,
+    GIMModule,
+    Moments,
+    ScaleMap,
+    cell_moments,
+)
 from scgim.statistics import accumulate
 
 if TYPE_CHECKING:
@@ -43,28 +54,77 @@ class Case(NamedTuple):
     code: np.ndarray
     contexts: Contexts
     controls: Controls
+    store: CellStore
+
+    @property
+    def moments(self) -> Moments:
+        """By the way that training takes."""
+        mechanism = self.module.mechanism
+        return (
+            mechanism.moments(self.contexts, self.controls)
+            if mechanism.affine
+            else cell_moments(mechanism, self.store)
+        )
+
+    @property
+    def n_cells(self) -> float:
+        return float(len(self.x))
+
+    def joint(self, targets: torch.Tensor | None = None) -> tuple[torch.Tensor, torch.Tensor]:
+        return self.module.joint_loss(self.contexts, self.moments, self.n_cells, targets)
 
 
 def build_case(
-    seed: int, *, d: int = 4, sizes: tuple[int, ...] = (9, 1, 4, 7, 2), generator: str = "hill", charge: float = 1.3
+    seed: int,
+    *,
+    d: int = 4,
+    sizes: tuple[int, ...] = (9, 1, 4, 7, 2),
+    generator: str = "hill",
+    charge: float = 1.3,
+    mechanism: str = "linear",
+    intervention: str = "shift",
+    scale_shift: bool = False,
 ) -> Case:
     rng = np.random.default_rng(seed)
     k, n_features, n_drugs = len(sizes) - 1, 3, 2
-    module = GIMModule(d, n_features, n_drugs, dosed=True, generator=generator, charge=charge)
+    module = GIMModule(
+        d,
+        GENERATORS[generator](
+            n_features, d, n_drugs=n_drugs, dosed=True, baseline=INTERVENTIONS[intervention].baseline
+        ),
+        mechanism=mechanism,
+        intervention=intervention,
+        scale_map=ScaleMap(n_features, d) if scale_shift else None,
+        charge=charge,
+    )
+    set_graph(module.mechanism, draw_graph(rng, d))
     randomise(module, seed)
-    module.mechanism.graph.copy_(torch.as_tensor(draw_graph(rng, d)))
     code = rng.permutation(np.repeat(np.arange(len(sizes)), sizes))
-    x = rng.normal(size=(len(code), d)) + rng.normal(size=(len(sizes), d))[code]
-    s = accumulate([(x, code)], n_contexts=len(sizes), n_genes=d)
-    contexts = Contexts(
-        n=torch.as_tensor(s.n[1:, None]),
-        mean=torch.as_tensor(s.mean[1:]),
+    x = (rng.normal(size=(len(code), d)) + rng.normal(size=(len(sizes), d))[code]).astype(np.float32).astype(float)
+    s = accumulate([(x, code)], n_contexts=len(sizes), n_genes=d, own=True)
+    n = torch.as_tensor(s.n[1:, None])
+    own = module.mechanism.families(torch.as_tensor(s.own[1:]), n) if mechanism == "linear" else None
+    conditions = Conditions(
         features=torch.as_tensor(rng.integers(0, 2, (k, n_features)).astype(float)),
         drug=torch.arange(k) % n_drugs,
         log_dose=torch.as_tensor(rng.normal(size=k)),
+        line=torch.zeros(k, dtype=torch.int64),
     )
-    controls = Controls(n=torch.as_tensor(s.n[0]), mean=torch.as_tensor(s.mean[:1]), scatter=torch.as_tensor(s.scatter))
-    return Case(module, x, code, contexts, controls)
+    needs = module.needs_own
+    contexts = Contexts(
+        n, *map(torch.as_tensor, (s.mean[1:], s.squares[1:] / s.n[1:, None])), conditions, own if needs else None
+    )
+    scatter = s.own[0] if needs else s.scatter
+    controls = Controls(*map(torch.as_tensor, (s.n[0], s.mean[:1], scatter)))
+    order = np.argsort(code, kind="stable")
+    store = CellStore(torch.as_tensor(x[order]).float(), torch.as_tensor(np.bincount(code)))
+    return Case(module, x, code, contexts, controls, store)
+
+
+def set_graph(mechanism: torch.nn.Module, graph: np.ndarray) -> None:
+    """Give any mechanism a graph."""
+    take = getattr(mechanism, "set_graph", mechanism.graph.copy_)
+    take(torch.as_tensor(graph))
 
 
 @pytest.fixture
@@ -80,3 +140,8 @@ def random_parameters() -> Callable[..., None]:
 @pytest.fixture
 def random_graph() -> Callable[..., np.ndarray]:
     return draw_graph
+
+
+@pytest.fixture
+def take_graph() -> Callable[[torch.nn.Module, np.ndarray], None]:
+    return set_graph

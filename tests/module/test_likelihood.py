@@ -9,7 +9,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.stats import norm
 
-from scgim.module import complete, mixture, scatter_loss, shift_evidence
+from scgim.module import Hard, Moments, Shift, complete, evidence, mixture, noise_loss
+
+
+def shift_evidence(residual, shift, n, variance):
+    """Of contexts whose scatter no shift changes."""
+    zero = torch.zeros_like(residual)
+    return evidence(Shift, Moments(residual, zero, zero, zero, zero), shift, n, variance)
 
 
 def draw(seed: int, shape: tuple[int, ...] = (3, 4)) -> list[torch.Tensor]:
@@ -113,25 +119,39 @@ def test_a_certain_target_and_a_certain_non_target():
         torch.testing.assert_close(found, expected)
 
 
-def test_shift_evidence_is_that_of_cells_up_to_what_both_share():
+@pytest.mark.parametrize("scaled", [False, True])
+@pytest.mark.parametrize("intervention", [Shift, Hard])
+def test_evidence_is_that_of_cells_up_to_what_both_share(intervention, scaled):
     rng = np.random.default_rng(0)
     sizes, d = (1, 5, 30), 4
-    shift, sigma = rng.normal(size=(3, d)), rng.uniform(0.5, 2, d)
-    cells = [rng.normal(size=(n, d)) for n in sizes]
-    residual = np.array([c.mean(0) for c in cells])
-    n = torch.tensor(sizes, dtype=torch.float64)[:, None]
-    touched, untouched = shift_evidence(*map(torch.as_tensor, (residual, shift)), n, torch.as_tensor(sigma**2))
+    psi, sigma = rng.normal(size=(3, d)), rng.uniform(0.5, 2, d)
+    log_scale = rng.normal(size=(3, d)) if scaled else np.zeros((3, d))
+    x = [rng.normal(size=(n, d)) for n in sizes]
+    noise = [c - rng.normal(size=(n, d)) for c, n in zip(x, sizes, strict=True)]  # any prediction will do
+    means = [np.array([c.mean(0) for c in cells]) for cells in (noise, x)]
+    variances = [np.array([c.var(0) for c in cells]) for cells in (noise, x)]
+    parts = map(torch.as_tensor, (means[0], variances[0], means[1], variances[1], np.zeros(d)))
+    touched, untouched = evidence(
+        intervention,
+        Moments(*parts),
+        torch.as_tensor(psi),
+        torch.tensor(sizes, dtype=torch.float64)[:, None],
+        torch.as_tensor(sigma**2),
+        torch.as_tensor(log_scale) if scaled else 0.0,
+    )
+    cells = noise if intervention is Shift else x
     expected = [
-        (norm.logpdf(c, shift[k], sigma) - norm.logpdf(c, 0, sigma)).sum(0).tolist() for k, c in enumerate(cells)
+        (norm.logpdf(c, psi[k], sigma * np.exp(log_scale[k])) - norm.logpdf(e, 0, sigma)).sum(0)
+        for k, (c, e) in enumerate(zip(cells, noise, strict=True))
     ]
-    torch.testing.assert_close(touched - untouched, torch.tensor(expected, dtype=torch.float64))
+    np.testing.assert_allclose(touched - untouched, expected)
 
 
-def test_scatter_and_mean_residual_make_up_the_density_of_cells():
+def test_pooled_scatter_and_mean_residual_make_up_the_density_of_cells():
     rng = np.random.default_rng(0)
     x, sigma = rng.normal(size=(50, 3)) + 2, np.array([0.3, 1.0, 4.0])
     within = torch.as_tensor(((x - x.mean(0)) ** 2).sum(0))
     variance, mean, n = torch.as_tensor(sigma**2), torch.as_tensor(x.mean(0)), torch.tensor([[50.0]])
     _, untouched = shift_evidence(mean[None], torch.zeros(1, 3), n, variance)
-    found = scatter_loss(within, variance, 50) - untouched[0]
+    found = noise_loss(within, variance, 50) - untouched[0]
     np.testing.assert_allclose(found, -norm.logpdf(x, 0, sigma).sum(0))

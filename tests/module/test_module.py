@@ -9,31 +9,43 @@ from scipy.integrate import quad
 from scipy.special import expit, logsumexp
 from scipy.stats import norm
 
-from scgim.module import GENERATORS, MECHANISMS, GIMModule, shift_evidence
+from scgim.module import GENERATORS, INTERVENTIONS, MECHANISMS, GIMModule, ScaleMap, evidence
+
+
+def densities(case, k: int) -> tuple[np.ndarray, np.ndarray]:
+    """Log densities of a context's cells if a gene is untouched and touched, ``(genes,)`` each; from the cells themselves."""
+    module, rows = case.module, case.code == k
+    with torch.no_grad():
+        predicted = module.mechanism(torch.as_tensor(case.x)).numpy()[rows]
+        psi = module.generator(case.contexts.conditions)[1].numpy()
+        scale = module.log_scale(case.contexts)
+    sigma, x = np.exp(module.mechanism.log_sigma.detach().numpy()), case.x[rows]
+    untouched = norm.logpdf(x, predicted, sigma).sum(0)
+    if k == 0:
+        return untouched, untouched
+    factor = np.exp(scale.numpy()[k - 1]) if isinstance(scale, torch.Tensor) else 1.0
+    centre = psi[k - 1] + (predicted if module.intervention.name == "shift" else 0.0)
+    return untouched, norm.logpdf(x, centre, factor * sigma).sum(0)
 
 
 def brute_force(case, targets: np.ndarray | None = None) -> np.ndarray:
     """Log likelihood of every context's cells, each intervention set taken in turn; controls first, for whom it is empty.
 
-    Plain numpy from the cells and the parameters, sharing nothing with the module but the equations.
+    Plain numpy from the cells and the parameters, sharing nothing with the likelihood but the equations.
     """
-    module, x, code, contexts, _ = case
-    m, charge = module.mechanism, module.charge
-    w, b, sigma = (m.weight * m.graph).detach().numpy(), m.bias.detach().numpy(), np.exp(m.log_sigma.detach().numpy())
-    logits, shift = (t.detach().numpy() for t in module.interventions(contexts))
-    d, predicted = x.shape[1], x @ w + b
-    out = []
-    for k in range(int(code.max()) + 1):
-        rows = code == k
+    logits = case.module.generator(case.contexts.conditions)[0].detach().numpy()
+    d, out = case.x.shape[1], []
+    for k in range(int(case.code.max()) + 1):
+        untouched, touched = densities(case, k)
         if k == 0:
-            out.append(norm.logpdf(x[rows], predicted[rows], sigma).sum())
+            out.append(untouched.sum())
             continue
         p, terms = expit(logits[k - 1]), []
         for I in map(np.array, product([0, 1], repeat=d)):
             if targets is not None and (targets[k - 1] != I).any():
                 continue
-            prior = np.log(np.where(I, p, 1 - p)).sum() - charge * I.sum()
-            terms.append(prior + norm.logpdf(x[rows], predicted[rows] + I * shift[k - 1], sigma).sum())
+            prior = np.log(np.where(I, p, 1 - p)).sum() - case.module.charge * I.sum()
+            terms.append(prior + np.where(I, touched, untouched).sum())
         out.append(logsumexp(terms))
     return np.array(out)
 
@@ -47,157 +59,193 @@ CASES = [
     pytest.param({"d": 6, "sizes": (20, 3, 11)}, id="six-genes"),
     pytest.param({"d": 4, "generator": "identity"}, id="identity"),
 ]
+MODELS = [
+    pytest.param({"mechanism": m, "intervention": i, "scale_shift": s}, id=f"{m}-{i}{'-scale' * s}")
+    for m in MECHANISMS
+    for i in INTERVENTIONS
+    for s in (False, True)
+]
 
 
+@pytest.mark.parametrize("model", MODELS)
 @pytest.mark.parametrize("options", CASES)
-@pytest.mark.parametrize("seed", range(3))
-def test_the_joint_loss_is_the_brute_force_sum_over_cells_and_intervention_sets(case, options, seed):
-    case = case(seed, **options)
-    nll, _ = case.module.joint_loss(case.contexts, case.controls)
-    assert nll.item() == pytest.approx(-brute_force(case).sum(), rel=1e-9)
+def test_the_joint_loss_is_the_brute_force_sum_over_cells_and_intervention_sets(case, options, model):
+    for seed in range(2):
+        made = case(seed, **options, **model)
+        assert made.joint()[0].item() == pytest.approx(-brute_force(made).sum(), rel=1e-9)
 
 
-@pytest.mark.parametrize("seed", range(3))
-def test_the_joint_loss_with_known_targets_is_the_density_of_that_set(case, seed):
-    case = case(seed)
-    targets = np.random.default_rng(seed).random((4, 4)) < 0.5
-    nll, _ = case.module.joint_loss(case.contexts, case.controls, torch.as_tensor(targets))
-    assert nll.item() == pytest.approx(-brute_force(case, targets).sum(), rel=1e-9)
+@pytest.mark.parametrize("model", MODELS)
+def test_the_joint_loss_with_known_targets_is_the_density_of_that_set(case, model):
+    for seed in range(3):
+        made = case(seed, **model)
+        targets = np.random.default_rng(seed).random((4, 4)) < 0.5
+        nll, _ = made.joint(torch.as_tensor(targets))
+        assert nll.item() == pytest.approx(-brute_force(made, targets).sum(), rel=1e-9)
 
 
-@pytest.mark.parametrize("options", CASES)
-def test_the_evidence_of_a_context_is_that_of_its_cells(case, options):
-    """Up to what no intervention changes: the density of the same cells without one."""
-    case = case(5, **options)
-    module, contexts = case.module, case.contexts
-    residual, _ = module.mechanism.moments(contexts.mean, case.controls.scatter)
-    evidence = module.evidence(contexts, residual)
-    _, untouched = shift_evidence(residual, torch.zeros_like(residual), contexts.n, module.mechanism.variance)
-    with torch.no_grad():
-        prior = torch.nn.functional.logsigmoid(-module.interventions(contexts)[0]).sum(1)
-    none = np.zeros((len(contexts.n), case.x.shape[1]), dtype=int)
-    same = brute_force(case, none)[1:] - prior.numpy()
-    found = (evidence - untouched).sum(1).detach().numpy()
-    np.testing.assert_allclose(found, brute_force(case)[1:] - same, rtol=1e-8, atol=1e-9)
+@pytest.mark.parametrize("model", MODELS)
+def test_em_does_not_lose_likelihood(case, model):
+    """With the posterior as targets the loss bounds the mixture's, up to the entropy of the posterior, exactly."""
+    made = case(3, **model)
+    module, moments = made.module, made.moments
+    logits, psi = module.generator(made.contexts.conditions)
+    scale = module.log_scale(made.contexts)
+    touched, untouched = evidence(
+        module.intervention, moments, psi, made.contexts.n, module.mechanism.variance, scale
+    )
+    p = torch.sigmoid(logits + touched - untouched - module.charge).clamp(1e-12, 1 - 1e-12).detach()
+    entropy = -(p * p.log() + (1 - p) * (-p).log1p()).sum()
+    assert made.joint(p)[0].item() - entropy.item() == pytest.approx(made.joint()[0].item(), rel=1e-6)
 
 
 def test_the_losses_are_parts_of_one_another(case):
-    case = case(0)
-    residual, _ = case.module.mechanism.moments(case.contexts.mean, case.controls.scatter)
-    loss, penalty = case.module.generator_loss(case.contexts, residual)
-    assert loss.item() == pytest.approx(-case.module.evidence(case.contexts, residual).sum().item())
-    assert penalty.item() == pytest.approx(case.module.joint_loss(case.contexts, case.controls)[1].item())
-    logits, shift = case.module.interventions(case.contexts)
-    assert penalty.item() == pytest.approx(case.module.generator.penalty(logits, shift).item())
+    made = case(0)
+    loss, penalty = made.module.generator_loss(made.contexts, made.moments)
+    assert loss.item() == pytest.approx(-made.module.evidence(made.contexts, made.moments).sum().item())
+    assert penalty.item() == pytest.approx(made.joint()[1].item())
+    assert penalty.item() == pytest.approx(
+        made.module.generator.penalty(*made.module.generator(made.contexts.conditions)).item()
+    )
 
 
-@pytest.mark.parametrize("known", [False, True])
-def test_gradients_of_the_joint_loss_are_finite_and_agree_with_differences(case, known):
-    case = case(1)
-    targets = torch.as_tensor(np.random.default_rng(0).random((4, 4)) < 0.5) if known else None
-    loss = lambda: case.module.joint_loss(case.contexts, case.controls, targets)[0]
-    loss().backward()
-    for name, parameter in case.module.named_parameters():
-        gradient, flat = parameter.grad, parameter.data.view(-1)
-        assert torch.isfinite(gradient).all(), name
-        for i in range(0, len(flat), 5):
-            ends, before = [], flat[i].item()
-            for step in (1e-5, -1e-5):
-                flat[i] = before + step
-                ends.append(loss().item())
-            flat[i] = before
-            assert gradient.view(-1)[i].item() == pytest.approx((ends[0] - ends[1]) / 2e-5, rel=1e-5, abs=1e-4), name
+def test_a_sample_of_contexts_stands_for_all(case):
+    made = case(0)
+    module, moments = made.module, made.moments
+    half = [made.module.joint_loss(made.contexts, moments, made.n_cells, share=0.5)[0], made.joint()[0]]
+    evidence_of_all = module.evidence(made.contexts, moments).sum()
+    assert (half[1] - half[0]).item() == pytest.approx(evidence_of_all.item())
+
+
+@pytest.mark.parametrize("model", MODELS)
+def test_gradients_of_the_joint_loss_are_finite_and_agree_with_differences(case, model):
+    made = case(1, **model)
+    if not made.module.mechanism.affine:
+        made = made._replace(store=_double(made.store))
+    for targets in (None, torch.as_tensor(np.random.default_rng(0).random((4, 4)) < 0.5)):
+        made.module.zero_grad()
+        loss = lambda targets=targets: _joint(made, targets)
+        loss().backward()
+        for name, parameter in made.module.named_parameters():
+            gradient, flat = parameter.grad, parameter.data.view(-1)
+            assert torch.isfinite(gradient).all(), name
+            for i in range(0, len(flat), 7):
+                ends, before = [], flat[i].item()
+                for step in (1e-5, -1e-5):
+                    flat[i] = before + step
+                    ends.append(loss().item())
+                flat[i] = before
+                assert gradient.view(-1)[i].item() == pytest.approx((ends[0] - ends[1]) / 2e-5, rel=1e-4, abs=1e-3), name
+
+
+def _double(store):
+    return type(store)(store.x.double(), store.size)
+
+
+def _joint(made, targets):
+    return made.joint(targets)[0]
 
 
 def test_coefficients_off_the_graph_neither_count_nor_learn(case):
-    case = case(2)
-    loss, _ = case.module.joint_loss(case.contexts, case.controls)
+    made = case(2)
+    loss, _ = made.joint()
     loss.backward()
-    off = ~case.module.mechanism.graph
-    assert not case.module.mechanism.weight.grad[off].any()
+    off = ~made.module.mechanism.graph
+    assert not made.module.mechanism.weight.grad[off].any()
     with torch.no_grad():
-        case.module.mechanism.weight[off] = 1e6
-    assert case.module.joint_loss(case.contexts, case.controls)[0].item() == loss.item()
+        made.module.mechanism.weight[off] = 1e6
+    assert made.joint()[0].item() == loss.item()
 
 
 @pytest.mark.parametrize("logit", [-1e4, 1e4])
-def test_extreme_logits_keep_loss_and_gradients_finite(case, logit):
-    case = case(0)
+@pytest.mark.parametrize("model", MODELS)
+def test_extreme_logits_keep_loss_and_gradients_finite(case, logit, model):
+    made = case(0, **model)
     with torch.no_grad():
-        case.module.generator.logit_0.fill_(logit)
-    loss, penalty = case.module.joint_loss(case.contexts, case.controls)
+        made.module.generator.logit_0.fill_(logit)
+    loss, penalty = made.joint()
     (loss + penalty).backward()
     assert torch.isfinite(loss)
-    assert all(torch.isfinite(p.grad).all() for p in case.module.parameters())
+    assert all(torch.isfinite(p.grad).all() for p in made.module.parameters() if p.grad is not None)
 
 
-@pytest.mark.parametrize("seed", range(3))
-def test_the_posterior_is_that_of_numerical_integration_over_shifts(case, seed):
-    """From the cells of a context: prior x likelihood, integrated over the shift."""
-    case = case(seed, d=3, sizes=(10, 1, 6, 13))
-    module, contexts = case.module, case.contexts
+@pytest.mark.parametrize("model", MODELS)
+def test_the_posterior_is_that_of_numerical_integration_over_psi(case, model):
+    """From the cells of a context: prior x likelihood, integrated over psi."""
+    made = case(1, d=3, sizes=(10, 1, 6, 13), **model)
+    module, contexts = made.module, made.contexts
     spread = torch.tensor([0.05, 0.7, 3.0], dtype=torch.float64)
-    residual = contexts.mean - module.mechanism(contexts.mean)
-    probability, mean = module.posterior(contexts, residual, spread)
-    logits, shift = (t.detach().numpy() for t in module.interventions(contexts))
-    noise = case.x - module.mechanism(torch.as_tensor(case.x)).detach().numpy()
+    probability, mean, error = module.posterior(contexts, made.moments, spread)
+    logits, psi_hat = (t.detach().numpy() for t in module.generator(contexts.conditions))
+    scale = module.log_scale(contexts)
+    with torch.no_grad():
+        predicted = module.mechanism(torch.as_tensor(made.x)).numpy()
     sigma = module.mechanism.variance.sqrt().detach().numpy()
     for k, j in product(range(3), range(3)):
-        cells, tau = noise[case.code == k + 1, j], np.sqrt(spread[j].item())
-        likelihood = lambda psi, cells=cells, s=sigma[j]: np.exp(norm.logpdf(cells, psi, s).sum())
-        weight = lambda psi, k=k, j=j, tau=tau, f=likelihood: norm.pdf(psi, shift[k, j], tau) * f(psi)
-        width = 12 / np.sqrt(1 / tau**2 + len(cells) / sigma[j] ** 2)
+        rows, tau = made.code == k + 1, np.sqrt(spread[j].item())
+        untouched = norm.logpdf(made.x[rows, j], predicted[rows, j], sigma[j]).sum()
+        centre = predicted[rows, j] if module.intervention.name == "shift" else 0.0
+        wide = sigma[j] * (np.exp(scale[k, j].item()) if isinstance(scale, torch.Tensor) else 1.0)
+        cells = made.x[rows, j] - centre
+        likelihood = lambda psi, c=cells, s=wide, u=untouched: np.exp(norm.logpdf(c, psi, s).sum() - u)
+        weight = lambda psi, k=k, j=j, tau=tau, f=likelihood: norm.pdf(psi, psi_hat[k, j], tau) * f(psi)
+        width = 12 / np.sqrt(1 / tau**2 + len(cells) / wide**2)
         ends = mean[k, j].item() - width, mean[k, j].item() + width
-        touched, first = (quad(f, *ends, epsabs=0)[0] for f in (weight, lambda psi, f=weight: psi * f(psi)))
-        p = expit(logits[k, j])
-        touched_odds = p * np.exp(-module.charge) * touched
-        assert probability[k, j].item() == pytest.approx(
-            touched_odds / (touched_odds + (1 - p) * likelihood(0)), rel=1e-6, abs=1e-9
+        zeroth, first, second = (
+            quad(lambda psi, q=q, f=weight: psi**q * f(psi), *ends, epsabs=0, limit=200)[0] for q in range(3)
         )
-        assert mean[k, j].item() == pytest.approx(first / touched, rel=1e-6, abs=1e-9)
+        p = expit(logits[k, j])
+        odds = p * np.exp(-module.charge) * zeroth
+        assert probability[k, j].item() == pytest.approx(odds / (odds + 1 - p), rel=1e-6, abs=1e-9)
+        assert mean[k, j].item() == pytest.approx(first / zeroth, rel=1e-6, abs=1e-8)
+        assert error[k, j].item() == pytest.approx(np.sqrt(second / zeroth - (first / zeroth) ** 2), rel=1e-4)
 
 
 def test_the_posterior_between_its_extremes(case):
-    case = case(4)
-    module, contexts = case.module, case.contexts
-    residual = contexts.mean - module.mechanism(contexts.mean)
-    logits, shift = module.interventions(contexts)
+    made = case(4)
+    module, contexts, moments = made.module, made.contexts, made.moments
+    logits, shift = module.generator(contexts.conditions)
     certain, vague = (torch.full((4,), v, dtype=torch.float64) for v in (0.0, 1e200))
     # no spread: the shift is the generator's, and the odds those of the mixture
-    probability, mean = module.posterior(contexts, residual, certain)
-    touched, untouched = shift_evidence(residual, shift, contexts.n, module.mechanism.variance)
+    probability, mean, error = module.posterior(contexts, moments, certain)
+    touched, untouched = evidence(module.intervention, moments, shift, contexts.n, module.mechanism.variance)
     torch.testing.assert_close(mean, shift.detach())
     torch.testing.assert_close(probability, torch.sigmoid(logits + touched - untouched - module.charge).detach())
+    assert not error.any()
     # any shift goes: the residual itself, which is no evidence
-    probability, mean = module.posterior(contexts, residual, vague)
-    torch.testing.assert_close(mean, residual.detach())
+    probability, mean, error = module.posterior(contexts, moments, vague)
+    torch.testing.assert_close(mean, moments.residual.detach())
+    torch.testing.assert_close(error, (module.mechanism.variance / contexts.n).sqrt().detach())
     assert (probability < 1e-2).all()
 
 
 def test_more_cells_of_the_same_residual_draw_the_posterior_to_the_data(case):
-    case = case(4)
-    module, spread = case.module, torch.ones(4, dtype=torch.float64)
-    residual = case.contexts.mean + 3
+    made = case(4)
+    module, spread = made.module, torch.ones(4, dtype=torch.float64)
+    moments = made.moments._replace(residual=made.moments.residual.detach() + 3)
     gaps = []
     for n in (1.0, 10.0, 1e4):
-        contexts = case.contexts._replace(n=torch.full((4, 1), n, dtype=torch.float64))
-        probability, mean = module.posterior(contexts, residual, spread)
-        gaps.append((mean - residual).abs().detach())
+        contexts = made.contexts._replace(n=torch.full((4, 1), n, dtype=torch.float64))
+        probability, mean, error = module.posterior(contexts, moments, spread)
+        gaps.append((mean - moments.residual).abs().detach())
     assert (gaps[0] >= gaps[1]).all()
     assert (gaps[1] >= gaps[2]).all()
     assert (probability > 0.99).all()
+    assert (error < 0.1).all()
 
 
-@pytest.mark.parametrize("mechanism", MECHANISMS)
+@pytest.mark.parametrize("model", MODELS)
 @pytest.mark.parametrize("generator", GENERATORS)
-@pytest.mark.parametrize("dosed", [False, True])
-def test_any_pair_of_mechanism_and_generator_round_trips_through_its_state(
-    mechanism, generator, dosed, random_parameters
-):
-    options = {"dosed": dosed, "mechanism": mechanism, "generator": generator}
-    a, b = (GIMModule(4, 3, 2, **options) for _ in range(2))
-    random_parameters(a, 0)
-    a.mechanism.graph[0, 1] = True
+def test_any_model_round_trips_through_its_state(case, model, generator, random_parameters):
+    options = {"generator": generator, **model}
+    a = case(0, **options).module
+    b = GIMModule(
+        4,
+        GENERATORS[generator](3, 4, n_drugs=2, dosed=True, baseline=a.intervention.baseline),
+        mechanism=model["mechanism"],
+        intervention=model["intervention"],
+        scale_map=ScaleMap(3, 4) if model["scale_shift"] else None,
+    )
     b.load_state_dict(a.state_dict())
     assert set(a.state_dict()) == set(b.state_dict())
     for name, value in a.state_dict().items():

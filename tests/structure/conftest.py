@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 
 from scgim.datasets import simulate_screen
-from scgim.statistics import Statistics, accumulate
+from scgim.statistics import Statistics, accumulate, expand
 from scgim.structure import local_score
 from scgim.structure.score import score_data
 
@@ -22,16 +22,26 @@ class Screen(NamedTuple):
     x: np.ndarray
     code: np.ndarray
     graph: np.ndarray
+    target: np.ndarray | None = None  # (contexts, genes)
 
     @property
     def statistics(self) -> Statistics:
-        return accumulate([(self.x, self.code)], n_contexts=int(self.code.max()) + 1, n_genes=self.x.shape[1])
+        return self.statistics_of()
+
+    def statistics_of(self, *, columns: int = 1, own: bool = False) -> Statistics:
+        x = self.x if columns == 1 else expand(self.x)
+        return accumulate([(x, self.code)], n_contexts=int(self.code.max()) + 1, n_genes=x.shape[1], own=own)
 
 
 def draw_screen(
-    seed: int, *, d: int = 6, density: float = 0.4, sizes: tuple[int, ...] = (300, 20, 45, 80, 31, 60, 25, 90)
+    seed: int,
+    *,
+    d: int = 6,
+    density: float = 0.4,
+    sizes: tuple[int, ...] = (300, 20, 45, 80, 31, 60, 25, 90),
+    hard: bool = False,
 ) -> Screen:
-    """A linear shift screen of unequal contexts; every context but the first shifts one or two genes."""
+    """A linear screen of unequal contexts; every context but the first shifts or sets one or two genes."""
     rng = np.random.default_rng(seed)
     rank = rng.permutation(d)
     graph = (rng.random((d, d)) < density) & (rank[:, None] < rank)
@@ -40,9 +50,12 @@ def draw_screen(
     for row in shift[1:]:
         row[rng.choice(d, rng.integers(1, 3), replace=False)] = rng.choice([-1, 1]) * rng.uniform(2, 4)
     code = np.repeat(np.arange(len(sizes)), sizes)
-    noise = rng.normal(size=(len(code), d)) * rng.uniform(0.5, 2, d)
-    x = np.linalg.solve(np.eye(d) - weight.T, (noise + shift[code]).T).T
-    return Screen(standardise(x, code), code, graph)
+    own = rng.normal(size=(len(code), d)) * rng.uniform(0.5, 2, d) + shift[code]
+    x = np.zeros_like(own)
+    for j in np.argsort(rank):
+        reads = (shift[code, j] == 0) if hard else 1
+        x[:, j] = reads * (x @ weight[:, j]) + own[:, j]
+    return Screen(standardise(x, code), code, graph, shift != 0)
 
 
 def standardise(x: np.ndarray, code: np.ndarray) -> np.ndarray:
@@ -78,8 +91,8 @@ def in_control_sd() -> Callable[[np.ndarray, np.ndarray], np.ndarray]:
 def score() -> Callable[..., float]:
     """The score of a whole graph."""
 
-    def total(graph: np.ndarray, statistics: Statistics, *, charge: float = 6.0, penalty: float = 2.0) -> float:
-        data = score_data(statistics, charge, penalty)
+    def total(graph: np.ndarray, statistics: Statistics, **options) -> float:
+        data = score_data(statistics, **options)
         parents = [np.flatnonzero(column) for column in graph.T]
         return sum(local_score(j, p, len(p), data) for j, p in enumerate(parents))
 

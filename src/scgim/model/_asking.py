@@ -8,8 +8,10 @@ from typing import TYPE_CHECKING, Literal, get_args
 
 import numpy as np
 import pandas as pd
+import torch
 
 from scgim._checks import check_option, nearest
+from scgim.module import Action
 from scgim.structure import ancestors
 
 from ._fields import CONTEXT
@@ -37,10 +39,10 @@ class AskingMixin(RunningMixin):
     def predict(
         self,
         adata: AnnData | None = None,
-        drug: str | Sequence[str] | None = None,
+        drug: str | tuple[str, ...] | Sequence[str | tuple[str, ...]] | None = None,
         smiles: str | Sequence[str] | None = None,
         features: pd.DataFrame | None = None,
-        dose: float | Sequence[float] | None = None,
+        dose: float | tuple[float, ...] | Sequence[float | tuple[float, ...]] | None = None,
         as_: As = "cells",
         n_cells: int | None = None,
         seed: int = 0,
@@ -54,14 +56,15 @@ class AskingMixin(RunningMixin):
         adata
             Control cells to start from, genes matched by name; the training controls by default.
         drug
-            A name or a list of names; all measured drugs by default.
+            A name or a list of names; all measured drugs by default. A tuple of names is a combination: each mechanism is
+            touched if one of the drugs touches it, and their shifts add; the order of its drugs does not matter.
         smiles
-            SMILES of the drugs, one each, for a model whose features come from SMILES.
+            SMILES of the drugs, one each (a tuple for a combination), for a model whose features come from SMILES.
         features
             DataFrame with the model's feature columns, index = drugs.
         dose
             A number or a list, in the unit of set-up; by default a drug's own training doses, all of them for an unseen
-            drug. Drugs and doses are combined in all pairs.
+            drug. Drugs and doses are combined in all pairs; combinations take tuples of doses, one a drug.
         as_
             ``"cells"``: each control cell's counterfactual, its own noise kept; ``"samples"``: fresh draws; ``"mean"``: one
             row for each drug x dose x line; ``"delta"``: mean minus control.
@@ -70,14 +73,17 @@ class AskingMixin(RunningMixin):
         seed
             Of draws and of the choice of cells. What is drawn for a drug at a dose does not depend on what else is asked.
         targets
-            ``"expectation"``: every gene is shifted by probability x shift; ``"map"``: by the shift where the probability
-            exceeds .5; ``"sample"``: every row draws its targets.
+            ``"expectation"``: every gene's intervention enters with weight probability (a shift of probability x psi; a hard
+            intervention as a mixture of mechanism and value); ``"map"``: in full where the probability exceeds .5;
+            ``"sample"``: every row draws its targets.
 
         Returns
         -------
         AnnData on the training scale: ``X`` dense float32, genes as in training, ``layers["control"]`` the source cell or
         the line's control mean. ``obs``: drug, smiles, dose, cell_line, source_cell, nearest_drug, similarity,
-        dose_in_range, trust. Rows by drug, dose, line, source cell, in the order asked.
+        dose_in_range, trust. Rows by drug, dose, line, source cell, in the order asked. If a combination was asked for,
+        ``obs["doses"]`` holds its doses as text (``obs["dose"]`` is NaN) and ``layers["additive"]`` the baseline to
+        compare with: the control plus the sum of what each of its drugs does alone.
 
         Raises
         ------
@@ -170,16 +176,16 @@ class AskingMixin(RunningMixin):
         label = ", ".join(f"{gene}{'=' if kind == 'set' else '+='}{value:g}" for gene, value in interventions.items())
         shared = {"drug": f"do({label})", "smiles": "", "dose": np.nan, "nearest_drug": "", "similarity": np.nan}
         shared |= {"dose_in_range": True, "trust": "do"}
-        change = Change((shared["drug"],), shift, fixed)
+        change = Change((shared["drug"],), Action(torch.as_tensor(shift)), fixed)
         about = {"intervention": kind, "seed": seed}
-        return self._predict([(change, shared)], adata, as_, n_cells, about)
+        return self._predict([(lambda line: change, shared)], adata, as_, n_cells, about)
 
     def rank_targets(
         self,
-        drug: str | Sequence[str] | None = None,
+        drug: str | tuple[str, ...] | Sequence[str | tuple[str, ...]] | None = None,
         smiles: str | Sequence[str] | None = None,
         features: pd.DataFrame | None = None,
-        dose: float | Sequence[float] | None = None,
+        dose: float | tuple[float, ...] | Sequence[float | tuple[float, ...]] | None = None,
         evidence: Evidence = "auto",
     ) -> pd.DataFrame:
         """Rank every gene as a direct target of drugs at doses. Hypotheses of the model, not measured binding.
@@ -196,7 +202,8 @@ class AskingMixin(RunningMixin):
         -------
         One row for every drug x dose x line x gene: ``rank`` from 1 by ``score`` = probability x abs(effect), ties by
         name; ``probability`` that the gene's mechanism is touched; ``effect``, its shift in control sd, before it
-        propagates; ``direction``; ``evidence``, where the row comes from.
+        propagates (what it is set to, for hard interventions), and ``effect_se``, its standard error, both given that the
+        mechanism is touched; ``direction``; ``evidence``, where the row comes from.
 
         Raises
         ------

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 import torch
-from torch import Tensor
+
+from scgim.module import Conditions
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -67,15 +68,26 @@ class Design:
         """Geometric mean of training doses, so that nothing depends on the dose's unit."""
         return float(np.exp(np.log(self.dose).mean())) if self.dosed else 1.0
 
-    def inputs(self) -> tuple[Tensor, Tensor, Tensor]:
-        """Features, drug index and log dose of the training contexts, as the generator takes them."""
-        return self.encode(self.features[self.drug], self.drug, self.dose)
+    @property
+    def log_doses(self) -> list[float]:
+        """Distinct training doses over :attr:`reference_dose`, logged and sorted; none without doses."""
+        return np.unique(np.log(self.dose / self.reference_dose)).tolist() if self.dosed else []
 
-    def encode(self, features: np.ndarray, drug: np.ndarray, dose: np.ndarray) -> tuple[Tensor, Tensor, Tensor]:
-        """Tensors of scaled features ``(rows, features)``, drug index (-1 unseen) and dose ``(rows,)``."""
+    def conditions(self) -> Conditions:
+        """Of the training contexts."""
+        return self.encode(self.features[self.drug], self.drug, self.dose, self.line)
+
+    def encode(self, features: np.ndarray, drug: np.ndarray, dose: np.ndarray, line: np.ndarray) -> Conditions:
+        """As the generator takes them: scaled features ``(rows, features)``, drug and line index (-1 unseen), dose."""
         with np.errstate(divide="ignore"):  # no drug: the log of 0 is where the dose response is 0
             log_dose = np.log(dose / self.reference_dose) if self.dosed else np.zeros(len(drug))
-        return torch.as_tensor(features), torch.as_tensor(np.asarray(drug, dtype=np.int64)), torch.as_tensor(log_dose)
+        drug, line = (torch.as_tensor(np.asarray(index, dtype=np.int64)) for index in (drug, line))
+        return Conditions(torch.as_tensor(features), drug, torch.as_tensor(log_dose), line)
+
+    def line_index(self, name: str) -> int:
+        """Place of a line, -1 if it was not in training."""
+        place = np.flatnonzero(self.lines == name)
+        return int(place[0]) if len(place) else -1
 
     def names(self) -> pd.DataFrame:
         """Contexts by name: drug, dose, cell_line."""

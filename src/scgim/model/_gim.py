@@ -12,48 +12,74 @@ from scvi.model.base import BaseModelClass
 from scvi.train import TrainRunner
 
 from scgim._checks import check_option
-from scgim.module import GENERATORS, MECHANISMS, GIMModule
+from scgim.module import GENERATORS, INTERVENTIONS, MECHANISMS, GIMModule, ScaleMap
+from scgim.module.generators import DOSE_RESPONSES
 
 from ._asking import AskingMixin
 from ._cells import Cells, Scale, check_matrix
+from ._collect import Needs, collect, hold_out
 from ._fields import DRUG_TABLE, ContextField, DrugTableField
-from ._fitted import Fitted, collect, hold_out
+from ._fitted import Fitted
+from ._generators import Choice, distinct_drugs, first_generator
 from ._keeping import KeepingMixin
+from ._prior import check_prior, masks
+from ._progress import PhaseProgress, few_threads, quiet_lightning
 from ._query import DrugTable
-from ._train import PhaseProgress, StatisticsModule, TrainingPlan, few_threads, quiet_lightning
+from ._train import StatisticsModule, TrainingPlan
 
 if TYPE_CHECKING:
     from anndata import AnnData
+
+    from collections.abc import Sequence
+
+    import pandas as pd
+
+    from scgim.module.generators import Generator
 
     from ._design import Design
 
 logger = logging.getLogger("scgim")
 
-MIN_DRUGS_TO_POOL = 8
-INTERVENTIONS = ("shift",)
 STRUCTURES = ("search", "none")
 
 
 class GIM(AskingMixin, KeepingMixin, BaseModelClass):
     """Generative intervention model of a drug screen: a causal graph of genes and the drugs' unknown targets.
 
-    Learns, from cells under drugs at doses, a linear structural equation model over genes whose mechanisms the drugs
-    shift, and a generator from drug features and dose to which mechanisms are shifted and how far
-    :cite:p:`Schneider2025`.
+    Learns, from cells under drugs at doses, a structural equation model over genes whose mechanisms the drugs touch, and a
+    generator from drug features and dose to which mechanisms are touched and how :cite:p:`Schneider2025`.
 
     Parameters
     ----------
     adata
         Set up by :meth:`setup_anndata`.
     mechanism
-        ``"linear"``.
+        ``"linear"``, or ``"network"``: a small network for every gene on its parents.
     intervention
-        ``"shift"``: a touched gene's mechanism gains a constant.
+        ``"shift"``: a touched gene's mechanism gains a constant; ``"hard"``: it is replaced by one.
     generator
-        ``"hill"``: sparse linear in the drug's features with a Hill dose response; ``"identity"``: the same for every
-        measured drug on its own; ``"auto"``: hill if there are features of at least 8 drugs, else identity.
+        What says which mechanisms a drug touches: ``"hill"``, sparse linear in its features with a dose response;
+        ``"network"``, a network of features and dose; ``"kernel"``, a Gaussian process around the training mean;
+        ``"mean"``, the training mean per dose and line, whatever the drug; ``"identity"``, every measured drug on its own;
+        ``"auto"``: cross-validated over drugs among the first four, or identity without features or with fewer than 8
+        drugs.
     structure
         ``"search"``: iterated local search of the graph; ``"none"``: the empty graph, every gene on its own.
+    prior_graph
+        What is known of the graph: a DataFrame with columns ``source``, ``target`` and ``kind``, ``"required"`` or
+        ``"forbidden"``. The graph obeys it by construction.
+    regulators
+        Names of the genes that may have children; all by default.
+    scale_shift
+        Whether a touched mechanism's noise is scaled as well.
+    dose_response
+        What the generator's effects are multiplied by: ``"hill"``, ``"free"`` (one curve of any shape) or ``"none"``; by
+        default what suits the generator.
+
+    Raises
+    ------
+    ValueError
+        If an option does not exist, the generator needs features and there are none, or the priors contradict each other.
 
     Examples
     --------
@@ -79,27 +105,38 @@ class GIM(AskingMixin, KeepingMixin, BaseModelClass):
         adata: AnnData | None = None,
         registry: dict | None = None,
         *,
-        mechanism: Literal["linear"] = "linear",
-        intervention: Literal["shift"] = "shift",
-        generator: Literal["auto", "hill", "identity"] = "auto",
+        mechanism: Literal["linear", "network"] = "linear",
+        intervention: Literal["shift", "hard"] = "shift",
+        generator: Literal["auto", "mean", "kernel", "hill", "network", "identity"] = "auto",
         structure: Literal["search", "none"] = "search",
+        prior_graph: pd.DataFrame | None = None,
+        regulators: Sequence[str] | None = None,
+        scale_shift: bool = False,
+        dose_response: Literal["hill", "free", "none"] | None = None,
     ) -> None:
         super().__init__(adata, registry)
         check_option("mechanism", mechanism, MECHANISMS)
         check_option("intervention", intervention, INTERVENTIONS)
         check_option("generator", generator, ["auto", *GENERATORS])
         check_option("structure", structure, STRUCTURES)
+        if dose_response is not None:
+            check_option("dose_response", dose_response, DOSE_RESPONSES)
+        prior_graph, regulators = check_prior(prior_graph, regulators, self._gene_order())
         self.settings_ = {
             "mechanism": mechanism,
             "intervention": intervention,
             "generator": generator,
             "structure": structure,
+            "prior_graph": prior_graph,
+            "regulators": regulators,
+            "scale_shift": bool(scale_shift),
+            "dose_response": dose_response,
         }
         self.table = DrugTable.from_registry(self.get_state_registry(DRUG_TABLE))
-        if generator == "hill" and self.table.source == "identity":
+        if generator in {"hill", "network", "kernel"} and self.table.source == "identity":
             raise ValueError(
-                "generator='hill' needs drug features, and setup_anndata was given none. Pass features_key or smiles_key "
-                "there, or use generator='identity'."
+                f"generator={generator!r} needs drug features, and setup_anndata was given none. Pass features_key or "
+                "smiles_key there, or use generator='identity'."
             )
         self.module: GIMModule | None = None
         self.fitted: Fitted | None = None
@@ -228,8 +265,8 @@ class GIM(AskingMixin, KeepingMixin, BaseModelClass):
             See there.
         plan_kwargs
             Options of the training plan: ``search_rounds``, ``search_patience``, ``search_charge``, ``search_penalty``,
-            ``mechanism_steps``, ``mechanism_lr``, ``forced_steps``, ``weight_decay``, ``generator_steps``,
-            ``generator_lr``, ``forced_share``, ``prune_at``.
+            ``mechanism_steps``, ``mechanism_lr``, ``forced_steps``, ``cells_per_step``, ``weight_decay``,
+            ``generator_steps``, ``generator_lr``, ``forced_share``, ``prune_at``.
         seed
             Of the search, the validation contexts and the control cells that the model keeps. Global random state is
             not touched.
@@ -247,16 +284,24 @@ class GIM(AskingMixin, KeepingMixin, BaseModelClass):
         table = self._context_field().table(self.adata)
         held = None if train_size == 1 else hold_out(table, 1 - train_size, seed)
         cells, genes = self._cells()
-        fitted, validation = collect(cells, table, genes, self.table.frame, seed=seed, held=held)
-        self.generator_ = self._generator_for(len(fitted.design.drugs))
-        module = self._build(len(fitted.genes), fitted.design)
+        affine = MECHANISMS[self.settings_["mechanism"]].affine
+        options = TrainingPlan.within(max_epochs, plan_kwargs or {}, affine=affine)
+        data = collect(cells, table, genes, self.table.frame, seed=seed, needs=self._needs(), held=held)
+        design = data.fitted.design
+        self.generator_ = first_generator(self.settings_["generator"], self.table.source, distinct_drugs(design))
+        self.choice_ = {"reason": "as asked", "scores": None}
+        module = self._build(len(genes), design, self.generator_)
+        allowed, required = masks(self.settings_["prior_graph"], self.settings_["regulators"], genes)
         plan = TrainingPlan(
             module,
-            fitted.statistics,
+            data,
             structure=self.settings_["structure"],
+            allowed=allowed,
+            required=required,
+            final=Choice(self, design, seed),
             seed=seed,
             early_stopping_patience=early_stopping_patience if early_stopping else None,
-            **TrainingPlan.within(max_epochs, plan_kwargs or {}),
+            **options,
         )
         trainer_kwargs["callbacks"] = list(trainer_kwargs.get("callbacks") or [])  # scvi-tools appends to the list
         if trainer_kwargs.setdefault("enable_progress_bar", True):
@@ -265,8 +310,8 @@ class GIM(AskingMixin, KeepingMixin, BaseModelClass):
         trainer_kwargs.setdefault("checkpointing_monitor", "generator_nll" if held is None else "nll_validation")
         # all of it already here, so that scvi-tools' SaveCheckpoint can save the model under way
         self.history_, self.is_trained_, self.module = None, False, module
-        self.fitted, self.seed_ = fitted, seed
-        with warnings.catch_warnings(), quiet_lightning(), few_threads(len(fitted.genes)):
+        self.fitted, self.seed_ = data.fitted, seed
+        with warnings.catch_warnings(), quiet_lightning(), few_threads(len(genes)):
             # advice for loaders of cells; ours holds one object
             warnings.filterwarnings("ignore", message=".*does not have many workers")
             warnings.filterwarnings("ignore", message=".*smaller than the logging interval")
@@ -278,7 +323,7 @@ class GIM(AskingMixin, KeepingMixin, BaseModelClass):
             runner = TrainRunner(
                 self,
                 training_plan=plan,
-                data_splitter=StatisticsModule(*fitted.batch(), validation),
+                data_splitter=StatisticsModule(data),
                 max_epochs=plan.max_epochs,
                 accelerator=accelerator,
                 devices=devices,
@@ -290,26 +335,38 @@ class GIM(AskingMixin, KeepingMixin, BaseModelClass):
                 self.fitted = None  # half-trained is not trained
                 raise
         self.module = self.module.to("cpu").requires_grad_(False)
+        self.fitted = self.fitted.measure(*plan.measured)
+        if self.choice_["scores"] is not None:
+            self.history_["generator_choice"] = self.choice_["scores"]
 
-    def _generator_for(self, n_drugs: int) -> str:
-        """What ``"auto"`` means for so many drugs."""
-        if self.settings_["generator"] != "auto":
-            return self.settings_["generator"]
-        source = self.table.source
-        generator = "hill" if source != "identity" and n_drugs >= MIN_DRUGS_TO_POOL else "identity"
-        reason = "no drug features" if source == "identity" else f"{n_drugs} drugs with features"
-        logger.info("generator='auto' took %r (%s).", generator, reason)
-        return generator
+    def _needs(self) -> Needs:
+        """What the settings need of the cells."""
+        affine = MECHANISMS[self.settings_["mechanism"]].affine
+        hard = INTERVENTIONS[self.settings_["intervention"]].needs_own
+        return Needs(own=hard or (affine and self.settings_["scale_shift"]), cells=not affine)
 
-    def _build(self, n_genes: int, design: Design) -> GIMModule:
+    def _build(self, n_genes: int, design: Design, generator: str) -> GIMModule:
         """A module of the model's settings and a design's sizes."""
         return GIMModule(
             n_genes,
-            self.table.frame.shape[1],
-            len(design.drugs),
-            dosed=design.dosed,
+            self._build_generator(n_genes, design, generator),
             mechanism=self.settings_["mechanism"],
-            generator=self.generator_,
+            intervention=self.settings_["intervention"],
+            scale_map=ScaleMap(self.table.frame.shape[1], n_genes) if self.settings_["scale_shift"] else None,
+        )
+
+    def _build_generator(self, n_genes: int, design: Design, name: str) -> Generator:
+        """A generator of a design's sizes."""
+        response = self.settings_["dose_response"]
+        return GENERATORS[name](
+            self.table.frame.shape[1],
+            n_genes,
+            n_drugs=len(design.drugs),
+            n_lines=len(design.lines),
+            dosed=design.dosed,
+            baseline=INTERVENTIONS[self.settings_["intervention"]].baseline,
+            log_doses=design.log_doses,
+            **({} if response is None else {"dose_response": response}),
         )
 
     def _context_field(self) -> ContextField:

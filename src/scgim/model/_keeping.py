@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from html import escape
 from typing import TYPE_CHECKING
 
@@ -87,7 +88,8 @@ class KeepingMixin:
         delta = self._predict_query(query, None, "delta", None, 0, "expectation")
         order = np.searchsorted(fitted.genes, genes)
         write_shift(adata, table, fitted, order, delta)
-        write_graph(adata, self.module.mechanism.coefficients.numpy()[np.ix_(order, order)])
+        weight, _ = self.module.mechanism.effects(fitted.standardised_controls())
+        write_graph(adata, weight.numpy()[np.ix_(order, order)])
         write_targets(adata, targets, drug_key=field.drug_key, control=field.control)
         adata.uns[_keys.UNS] = self._provenance()
 
@@ -151,8 +153,9 @@ class KeepingMixin:
             "table": _table_state(self.table),
             "settings": self.settings_,
             "generator": self.generator_,
+            "choice": self.choice_,
             "seed": self.seed_,
-            "fitted": arrays | {"design": vars(fitted.design), "statistics": vars(fitted.statistics)},
+            "fitted": arrays | {"design": vars(fitted.design), "statistics": vars(replace(fitted.statistics, own=None))},
             "module": {name: tensor.numpy() for name, tensor in self.module.state_dict().items()},
             "history": {name: frame.astype(float) for name, frame in (self.history_ or {}).items()},
         }
@@ -193,7 +196,8 @@ class KeepingMixin:
         saved = DrugTable.from_registry(state["table"])
         model.table = saved if adata is None else _join(saved, model.table)
         model.generator_, model.seed_ = state["generator"], state["seed"]
-        model.module = model._build(len(fitted.genes), design).requires_grad_(False)
+        model.choice_ = state["choice"]
+        model.module = model._build(len(fitted.genes), design, model.generator_).requires_grad_(False)
         model.module.load_state_dict({name: torch.as_tensor(array) for name, array in state["module"].items()})
         model.module.eval()
         model.fitted, model.history_, model.is_trained_ = fitted, state["history"], True
@@ -202,7 +206,7 @@ class KeepingMixin:
     def _provenance(self) -> dict:
         """What a reader of the file needs to know of where the results come from; None becomes an empty string."""
         args = {name: "" if value is None else value for name, value in self.registry_["setup_args"].items()}
-        settings = args | self.settings_ | {"generator": self.generator_}
+        settings = args | self._written_settings() | {"generator": self.generator_}
         fitted = self.fitted
         counts = {"n_contexts": len(fitted.design.drug), "n_cells": int(fitted.statistics.n_cells)}
         return {
@@ -211,6 +215,24 @@ class KeepingMixin:
             "data_hash": fitted.data_hash,
             "settings": settings,
             "training": counts | {"n_edges": int(self.module.mechanism.graph.sum())},
+            "generator_choice": self._choice(),
+        }
+
+    def _choice(self) -> dict:
+        """Why this generator, and the scores of all that were compared."""
+        about = {"asked": self.settings_["generator"], "reason": self.choice_["reason"]}
+        scores = self.choice_["scores"]
+        if scores is None:
+            return about
+        return about | {"generator": scores.index.to_numpy(str)} | {name: scores[name].to_numpy() for name in scores}
+
+    def _written_settings(self) -> dict:
+        """The settings as a file takes them: no None, and priors as their tables."""
+        settings = {name: "" if value is None else value for name, value in self.settings_.items()}
+        prior, regulators = self.settings_["prior_graph"], self.settings_["regulators"]
+        return settings | {
+            "prior_graph": "" if prior is None else prior.astype(str),
+            "regulators": "" if regulators is None else np.asarray(regulators, dtype=object),
         }
 
     def _facts(self) -> dict[str, str]:
@@ -221,13 +243,14 @@ class KeepingMixin:
             "screen": f"{stats.n_vars} genes, {stats.n_drugs} drugs, {stats.n_contexts} contexts, control {args['control']!r}",
             "scale": f"{args['scale']}{dose}",
             "drug features": f"{stats.n_features} from {self.table.source}" if stats.n_features else "none",
-            "mechanism": f"{self.settings_['mechanism']}, {self.settings_['intervention']} interventions",
+            "mechanism": f"{self.settings_['mechanism']}, {self.settings_['intervention']} interventions"
+            + (" that scale the noise" if self.settings_["scale_shift"] else ""),
             "generator": self.settings_["generator"],
             "structure": self.settings_["structure"],
             "trained": "no",
         }
         if self.fitted is not None:
-            facts["generator"] = self.generator_ + (" (auto)" if self.settings_["generator"] == "auto" else "")
+            facts["generator"] = f"{self.generator_} ({self.choice_['reason']})"
             facts["trained"] = f"seed {self.seed_}, {int(self.module.mechanism.graph.sum())} edges"
         return facts
 

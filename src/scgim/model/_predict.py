@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, NamedTuple
 from zlib import crc32
 
 import numpy as np
@@ -11,19 +11,29 @@ import torch
 from anndata import AnnData
 
 from scgim import _keys
-from scgim.module import abduct, counterfactual, draw_noise, propagate
+from scgim.module import Action, abduct, counterfactual, draw_noise, propagate
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from torch import Tensor
 
-    from scgim.module import GIMModule
+    from scgim.module import GIMModule, Hard, Shift
 
+    from ._combine import Touch
     from ._controls import Sources
 
 As = Literal["cells", "samples", "mean", "delta"]
 Targets = Literal["expectation", "map", "sample"]
+
+
+class Block(NamedTuple):
+    """Predicted values and controls ``(rows, genes)`` on the training scale, names of source cells, additive baseline."""
+
+    x: np.ndarray
+    control: np.ndarray
+    names: np.ndarray
+    additive: np.ndarray | None
 
 
 class Predictor:
@@ -44,8 +54,18 @@ class Predictor:
     def __init__(self, module: GIMModule, levels: Sequence[Tensor], scale: np.ndarray, seed: int) -> None:
         self.mechanism, self.levels, self.scale, self.seed = module.mechanism, levels, scale, seed
 
+    def rows(self, source: Sources, as_: As, n_cells: int | None, change: Change) -> Block:
+        """Predicted values of one change from one line's control cells."""
+        x, control, names = self._rows(source, as_, n_cells, change)
+        if not change.parts:
+            return Block(x, control, names, None)
+        each = "cells" if as_ == "cells" else "delta"
+        alone = [self._rows(source, each, n_cells, part) for part in change.parts]
+        total = sum(part - origin if each == "cells" else part for part, origin, _ in alone)
+        return Block(x, control, names, total if as_ == "delta" else control + total)
+
     @torch.no_grad()
-    def rows(
+    def _rows(
         self, source: Sources, as_: As, n_cells: int | None, change: Change
     ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Predicted values and controls ``(rows, genes)`` on the training scale, and names of source cells."""
@@ -99,43 +119,55 @@ def stream(seed: int, *label: object) -> np.random.Generator:
 
 
 class Change:
-    """One intervention on the standardised scale: a shift of every gene, or genes set to a value.
+    """One intervention on the standardised scale: an action on every gene, or genes set to a value.
 
-    ``label`` tells it from the others: its random draws depend on that.
+    ``label`` tells it from the others: its random draws depend on that. ``parts`` are what a combination is made of.
     """
 
-    def __init__(self, label: tuple, shift: np.ndarray, fixed: dict[int, float] | None = None) -> None:
-        self.label, self.shift, self.fixed = label, torch.as_tensor(shift, dtype=torch.float64), fixed
+    parts: tuple[Change, ...] = ()
+
+    def __init__(self, label: tuple, action: Action, fixed: dict[int, float] | None = None) -> None:
+        self.label, self.action, self.fixed = label, action, fixed
 
     def at(self, n_rows: int, rng: np.random.Generator) -> dict:
         """Arguments of :func:`~scgim.module.propagate` for so many cells."""
-        return {"shift": self.shift, "fixed": self.fixed}
+        return {"action": self.action, "fixed": self.fixed}
 
 
 class DrugChange(Change):
-    """An intervention drawn by the generator: probabilities and shifts, ``(genes,)`` each."""
+    """An intervention drawn by the generator, one row of a :class:`Touch`."""
 
-    def __init__(self, label: tuple, probability: np.ndarray, shift: np.ndarray, targets: Targets) -> None:
-        super().__init__(label, (probability > 0.5 if targets == "map" else probability) * shift)
-        self.draw = (probability, shift) if targets == "sample" else None
+    def __init__(
+        self,
+        label: tuple,
+        touch: Touch,
+        targets: Targets,
+        intervention: type[Shift] | type[Hard],
+        parts: tuple[Change, ...] = (),
+    ) -> None:
+        self.touch, self.intervention, self.parts = touch, intervention, parts
+        weight = (touch.probability > 0.5).astype(float) if targets == "map" else touch.probability
+        super().__init__(label, self._act(weight))
+        self.sampled = targets == "sample"
 
     def at(self, n_rows: int, rng: np.random.Generator) -> dict:
         """Every cell draws its own targets if targets are sampled."""
-        if self.draw is None:
+        if not self.sampled:
             return super().at(n_rows, rng)
-        probability, shift = self.draw
-        return {"shift": torch.as_tensor((rng.random((n_rows, len(shift))) < probability) * shift), "fixed": None}
+        p = self.touch.probability
+        return {"action": self._act((rng.random((n_rows, len(p))) < p).astype(float)), "fixed": None}
+
+    def _act(self, weight: np.ndarray) -> Action:
+        return self.intervention.act(*map(torch.as_tensor, (weight, self.touch.psi, self.touch.noise)))
 
 
-def assemble(
-    parts: Iterator[tuple[np.ndarray, np.ndarray, np.ndarray, dict]], order: np.ndarray, genes: np.ndarray, about: dict
-) -> AnnData:
+def assemble(parts: Iterator[tuple[Block, dict]], order: np.ndarray, genes: np.ndarray, about: dict) -> AnnData:
     """One AnnData out of predicted blocks.
 
     Parameters
     ----------
     parts
-        Blocks of values, controls, source names, and the obs columns that all rows of the block share.
+        Blocks, and the obs columns that all rows of the block share.
     order
         Columns of the answer among the sorted genes.
     genes
@@ -143,11 +175,13 @@ def assemble(
     about
         Goes to ``.uns["scgim"]["prediction"]``.
     """
-    values, controls, sources, shared = [], [], [], []
-    for x, control, names, common in parts:
-        values.append(x[:, order].astype(np.float32))
-        controls.append(control[:, order].astype(np.float32))
-        sources.append(names)
+    values, controls, additive, sources, shared = [], [], [], [], []
+    for block, common in parts:
+        values.append(block.x[:, order].astype(np.float32))
+        controls.append(block.control[:, order].astype(np.float32))
+        # one drug alone is its own sum
+        additive.append(values[-1] if block.additive is None else block.additive[:, order].astype(np.float32))
+        sources.append(block.names)
         shared.append(common)
     obs = pd.DataFrame(shared).iloc[np.repeat(np.arange(len(shared)), [len(names) for names in sources])]
     columns = [
@@ -161,6 +195,7 @@ def assemble(
         "dose_in_range",
         "trust",
     ]
+    columns += [column for column in obs.columns if column not in {*columns, "source_cell"}]
     obs = obs.reset_index(drop=True).assign(source_cell=np.concatenate(sources))[columns]
     for column in obs.columns:
         if obs[column].dtype == object:
@@ -168,6 +203,8 @@ def assemble(
     obs.index = [f"{about['kind']}-{i}" for i in range(len(obs))]
     out = AnnData(np.concatenate(values), obs=obs, var=pd.DataFrame(index=pd.Index(genes, dtype=object)))
     out.layers[_keys.CONTROL_LAYER] = np.concatenate(controls)
+    if "doses" in obs:
+        out.layers[_keys.ADDITIVE_LAYER] = np.concatenate(additive)
     out.uns[_keys.UNS] = {"prediction": about}
     if about["scale"] != "continuous" and about["kind"] != "delta":
         out.uns["log1p"] = {}  # scanpy then knows that these are logarithms

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -9,21 +10,25 @@ import pandas as pd
 import torch
 
 from scgim import __version__
-from scgim.module import counterfactual
+from scgim.module import Action, counterfactual
 from scgim.structure import levels
 
+from ._combine import Touch, interventions
 from ._controls import training_sources, user_sources
 from ._predict import As, Change, DrugChange, Predictor, Targets, assemble
 from ._query import resolve
 from ._targets import Evidence, posterior, rank
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Callable, Iterable, Iterator
 
     from anndata import AnnData
 
     from ._fitted import Fitted
     from ._query import Query
+
+
+MAX_CELLS = 1_000  # that a mean effect is taken over; each costs as much as a prediction
 
 
 class RunningMixin:
@@ -47,43 +52,59 @@ class RunningMixin:
     def _rank(self, query: Query, evidence: Evidence, only: set[tuple] | None = None) -> pd.DataFrame:
         """The ranking of a query's drugs and doses in every line, or in those of the contexts ``only`` that it covers."""
         design = self.fitted.design
-        probability, effect = self._interventions(query)
-        measured_p, measured_e = posterior(self.module, *self.fitted.batch())
+        touch = posterior(self.module, *self.fitted.contexts())
         measured = {context: i for i, context in enumerate(contexts(design.names()))}
         lines = [str(line) for line in design.lines]
         asked = pd.DataFrame(
             [(*pair, line) for pair in zip(query.drug, query.dose, strict=True) for line in lines],
             columns=["drug", "dose", "cell_line"],
         )
-        row = np.repeat(np.arange(len(query.drug)), len(lines))
         at = np.array([measured.get(context, -1) for context in contexts(asked)])
+        at[np.repeat(query.combined, len(lines))] = -1
+        # one row a drug and dose, its lines side by side
+        said = [self._interventions(query, line) for line in lines]
+        prior = [np.stack(parts, axis=1).reshape(len(asked), -1) for parts in zip(*said, strict=True)]
         if only is not None:
             wanted = np.array([context in only for context in contexts(asked)])
-            asked, row, at = asked[wanted], row[wanted], at[wanted]
+            asked, at, prior = asked[wanted], at[wanted], [a[wanted] for a in prior]
         if evidence == "data" and (at < 0).any():
             name, dose, line = asked.iloc[np.flatnonzero(at < 0)[0]]
             where = f"{name!r}" + (f" at {dose:g}" if design.dosed else "") + (f" in {line!r}" if line else "")
             raise ValueError(f"evidence='data' needs a measured context, and {where} is none. Use evidence='features'.")
         data = (at >= 0) & (evidence != "features")
-        p = np.where(data[:, None], measured_p[at], probability[row])
-        e = np.where(data[:, None], measured_e[at], effect[row])
-        return rank(asked, self.fitted.genes, p, e, np.where(data, "data", "features"))
+        values = (np.where(data[:, None], own[at], other) for own, other in zip(touch, prior[:3], strict=True))
+        table = rank(asked, self.fitted.genes, *values, np.where(data, "data", "features"))
+        return table.assign(doses=np.repeat(query.doses, len(table) // len(query.doses))) if query.combined.any() else table
 
-    @torch.no_grad()
-    def _interventions(self, query: Query) -> tuple[np.ndarray, np.ndarray]:
-        """Target probabilities and shifts from the generator, ``(rows, genes)`` each."""
-        logits, shift = self.module.interventions(query.contexts(self.fitted.design))
-        return torch.sigmoid(logits).numpy(), shift.numpy()
+    def _interventions(self, query: Query, line: str) -> Touch:
+        """What the generator says of a query's rows in a cell line."""
+        return interventions(self.module, query.conditions(self.fitted.design, line), query.row, len(query.drug))
 
     def _predict_query(
         self, query: Query, adata: AnnData | None, as_: As, n_cells: int | None, seed: int, targets: Targets
     ) -> AnnData:
-        probability, shift = self._interventions(query)
         trust = query.trust(self.fitted.design).to_dict("records")
+        combined, doses, said = query.combined, query.doses, {}
+
+        def change(line: str, i: int) -> Change:
+            if line not in said:
+                said[line] = self._interventions(query, line)
+            label = (query.drug[i], doses[i] if combined[i] else query.dose[i])
+            parts = ()
+            if combined[i]:
+                alone = query.alone(i)
+                touch = self._interventions(alone, line)
+                parts = tuple(
+                    DrugChange((name, dose), touch.row(a), targets, self.module.intervention)
+                    for a, (name, dose) in enumerate(zip(alone.drug, alone.dose, strict=True))
+                )
+            return DrugChange(label, said[line].row(i), targets, self.module.intervention, parts)
+
         changes = (
             (
-                DrugChange((query.drug[i], query.dose[i]), probability[i], shift[i], targets),
-                {"drug": query.drug[i], "smiles": query.smiles[i], "dose": query.dose[i], **trust[i]},
+                partial(change, i=i),
+                {"drug": query.drug[i], "smiles": query.smiles[i], "dose": query.dose[i], **trust[i]}
+                | ({"doses": doses[i]} if combined.any() else {}),
             )
             for i in range(len(query.drug))
         )
@@ -94,7 +115,7 @@ class RunningMixin:
 
     def _predict(
         self,
-        changes: Iterable[tuple[Change, dict]],
+        changes: Iterable[tuple[Callable[[str], Change], dict]],
         adata: AnnData | None,
         as_: As,
         n_cells: int | None,
@@ -115,7 +136,8 @@ class RunningMixin:
         def parts() -> Iterator[tuple]:
             for change, shared in changes:
                 for source in sources:
-                    yield (*run.rows(source, as_, n_cells, change), {**shared, "cell_line": source.line})
+                    rows = run.rows(source, as_, n_cells, change(source.line))
+                    yield rows, {**shared, "cell_line": source.line}
 
         genes = self._gene_order()
         about = {
@@ -137,9 +159,10 @@ class RunningMixin:
         mechanism, d = self.module.mechanism, z.shape[1]
         if mechanism.affine:
             zero = torch.zeros(d, d, dtype=z.dtype)
-            return (counterfactual(mechanism, self._levels(), zero, shift=torch.eye(d, dtype=z.dtype)) - zero).numpy()
+            return (counterfactual(mechanism, self._levels(), zero, Action(torch.eye(d, dtype=z.dtype))) - zero).numpy()
+        z, levels = z[:: -(-len(z) // MAX_CELLS)], self._levels()
         unit = torch.eye(d, dtype=z.dtype)
-        return np.array([(counterfactual(mechanism, self._levels(), z, shift=e) - z).mean(0).numpy() for e in unit])
+        return np.array([(counterfactual(mechanism, levels, z, Action(e)) - z).mean(0).numpy() for e in unit])
 
 
 def contexts(table: pd.DataFrame) -> Iterator[tuple[str, float | None, str]]:

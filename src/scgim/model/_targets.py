@@ -10,39 +10,43 @@ import torch
 if TYPE_CHECKING:
     import pandas as pd
 
-    from scgim.module import Contexts, Controls, GIMModule
+    from scgim.module import Contexts, GIMModule, Moments
 
 Evidence = Literal["auto", "data", "features"]
 
 
 @torch.no_grad()
-def posterior(module: GIMModule, contexts: Contexts, controls: Controls) -> tuple[np.ndarray, np.ndarray]:
-    """Probabilities and shifts of the measured contexts, ``(contexts, genes)`` each; see ``GIMModule.posterior``."""
-    residual, _ = module.mechanism.moments(contexts.mean, controls.scatter)
-    probability, effect = module.posterior(contexts, residual, _spread(module, contexts, residual))
-    return probability.numpy(), effect.numpy()
+def posterior(module: GIMModule, contexts: Contexts, moments: Moments) -> tuple[np.ndarray, ...]:
+    """Probability, psi and its standard error, ``(contexts, genes)`` each; see ``GIMModule.posterior``."""
+    return tuple(a.numpy() for a in module.posterior(contexts, moments, _spread(module, contexts, moments)))
 
 
-def _spread(module: GIMModule, contexts: Contexts, residual: torch.Tensor) -> torch.Tensor:
+def _spread(module: GIMModule, contexts: Contexts, moments: Moments) -> torch.Tensor:
     """Variance of true shifts around the generator's over contexts it calls targets, by moments; ``(genes,)``.
 
     Where a gene is never called, that of all genes; never below a hundredth of a control variance, so that a
     generator that fits perfectly does not silence a context's own data.
     """
-    logits, shift = module.interventions(contexts)
-    called = (logits > 0).to(residual.dtype)
-    excess = called * ((residual - shift) ** 2 - module.mechanism.variance / contexts.n)
+    logits, psi = module.generator(contexts.conditions)
+    observed, _ = module.intervention.observed(moments)
+    called = (logits > 0).to(psi.dtype)
+    excess = called * ((observed - psi) ** 2 - module.mechanism.variance / contexts.n)
     pooled = excess.sum() / called.sum().clamp(min=1)
     own = excess.sum(0) / called.sum(0).clamp(min=1)
     return torch.where(called.sum(0) >= 3, own, pooled).clamp(min=0.01)
 
 
 def rank(
-    names: pd.DataFrame, genes: np.ndarray, probability: np.ndarray, effect: np.ndarray, evidence: np.ndarray
+    names: pd.DataFrame,
+    genes: np.ndarray,
+    probability: np.ndarray,
+    effect: np.ndarray,
+    error: np.ndarray,
+    evidence: np.ndarray,
 ) -> pd.DataFrame:
     """Tidy frame: for every row of ``names`` all genes by score = probability x abs(effect), ties by name.
 
-    ``genes`` are sorted by name; ``probability`` and ``effect`` are ``(rows, genes)``.
+    ``genes`` are sorted by name; ``probability``, ``effect`` and ``error`` are ``(rows, genes)``.
     """
     score = probability * np.abs(effect)
     order = np.argsort(-score, axis=1, kind="stable")
@@ -55,6 +59,7 @@ def rank(
         score=score[flat],
         probability=probability[flat],
         effect=effect[flat],
+        effect_se=error[flat],
         direction=np.where(effect[flat] < 0, "down", "up"),
         evidence=evidence.astype(object)[rows],
     )

@@ -1,43 +1,49 @@
-"""Training: one ``Trainer.fit``, its phases in a schedule, its only batch the sufficient statistics."""
+"""Training: one ``Trainer.fit`` with its phases in a schedule."""
 
 from __future__ import annotations
 
 import inspect
-import logging
-from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 import lightning.pytorch as pl
 import numpy as np
 import torch
-from scvi.train._progress import ProgressBar
 from torch.utils.data import DataLoader
 
 from scgim._checks import check_option
+from scgim.module import cell_moments
 from scgim.structure import fit_graph, search_dag
 
+from ._batches import Batches
+
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
-    from scgim.module import Contexts, Controls, GIMModule
-    from scgim.statistics import Statistics
+    from scgim.module import Contexts, GIMModule, Moments
+    from scgim.module.generators import Generator
 
+    from ._collect import Collected
 
-_NOT_OPTIONS = (
+PHASES = ("structure", "mechanisms", "generator")
+_NOT_OPTIONS = {
     "module",
-    "statistics",
+    "data",
     "structure",
+    "allowed",
+    "required",
+    "final",
     "seed",
     "early_stopping_patience",
-)  # arguments of GIM and its train
+}  # arguments of GIM and its train
+_STEPS = {True: 300, False: 600}  # of the mechanisms: on sufficient statistics, on batches of cells
 
 
 class StatisticsModule(pl.LightningDataModule):
     """The whole of the data as one batch: contexts, controls, and validation contexts or ``None``."""
 
-    def __init__(self, contexts: Contexts, controls: Controls, validation: Contexts | None = None) -> None:
+    def __init__(self, data: Collected) -> None:
         super().__init__()
-        self.batch = (contexts, controls, validation)
+        self.batch = (data.contexts, data.controls, data.held)
 
     def train_dataloader(self) -> DataLoader:
         """One batch an epoch."""
@@ -46,7 +52,7 @@ class StatisticsModule(pl.LightningDataModule):
 
 
 class TrainingPlan(pl.LightningModule):
-    """The schedule: structure (search), mechanisms (jointly with the generator), generator.
+    """The schedule: structure (search), mechanisms (jointly with a generator), generator.
 
     An epoch is one search round or ``steps_per_epoch`` gradient steps: a step on sufficient statistics takes a
     millisecond, about as long as all that the trainer does around an epoch.
@@ -54,18 +60,24 @@ class TrainingPlan(pl.LightningModule):
     Parameters
     ----------
     module
-        What is trained.
-    statistics
-        Of the training contexts, on the standardised scale, controls first.
+        What is trained, with the generator that the mechanisms are learned with.
+    data
+        Training contexts, controls, and what the search and the mechanisms see of the cells.
     structure
-        ``"search"`` or ``"none"`` (empty graph).
+        ``"search"`` or ``"none"`` (no edges but required ones).
+    allowed, required
+        Edges that may exist and that must, ``(genes, genes)`` bool; ``None`` for all and none.
+    final
+        Gives the generator of the last phase from contexts and moments; ``None``: the module's own.
     seed
-        Of the search.
+        Of the search and of batches of cells.
     search_rounds, search_patience, search_charge, search_penalty
         See :func:`~scgim.structure.search_dag`.
     mechanism_steps, mechanism_lr, forced_steps
-        Gradient steps of the joint phase and their size, which falls to 0 over the second half; the first
-        ``forced_steps`` know the targets that the search inferred.
+        Gradient steps of the joint phase (300 on sufficient statistics, 600 on cells) and their size, which falls to 0 over
+        the second half; the first ``forced_steps`` know the targets that the data clearly show.
+    cells_per_step
+        With mechanisms that need cells: how many of each context enter a step.
     weight_decay
         L2 weight on coefficients in nats, a tenth of it in the second half.
     generator_steps, generator_lr, forced_share, prune_at
@@ -80,17 +92,21 @@ class TrainingPlan(pl.LightningModule):
     def __init__(
         self,
         module: GIMModule,
-        statistics: Statistics,
+        data: Collected,
         *,
         structure: str = "search",
+        allowed: np.ndarray | None = None,
+        required: np.ndarray | None = None,
+        final: Callable[[Contexts, Moments], Generator] | None = None,
         seed: int = 0,
         search_rounds: int = 100,
         search_patience: int = 20,
         search_charge: float = 6.0,
-        search_penalty: float = 2.0,
-        mechanism_steps: int = 300,
+        search_penalty: float | None = None,
+        mechanism_steps: int | None = None,
         mechanism_lr: float = 1e-2,
         forced_steps: int = 100,
+        cells_per_step: int = 10,
         weight_decay: float = 1e-3,
         generator_steps: int = 1000,
         generator_lr: float = 0.1,
@@ -100,23 +116,26 @@ class TrainingPlan(pl.LightningModule):
         steps_per_epoch: int = 10,
     ) -> None:
         super().__init__()
-        self.module, self.statistics, self.structure, self.seed = module, statistics, structure, seed
-        self.search = {"max_rounds": search_rounds, "patience": search_patience, "penalty": search_penalty}
-        self.search_charge = search_charge
-        self.mechanism_steps, self.mechanism_lr = mechanism_steps, mechanism_lr
-        self.forced_steps, self.weight_decay = min(forced_steps, mechanism_steps // 3), weight_decay
+        self.module, self.data, self.structure, self.seed = module, data, structure, seed
+        self.allowed, self.required, self.final = allowed, required, final
+        self.search = {"max_rounds": search_rounds, "patience": search_patience}
+        self.search_charge, self.search_penalty = search_charge, search_penalty
+        self.mechanism_steps = mechanism_steps or _STEPS[module.mechanism.affine]
+        self.mechanism_lr, self.cells_per_step = mechanism_lr, cells_per_step
+        self.forced_steps, self.weight_decay = min(forced_steps, self.mechanism_steps // 3), weight_decay
         self.generator_steps, self.generator_lr = generator_steps, generator_lr
         self.forced_share, self.prune_at, self.patience = forced_share, prune_at, early_stopping_patience
-        self.phase, self.step_in_phase, self.steps_per_epoch = "structure", 0, steps_per_epoch
+        self.phase, self.step_in_phase, self.steps_per_epoch = PHASES[0], 0, steps_per_epoch
         self.automatic_optimization = False
 
     @classmethod
-    def within(cls, max_epochs: int | None, plan_kwargs: dict) -> dict:
+    def within(cls, max_epochs: int | None, plan_kwargs: dict, *, affine: bool) -> dict:
         """Options with every phase shortened in proportion, so that all of them fit into ``max_epochs``."""
         defaults = {name: p.default for name, p in inspect.signature(cls).parameters.items()}
         for name in plan_kwargs:
             check_option("plan_kwargs", name, [name for name in defaults if name not in _NOT_OPTIONS])
         options = defaults | plan_kwargs
+        options["mechanism_steps"] = options["mechanism_steps"] or _STEPS[affine]
         wanted = cls._epochs(options)
         if max_epochs is None or max_epochs >= wanted:
             return plan_kwargs
@@ -154,12 +173,15 @@ class TrainingPlan(pl.LightningModule):
         betas = (0.9, 0.99)
         groups = [
             {"params": list(self.module.mechanism.parameters()), "lr": self.mechanism_lr},
-            {"params": list(self.module.generator.parameters()), "lr": self.generator_lr},
+            {"params": self._drug_parameters(), "lr": self.generator_lr},
         ]
         return [
             torch.optim.Adam(groups, betas=betas),
-            torch.optim.Adam(self.module.generator.parameters(), lr=self.generator_lr, betas=betas),
+            torch.optim.Adam([{"params": self._drug_parameters(), "lr": self.generator_lr}], betas=betas),
         ]
+
+    def _drug_parameters(self) -> list[torch.nn.Parameter]:
+        return [p for name, p in self.module.named_parameters() if not name.startswith("mechanism.")]
 
     def on_train_start(self) -> None:
         """Start the schedule, where a checkpoint left it if there is one."""
@@ -180,62 +202,126 @@ class TrainingPlan(pl.LightningModule):
 
     def _run(self) -> Iterator[dict[str, float]]:
         """All phases, each a resumable iterator over its own steps."""
-        for name in ("structure", "mechanisms", "generator"):
-            if self.phase == name:
-                for metrics in getattr(self, f"_{name}")():
-                    self.step_in_phase += 1
-                    yield metrics
-                self.phase, self.step_in_phase = (
-                    {"structure": "mechanisms", "mechanisms": "generator"}.get(name, "done"),
-                    0,
-                )
+        for name in PHASES[PHASES.index(self.phase) :] if self.phase in PHASES else ():
+            self.phase = name
+            for metrics in getattr(self, f"_{name}")():
+                self.step_in_phase += 1
+                yield metrics
+            self.step_in_phase = 0
+        self.phase = "done"
+
+    # ---- structure ---------------------------------------------------------------------------------------------------
 
     def _structure(self) -> Iterator[dict[str, float]]:
         idle, _ = self.optimizers()
-        graph = self.module.mechanism.graph.cpu().numpy()
-        rounds = search_dag(self.statistics, charge=self.search_charge, seed=self.seed, start=graph, **self.search)
+        mechanism = self.module.mechanism
+        graph = mechanism.graph.cpu().numpy()
+        if self.required is not None:
+            graph = graph | self.required
+        score = {
+            "columns": mechanism.columns,
+            "intervention": self.module.intervention.name,
+            "charge": self.search_charge,
+        }
+        rounds = search_dag(
+            self.data.search,
+            **score,
+            penalty=self.search_penalty,
+            allowed=self.allowed,
+            required=self.required,
+            seed=self.seed,
+            start=graph,
+            **self.search,
+        )
         for state in rounds if self.structure == "search" else ():
             graph = state.graph
-            self.module.mechanism.graph.copy_(torch.as_tensor(graph))
+            mechanism.graph.copy_(torch.as_tensor(graph))
             idle.step()  # without gradients a no-op, but it advances the global step, without which nothing is checkpointed
             yield {"structure_score": state.score}
-        fit = fit_graph(graph, self.statistics, charge=self.search_charge)
-        self.module.mechanism.warm_start(torch.as_tensor(graph), fit)
+        mechanism.warm_start(torch.as_tensor(graph), fit_graph(graph, self.data.search, **score))
+
+    # ---- mechanisms --------------------------------------------------------------------------------------------------
 
     def _mechanisms(self) -> Iterator[dict[str, float]]:
         optimizer, _ = self.optimizers()
-        for step in range(self.step_in_phase, self.mechanism_steps):
-            contexts, controls, _ = self._batch
-            late = step >= self.mechanism_steps // 2
+        mechanism, steps, n_cells = self.module.mechanism, self.mechanism_steps, self.data.n_cells
+        batches = Batches(self, self._batch[0], self._batch[1])
+        self._retie(optimizer)
+        for step in range(self.step_in_phase, steps):
+            late = step >= steps // 2
+            if not mechanism.affine and step in {steps * share // 6 for share in (2, 3, 4, 5)}:
+                mechanism.prune(self.data.some_controls())
+                self._retie(optimizer)
             for group, lr in zip(optimizer.param_groups, (self.mechanism_lr, self.generator_lr), strict=True):
-                group["lr"] = lr * _cool(step, self.mechanism_steps)
-            targets = self._targets(contexts) if step < self.forced_steps else None
-            loss, penalty = self.module.joint_loss(contexts, controls, targets)
-            decay = self.weight_decay * (0.1 if late else 1.0) * self.module.mechanism.weight_penalty()
-            self._descend(optimizer, loss + penalty + decay)
-            yield {"mechanisms_nll": loss.item() / self.statistics.n_cells}
-        self.module.generator.reset()
+                group["lr"] = lr * _cool(step, steps)
+            contexts, moments, targets, share = batches.at(step)
+            nll, penalty = self.module.joint_loss(contexts, moments, n_cells, targets, share=share)
+            decay = self.weight_decay * (0.1 if late else 1.0) * mechanism.weight_penalty()
+            self._descend(optimizer, nll + penalty + decay)
+            yield {"mechanisms_nll": nll.item() / float(n_cells)}
+
+    def _retie(self, optimizer: torch.optim.Optimizer) -> None:
+        """Give the optimiser the parameters of the present graph; averages of other shapes go."""
+        params = list(self.module.mechanism.parameters())
+        optimizer.param_groups[0]["params"] = params
+        for old in set(optimizer.state) - {*params, *optimizer.param_groups[1]["params"]}:
+            del optimizer.state[old]
+
+    # ---- generator ---------------------------------------------------------------------------------------------------
 
     def _generator(self) -> Iterator[dict[str, float]]:
         _, optimizer = self.optimizers()
-        contexts, controls, held = self._batch
         self.module.mechanism.requires_grad_(False)
+        contexts, controls, held = self._batch
         with torch.no_grad():
-            residual, _ = self.module.mechanism.moments(contexts.mean, controls.scatter)
-            held_residual = None if held is None else held.mean - self.module.mechanism(held.mean)
-        targets = self._targets(contexts)
+            moments = self._moments(contexts, controls, self.data.store)
+            held_moments = None if held is None else self._moments(held, controls, self.data.held_store)
+        if self.step_in_phase == 0:
+            self.module.generator.reset()
+            if self.final is not None:
+                self.take_generator(self.final(contexts, moments))
+        optimizer.param_groups[0]["params"] = self._drug_parameters()
+        self.measured = (contexts, moments)
+        if self.module.generator.by_gradient:
+            yield from self._descend_generator(optimizer, contexts, moments, held, held_moments)
+        else:
+            self._solve_generator(contexts, moments)
+            optimizer.step()
+            with torch.no_grad():
+                yield {"generator_nll": -self.module.evidence(contexts, moments).sum().item() / len(contexts.n)}
+
+    def take_generator(self, generator: Generator) -> None:
+        """Let another generator take the place of the one that the mechanisms were learned with."""
+        self.module.generator = generator
+
+    @torch.no_grad()
+    def _solve_generator(self, contexts: Contexts, moments: Moments) -> None:
+        best, _ = self.module.intervention.observed(moments)
+        probability = torch.sigmoid(self.module.profile(contexts, moments) - self.module.charge)
+        variance = self.module.mechanism.variance
+        self.module.generator.solve(contexts.conditions, best, probability, contexts.n, variance)
+
+    def _descend_generator(
+        self,
+        optimizer: torch.optim.Optimizer,
+        contexts: Contexts,
+        moments: Moments,
+        held: Contexts | None,
+        held_moments: Moments | None,
+    ) -> Iterator[dict[str, float]]:
+        targets = self.clear_targets(contexts, moments)
         best, best_step, best_state = np.inf, 0, None
         for step in range(self.step_in_phase, self.generator_steps):
             if step == int(self.prune_at * self.generator_steps):
                 self.module.generator.prune()
             optimizer.param_groups[0]["lr"] = self.generator_lr * _cool(step, self.generator_steps)
             forced = step < self.forced_share * self.generator_steps
-            loss, penalty = self.module.generator_loss(contexts, residual, targets if forced else None)
+            loss, penalty = self.module.generator_loss(contexts, moments, targets if forced else None)
             self._descend(optimizer, loss + penalty)
             metrics = {"generator_nll": loss.item() / len(contexts.n)}
             if held is not None:
                 with torch.no_grad():
-                    value = -self.module.evidence(held, held_residual).sum().item() / len(held.n)
+                    value = -self.module.evidence(held, held_moments).sum().item() / len(held.n)
                 metrics["nll_validation"] = value
                 if self.patience is not None and not forced:
                     if value < best:
@@ -248,11 +334,21 @@ class TrainingPlan(pl.LightningModule):
         if best_state is not None:
             self.module.generator.load_state_dict(best_state)
 
+    # ---- what the phases share ---------------------------------------------------------------------------------------
+
+    def _moments(self, contexts: Contexts, controls: object, store: object) -> Moments:
+        """Of whole contexts, from their statistics or from all kept cells."""
+        mechanism = self.module.mechanism
+        if not mechanism.affine:
+            return cell_moments(mechanism, store)
+        if contexts.own is not None and not hasattr(contexts.own, "parents"):
+            contexts = contexts._replace(own=mechanism.families(contexts.own, contexts.n))
+        return mechanism.moments(contexts, controls)
+
     @torch.no_grad()
-    def _targets(self, contexts: Contexts) -> torch.Tensor:
-        """Contexts whose mean residual is too large for chance, ``(contexts, genes)`` bool."""
-        residual = contexts.mean - self.module.mechanism(contexts.mean)
-        return contexts.n * residual**2 > 2 * self.search_charge * self.module.mechanism.variance
+    def clear_targets(self, contexts: Contexts, moments: Moments) -> torch.Tensor:
+        """Mechanisms that a context touches beyond what chance explains, ``(contexts, genes)`` bool."""
+        return self.module.profile(contexts, moments) > self.search_charge
 
     def _descend(self, optimizer: torch.optim.Optimizer, loss: torch.Tensor) -> None:
         if not torch.isfinite(loss):
@@ -280,45 +376,3 @@ def _cool(step: int, steps: int) -> float:
     order of the cells would show in the third digit.
     """
     return min(1.0, 2 * (1 - step / steps))
-
-
-class PhaseProgress(ProgressBar):
-    """One line that names the phase, its loss and the validation loss."""
-
-    def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: TrainingPlan) -> None:
-        """Name the phase; the bar redraws itself at its own pace."""
-        self.main_progress_bar.set_description(pl_module.phase, refresh=False)
-
-    def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: TrainingPlan) -> None:
-        """Advance."""
-        self.main_progress_bar.update()
-        if trainer.current_epoch % 5 == 0:
-            metrics = {k: f"{float(v):.4g}" for k, v in trainer.callback_metrics.items()}
-            self.main_progress_bar.set_postfix(metrics, refresh=False)
-
-
-@contextmanager
-def quiet_lightning() -> Iterator[None]:
-    """One progress line and no flood: Lightning's notes on hardware and on why it stopped are left out."""
-    names = ("lightning.pytorch.utilities.rank_zero", "lightning.pytorch.accelerators.cuda")
-    loggers = [logging.getLogger(name) for name in names]
-    before = [log.level for log in loggers]
-    for log in loggers:
-        log.setLevel(logging.ERROR)
-    try:
-        yield
-    finally:
-        for log, level in zip(loggers, before, strict=True):
-            log.setLevel(level)
-
-
-@contextmanager
-def few_threads(n_genes: int) -> Iterator[None]:
-    """One thread for small matrices: handing them out costs more than the work, and far more where cores are shared."""
-    before = torch.get_num_threads()
-    if n_genes <= 200:
-        torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)

@@ -1,26 +1,38 @@
-"""The model in torch: mechanisms, generators, the likelihood that joins them, and the causal model at work."""
+"""The model in torch: mechanisms, interventions, generators, the likelihood that joins them, and the causal model at work."""
 
-from ._module import Contexts, Controls, GIMModule
-from .generator import GENERATORS, HillGenerator, IdentityGenerator
-from .likelihood import complete, mixture, scatter_loss, shift_evidence
-from .mechanisms import MECHANISMS, LinearMechanism
-from .scm import abduct, counterfactual, draw_noise, propagate
+from ._conditions import Conditions
+from ._module import GIMModule
+from ._moments import CellStore, Contexts, Controls, Moments, cell_moments
+from ._scale import ScaleMap
+from .generators import GENERATORS
+from .interventions import INTERVENTIONS, Hard, Shift
+from .likelihood import complete, evidence, mixture, noise_loss
+from .mechanisms import MECHANISMS, LinearMechanism, NetworkMechanism
+from .scm import Action, abduct, counterfactual, draw_noise, propagate
 
 __all__ = [
     "GENERATORS",
+    "INTERVENTIONS",
     "MECHANISMS",
+    "Action",
+    "CellStore",
+    "Conditions",
     "Contexts",
     "Controls",
     "GIMModule",
-    "HillGenerator",
-    "IdentityGenerator",
+    "Hard",
     "LinearMechanism",
+    "Moments",
+    "NetworkMechanism",
+    "ScaleMap",
+    "Shift",
     "abduct",
+    "cell_moments",
     "complete",
     "counterfactual",
     "draw_noise",
+    "evidence",
     "mixture",
+    "noise_loss",
     "propagate",
-    "scatter_loss",
-    "shift_evidence",
 ]

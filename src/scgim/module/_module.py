@@ -1,31 +1,14 @@
 from __future__ import annotations
 
-from typing import NamedTuple
-
 import torch
 from torch import Tensor, nn
 
-from .generator import GENERATORS
-from .likelihood import complete, mixture, scatter_loss, shift_evidence
+from ._moments import Contexts, Moments
+from ._scale import ScaleMap
+from .generators import Generator
+from .interventions import INTERVENTIONS
+from .likelihood import complete, evidence, mixture, noise_loss
 from .mechanisms import MECHANISMS
-
-
-class Contexts(NamedTuple):
-    """What training sees of the treated contexts, in the order of the registry."""
-
-    n: Tensor  # (contexts, 1) cells
-    mean: Tensor  # (contexts, genes) standardised
-    features: Tensor  # (contexts, features)
-    drug: Tensor  # (contexts,) int
-    log_dose: Tensor  # (contexts,)
-
-
-class Controls(NamedTuple):
-    """Size and mean of the controls, and the scatter within all contexts, theirs included."""
-
-    n: Tensor  # ()
-    mean: Tensor  # (1, genes)
-    scatter: Tensor  # (genes, genes)
 
 
 class GIMModule(nn.Module):
@@ -33,12 +16,14 @@ class GIMModule(nn.Module):
 
     Parameters
     ----------
-    n_genes, n_features, n_drugs
-        Sizes.
-    dosed
-        Whether drugs have doses.
-    mechanism, generator
-        Keys of :data:`~scgim.module.MECHANISMS` and :data:`~scgim.module.GENERATORS`.
+    n_genes
+        Genes.
+    generator
+        See :data:`~scgim.module.GENERATORS`.
+    mechanism, intervention
+        Keys of :data:`~scgim.module.MECHANISMS` and :data:`~scgim.module.INTERVENTIONS`.
+    scale_map
+        What says how far a touched mechanism's noise is scaled; ``None``: it is not.
     charge
         Occam charge in nats for every target.
     """
@@ -46,72 +31,107 @@ class GIMModule(nn.Module):
     def __init__(
         self,
         n_genes: int,
-        n_features: int,
-        n_drugs: int,
+        generator: Generator,
         *,
-        dosed: bool,
         mechanism: str = "linear",
-        generator: str = "hill",
+        intervention: str = "shift",
+        scale_map: ScaleMap | None = None,
         charge: float = 5.0,
     ) -> None:
         super().__init__()
         self.mechanism = MECHANISMS[mechanism](n_genes)
-        self.generator = GENERATORS[generator](n_features, n_genes, n_drugs=n_drugs, dosed=dosed)
+        self.intervention = INTERVENTIONS[intervention]
+        self.generator = generator
+        self.scale_map = scale_map
         self.charge = charge
 
-    def interventions(self, contexts: Contexts) -> tuple[Tensor, Tensor]:
-        """Logits and shifts that the generator gives contexts, ``(contexts, genes)`` each."""
-        return self.generator(contexts.features, contexts.drug, contexts.log_dose)
+    @property
+    def needs_own(self) -> bool:
+        """Whether the likelihood needs every context's own scatter, not only the pooled one."""
+        return self.intervention.needs_own or self.scale_map is not None
 
-    def evidence(self, contexts: Contexts, residual: Tensor) -> Tensor:
-        """Log likelihood of the contexts' mean residuals, exact over unknown targets; ``(contexts, genes)``."""
-        logits, shift = self.interventions(contexts)
-        return mixture(logits, *shift_evidence(residual, shift, contexts.n, self.mechanism.variance), self.charge)
+    def log_scale(self, contexts: Contexts) -> Tensor | float:
+        """Log of what a touched mechanism's noise is multiplied by, ``(contexts, genes)``; 0 if it never is."""
+        return 0.0 if self.scale_map is None else self.scale_map(contexts.conditions)
+
+    def profile(self, contexts: Contexts, moments: Moments) -> Tensor:
+        """By how many nats a touched mechanism explains a context better, its psi chosen at best; ``(contexts, genes)``."""
+        best, _ = self.intervention.observed(moments)
+        touched, untouched = evidence(self.intervention, moments, best, contexts.n, self.mechanism.variance)
+        return touched - untouched
+
+    def evidence(self, contexts: Contexts, moments: Moments, targets: Tensor | None = None) -> Tensor:
+        """Log likelihood of the contexts' cells under the generator, ``(contexts, genes)``, exact over unknown targets.
+
+        ``targets``, ``(contexts, genes)``, forces them (bool), or gives their probabilities.
+        """
+        return self._evidence(contexts, moments, *self.generator(contexts.conditions), targets)
+
+    def _evidence(
+        self, contexts: Contexts, moments: Moments, logits: Tensor, psi: Tensor, targets: Tensor | None
+    ) -> Tensor:
+        variance, scale = self.mechanism.variance, self.log_scale(contexts)
+        touched, untouched = evidence(self.intervention, moments, psi, contexts.n, variance, scale)
+        if targets is None:
+            return mixture(logits, touched, untouched, self.charge)
+        return complete(logits, touched, untouched, self.charge, targets)
 
     def generator_loss(
-        self, contexts: Contexts, residual: Tensor, targets: Tensor | None = None
+        self, contexts: Contexts, moments: Moments, targets: Tensor | None = None
     ) -> tuple[Tensor, Tensor]:
-        """Minus log likelihood of the contexts' mean residuals, and the generator's penalty; nats.
-
-        ``targets``, ``(contexts, genes)`` bool, forces them instead of summing over the unknown ones.
-        """
-        logits, shift = self.interventions(contexts)
-        touched, untouched = shift_evidence(residual, shift, contexts.n, self.mechanism.variance)
-        if targets is None:
-            evidence = mixture(logits, touched, untouched, self.charge)
-        else:
-            evidence = complete(logits, touched, untouched, self.charge, targets)
-        return -evidence.sum(), self.generator.penalty(logits, shift)
+        """Minus log likelihood of the contexts' cells, and the penalty of what is learned of drugs; nats."""
+        logits, psi = self.generator(contexts.conditions)
+        penalty = self.generator.penalty(logits, psi)
+        if self.scale_map is not None:
+            penalty = penalty + self.scale_map.penalty()
+        return -self._evidence(contexts, moments, logits, psi, targets).sum(), penalty
 
     def joint_loss(
-        self, contexts: Contexts, controls: Controls, targets: Tensor | None = None
+        self,
+        contexts: Contexts,
+        moments: Moments,
+        n_cells: Tensor | float,
+        targets: Tensor | None = None,
+        *,
+        share: float = 1.0,
     ) -> tuple[Tensor, Tensor]:
-        """Minus log likelihood of all training cells from sufficient statistics, and the generator's penalty; nats."""
-        residual, within = self.mechanism.moments(contexts.mean, controls.scatter)
-        variance = self.mechanism.variance
-        nll, penalty = self.generator_loss(contexts, residual, targets)
-        noise = scatter_loss(within, variance, controls.n + contexts.n.sum())
-        at_controls = controls.n * (controls.mean - self.mechanism(controls.mean)) ** 2 / (2 * variance)
-        return nll + noise.sum() + at_controls.sum(), penalty
+        """Minus log likelihood of all training cells, ``n_cells`` of them, and the generator's penalty; nats.
+
+        ``share`` is that of all contexts which ``contexts`` are a sample of.
+        """
+        nll, penalty = self.generator_loss(contexts, moments, targets)
+        return nll / share + noise_loss(moments.pooled, self.mechanism.variance, n_cells).sum(), penalty
 
     @torch.no_grad()
-    def posterior(self, contexts: Contexts, residual: Tensor, spread: Tensor) -> tuple[Tensor, Tensor]:
-        r"""Target probabilities and shifts of measured contexts: their own residuals and the generator's prior.
+    def posterior(self, contexts: Contexts, moments: Moments, prior_variance: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        r"""Targets of measured contexts: their own cells and the generator's prior.
 
-        With prior :math:`\psi_{kj} \sim N(\hat\psi_{kj}, \tau_j^2)` given that the mechanism is touched, and
-        :math:`v = \sigma_j^2 / n_k`,
+        With prior :math:`\psi_{kj} \sim N(\hat\psi_{kj}, \tau_j^2)` given that the mechanism is touched, the moments
+        :math:`a, b` of :func:`evidence` and :math:`v = \sigma_j^2 e^{2s_{kj}} / n_k`,
 
-        .. math:: \log\frac{p(I=1 \mid r)}{p(I=0 \mid r)} = \ell_{kj} + \log\frac{N(r; \hat\psi_{kj}, \tau_j^2 + v)}{N(r; 0, v)} - c,
-            \qquad E[\psi \mid r] = \frac{\tau_j^2\, r + v\, \hat\psi_{kj}}{\tau_j^2 + v}
+        .. math:: \log\frac{p(I=1 \mid D)}{p(I=0 \mid D)} = \ell_{kj} + S^1(\psi = a) - S^0
+            + \tfrac12\log\frac{v}{\tau_j^2 + v} - \frac{(a - \hat\psi_{kj})^2}{2(\tau_j^2 + v)} - c,
+            \qquad E[\psi \mid D] = \frac{\tau_j^2\, a + v\, \hat\psi_{kj}}{\tau_j^2 + v}
 
         Parameters
         ----------
-        residual
-            Mean residuals :math:`r`, ``(contexts, genes)``.
-        spread
+        contexts, moments
+            Measured contexts.
+        prior_variance
             :math:`\tau_j^2`, ``(genes,)``.
+
+        Returns
+        -------
+        Probabilities, psi, and its standard error :math:`(1/\tau_j^2 + 1/v)^{-1/2}`, all given that the mechanism is
+        touched; ``(contexts, genes)`` each.
         """
-        logits, shift = self.interventions(contexts)
+        logits, psi = self.generator(contexts.conditions)
+        scale, (best, _) = self.log_scale(contexts), self.intervention.observed(moments)
+        touched, untouched = evidence(self.intervention, moments, best, contexts.n, self.mechanism.variance, scale)
         v = self.mechanism.variance / contexts.n
-        gain = residual**2 / v - (residual - shift) ** 2 / (spread + v) + torch.log(v / (spread + v))
-        return torch.sigmoid(logits + gain / 2 - self.charge), (spread * residual + v * shift) / (spread + v)
+        if isinstance(scale, Tensor):
+            v = v * torch.exp(2 * scale)
+        total = prior_variance + v
+        gain = touched - untouched + 0.5 * torch.log(v / total) - (best - psi) ** 2 / (2 * total)
+        probability = torch.sigmoid(logits + gain - self.charge)
+        return probability, (prior_variance * best + v * psi) / total, torch.sqrt(prior_variance * v / total)

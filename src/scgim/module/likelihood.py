@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 import math
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 from torch.nn.functional import logsigmoid
+
+if TYPE_CHECKING:
+    from ._moments import Moments
+    from .interventions import Hard, Shift
 
 
 def mixture(logits: Tensor, touched: Tensor, untouched: Tensor, charge: float) -> Tensor:
@@ -38,33 +43,58 @@ def mixture(logits: Tensor, touched: Tensor, untouched: Tensor, charge: float) -
 
 
 def complete(logits: Tensor, touched: Tensor, untouched: Tensor, charge: float, targets: Tensor) -> Tensor:
-    """As :func:`mixture` with the targets known, ``(contexts, genes)`` bool: what teacher forcing maximises."""
-    return torch.where(targets, logsigmoid(logits) + touched - charge, logsigmoid(-logits) + untouched)
+    """As :func:`mixture` with the targets known: what teacher forcing and the M step of EM maximise.
+
+    ``targets``, ``(contexts, genes)``, are bool, or probabilities, for which it is the expectation.
+    """
+    targets = targets.to(logits.dtype)
+    return targets * (logsigmoid(logits) + touched - charge) + (1 - targets) * (logsigmoid(-logits) + untouched)
 
 
-def shift_evidence(residual: Tensor, shift: Tensor, n: Tensor, variance: Tensor) -> tuple[Tensor, Tensor]:
-    r"""Log likelihoods of a context's mean residual with and without a shift, up to what both share.
+def evidence(
+    intervention: type[Shift] | type[Hard],
+    moments: Moments,
+    psi: Tensor,
+    n: Tensor,
+    variance: Tensor,
+    log_scale: Tensor | float = 0.0,
+) -> tuple[Tensor, Tensor]:
+    r"""Log likelihoods of a context's cells if a gene's mechanism is touched, or not, up to what both share.
 
-    For Gaussian noise the cells of a context enter through their scatter, which no shift changes, and the mean
-    residual :math:`r_{kj}`: :math:`S^1 = -n_k (r_{kj} - \psi_{kj})^2 / 2\sigma_j^2`, :math:`S^0` the same at 0.
+    Gaussian noise sees cells through a mean and a variance alone. With the residual's, :math:`r_{kj}` and :math:`w_{kj}`,
+    and those of what the intervention leaves over, :math:`a_{kj}` and :math:`b_{kj}` (the residual's for a shift, the
+    gene's own for a hard intervention),
+
+    .. math:: S^0 = -n_k \frac{r_{kj}^2 + w_{kj}}{2\sigma_j^2}, \qquad
+        S^1 = -n_k \left(\frac{(a_{kj} - \psi_{kj})^2 + b_{kj}}{2\sigma_j^2 e^{2 s_{kj}}} + s_{kj}\right)
 
     Parameters
     ----------
-    residual, shift
+    intervention
+        One of :data:`~scgim.module.INTERVENTIONS`.
+    moments
+        Of the contexts.
+    psi
         ``(contexts, genes)``.
     n
         Cells per context, ``(contexts, 1)``.
     variance
         :math:`\sigma_j^2`, ``(genes,)``.
+    log_scale
+        :math:`s_{kj}`, the log of what a touched mechanism's noise is multiplied by.
     """
-    precision = n / (2 * variance)
-    return -precision * (residual - shift) ** 2, -precision * residual**2
+    centre, deviation = intervention.observed(moments)
+    untouched = -n * (moments.residual**2 + moments.within) / (2 * variance)
+    if not isinstance(log_scale, Tensor):
+        return -n * ((centre - psi) ** 2 + deviation) / (2 * variance), untouched
+    touched_variance = variance * torch.exp(2 * log_scale)
+    return -n * (((centre - psi) ** 2 + deviation) / (2 * touched_variance) + log_scale), untouched
 
 
-def scatter_loss(within: Tensor, variance: Tensor, n_cells: float) -> Tensor:
-    r"""Minus log likelihood of all cells around their context's mean, ``(genes,)``.
+def noise_loss(pooled: Tensor, variance: Tensor, n_cells: Tensor | float) -> Tensor:
+    r"""Minus log likelihood that no unknown target enters, ``(genes,)``: :math:`\tfrac N2 \log 2\pi\sigma_j^2 + R_j / 2\sigma_j^2`.
 
-    :math:`\tfrac N2 \log 2\pi\sigma_j^2 + \tilde w_j^\top W \tilde w_j / 2\sigma_j^2`, with the within-context residual
-    sum of squares :math:`\tilde w_j^\top W \tilde w_j` as ``within``.
+    ``pooled`` is :math:`R_j`, the residual sum of squares of the controls, and of all cells around their context's mean
+    where no intervention changes that.
     """
-    return 0.5 * n_cells * torch.log(2 * math.pi * variance) + within / (2 * variance)
+    return 0.5 * n_cells * torch.log(2 * math.pi * variance) + pooled / (2 * variance)

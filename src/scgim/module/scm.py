@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import torch
 from torch import Tensor
@@ -11,6 +11,17 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from torch import nn
+
+
+class Action(NamedTuple):
+    r"""What is done to every mechanism: :math:`x_j = g_j f_j(x_{pa(j)}) + \psi_j + s_j \epsilon_j`.
+
+    All are numbers or broadcast to ``(cells, genes)``.
+    """
+
+    add: Tensor | float = 0.0  # psi
+    keep: Tensor | float = 1.0  # g: 1 leaves a mechanism, 0 cuts it from its parents
+    noise: Tensor | float = 1.0  # s
 
 
 def abduct(mechanism: nn.Module, x: Tensor) -> Tensor:
@@ -22,11 +33,11 @@ def propagate(
     mechanism: nn.Module,
     levels: Sequence[Tensor],
     noise: Tensor,
+    action: Action = Action(),
     *,
-    shift: Tensor | float = 0.0,
     fixed: dict[int, float] | None = None,
 ) -> Tensor:
-    r"""Run the structural equations :math:`x_j = f_j(x_{pa(j)}) + \psi_j + \epsilon_j`, one level of the DAG a step.
+    r"""Run the structural equations under an action, one level of the DAG a step.
 
     Parameters
     ----------
@@ -36,23 +47,25 @@ def propagate(
         Genes by depth; a level has all its parents in earlier ones.
     noise
         :math:`\epsilon`, ``(cells, genes)``: drawn afresh for new cells, abducted for counterfactual ones.
-    shift
-        :math:`\psi`, broadcast to ``(cells, genes)``.
+    action
+        What is done to the mechanisms.
     fixed
-        Genes set to a value, cut from their parents.
+        Genes set to a value, cut from their parents and without noise.
     """
-    x = noise + shift
+    x = noise * action.noise + action.add
+    keep = action.keep.expand_as(x) if isinstance(action.keep, Tensor) else None
     for level in levels:
-        x[:, level] = x[:, level] + mechanism(x, level)
+        f = mechanism(x, level)
+        x[:, level] = x[:, level] + (f if keep is None else keep[:, level] * f)
         for gene, value in (fixed or {}).items():
             if bool((level == gene).any()):
                 x[:, gene] = value
     return x
 
 
-def counterfactual(mechanism: nn.Module, levels: Sequence[Tensor], x: Tensor, **change: object) -> Tensor:
-    """What cells ``x`` would have been under a change (see :func:`propagate`), each with its own noise kept."""
-    return propagate(mechanism, levels, abduct(mechanism, x), **change)
+def counterfactual(mechanism: nn.Module, levels: Sequence[Tensor], x: Tensor, *args: object, **kwargs: object) -> Tensor:
+    """What cells ``x`` would have been under an action (see :func:`propagate`), each with its own noise kept."""
+    return propagate(mechanism, levels, abduct(mechanism, x), *args, **kwargs)
 
 
 def draw_noise(mechanism: nn.Module, n_cells: int, generator: torch.Generator) -> Tensor:

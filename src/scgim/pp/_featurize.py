@@ -13,6 +13,7 @@ from scgim._checks import (
     warn,
 )
 
+from ._descriptors import DESCRIPTORS
 from ._fingerprints import compute
 
 if TYPE_CHECKING:
@@ -28,10 +29,10 @@ def featurize_drugs(
     *,
     drug_key: str = "drug",
     smiles_key: str = "smiles",
-    method: Literal["morgan"] = "morgan",
+    method: Literal["morgan", "descriptors", "morgan_descriptors"] = "morgan",
     n_bits: int = 1024,
     radius: int = 2,
-    counts: bool = False,
+    counts: bool | None = None,
     chirality: bool = True,
     control: str | None = None,
     key_added: str = _keys.FEATURES,
@@ -58,7 +59,7 @@ def featurize_drugs(
     -------
     The audit table of `scgim.pp.fingerprints`: what became of each drug's structure, and which drugs are twins.
 
-    Writes ``uns[key_added]``: a DataFrame (drugs, bits), float32, indexed by drug name, sorted.
+    Writes ``uns[key_added]``: a DataFrame (drugs, features), float32, indexed by drug name, sorted.
 
     Raises
     ------
@@ -89,7 +90,8 @@ def featurize_drugs(
     """
     refuse_view(adata)
     check_key_added(key_added)
-    if n_bits in H5AD_GAP:
+    n_columns = (n_bits if method != "descriptors" else 0) + (len(DESCRIPTORS) if method != "morgan" else 0)
+    if n_columns in H5AD_GAP:
         raise ValueError(
             f"n_bits={n_bits}: a table of {H5AD_GAP[0]:,} to {H5AD_GAP[-1]:,} columns cannot be written to h5ad. Use 2048."
         )

@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 import pandas as pd
@@ -11,18 +11,24 @@ from scgim._checks import check_option
 
 from ._audit import audit_table
 from ._chemistry import standardise_all
+from ._descriptors import descriptors
+
+if TYPE_CHECKING:
+    from ._chemistry import Structure
+
+METHODS = ("morgan", "descriptors", "morgan_descriptors")
 
 
 def fingerprints(
     smiles: Mapping[str, str] | pd.Series,
     *,
-    method: Literal["morgan"] = "morgan",
+    method: Literal["morgan", "descriptors", "morgan_descriptors"] = "morgan",
     n_bits: int = 1024,
     radius: int = 2,
-    counts: bool = False,
+    counts: bool | None = None,
     chirality: bool = True,
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Fingerprints of the drugs' parent structures, and what became of each.
+    r"""Fingerprints of the drugs' parent structures, and what became of each.
 
     Parameters
     ----------
@@ -30,17 +36,20 @@ def fingerprints(
         SMILES by drug name.
     method
         ``"morgan"``: circular substructures up to `radius` bonds around every atom (Rogers & Hahn 2010), hashed into `n_bits`.
+        ``"descriptors"``: RDKit's two-dimensional descriptors (weight, polarity, charges, ring counts, ...), as
+        :math:`\mathrm{sign}(x) \log(1 + |x|)` cut off at 20, so that one odd drug does not set the scale.
+        ``"morgan_descriptors"``: counts of circular substructures, then descriptors; what ``generator="kernel"`` does best with.
     n_bits, radius
         Length of the fingerprint, and size of the substructures in bonds.
     counts
-        How often a substructure occurs, not only whether: tells chain lengths apart.
+        How often a substructure occurs, not only whether: tells chain lengths apart. ``None``: only with descriptors.
     chirality
         Tell stereoisomers apart.
 
     Returns
     -------
     features
-        (drugs, bits) float32, columns ``"morgan_0"``, ``"morgan_1"``, ...
+        (drugs, features) float32, columns ``"morgan_0"``, ``"morgan_1"``, ..., ``"rdkit_MolWt"``, ...
     audit
         One row a drug: ``smiles`` as given, ``parent`` (canonical SMILES), ``inchikey``, ``n_fragments``, ``n_bits_on``, ``action``
         (see `Structure`), and other drugs, joined by ``"; "``: ``same_structure_as`` (same parent), ``same_skeleton_as`` (another parent,
@@ -71,10 +80,16 @@ def fingerprints(
 
 
 def compute(
-    smiles: Mapping[str, str] | pd.Series, *, method: str, n_bits: int, radius: int, counts: bool, chirality: bool
+    smiles: Mapping[str, str] | pd.Series,
+    *,
+    method: str,
+    n_bits: int,
+    radius: int,
+    counts: bool | None,
+    chirality: bool,
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
     """`fingerprints`, and `featurize_drugs` for its caller: warnings point to the line that called either."""
-    check_option("method", method, ["morgan"])
+    check_option("method", method, METHODS)
     for argument, value, least in (("n_bits", n_bits, 1), ("radius", radius, 0)):
         if not isinstance(value, int | np.integer) or value < least:
             raise ValueError(f"{argument}={value!r} must be an integer of at least {least}.")
@@ -89,12 +104,23 @@ def compute(
     if smiles.index.has_duplicates:
         raise ValueError(f"Drug {smiles.index[smiles.index.duplicated()][0]!r} has more than one SMILES. Give it one.")
     structures = standardise_all(smiles)
-    generator = rdFingerprintGenerator.GetMorganGenerator(
-        radius=int(radius), fpSize=int(n_bits), includeChirality=chirality
-    )
+    tables = []
+    if method != "descriptors":
+        counts = method == "morgan_descriptors" if counts is None else counts
+        tables.append(_morgan(structures, n_bits=int(n_bits), radius=int(radius), counts=counts, chirality=chirality))
+    if method != "morgan":
+        tables.append(descriptors(structures))
+    features = pd.concat(tables, axis=1)
+    audit = audit_table(features, structures, smiles)
+    audit["n_bits_on"] = (features.filter(regex="^morgan_") > 0).sum(axis=1)
+    return features, audit
+
+
+def _morgan(
+    structures: Mapping[str, Structure], *, n_bits: int, radius: int, counts: bool, chirality: bool
+) -> pd.DataFrame:
+    generator = rdFingerprintGenerator.GetMorganGenerator(radius=radius, fpSize=n_bits, includeChirality=chirality)
     vector = generator.GetCountFingerprintAsNumPy if counts else generator.GetFingerprintAsNumPy
     values = np.stack([vector(structure.mol) for structure in structures.values()]).astype(np.float32)
-    features = pd.DataFrame(
-        values, index=pd.Index(structures, name="drug", dtype=object), columns=[f"{method}_{i}" for i in range(n_bits)]
-    )
-    return features, audit_table(features, structures, smiles)
+    index = pd.Index(structures, name="drug", dtype=object)
+    return pd.DataFrame(values, index=index, columns=[f"morgan_{i}" for i in range(n_bits)])

@@ -1,5 +1,18 @@
-"""One pass over the cells: everything that linear training needs to know about them."""
+"""One pass over the cells: everything that training needs to know about them."""
 
-from ._statistics import Statistics, accumulate
+from ._accumulate import accumulate, combine
+from ._basis import BASIS_CENTRES, BASIS_SLOPE, expand
+from ._blocks import row_blocks
+from ._dask import accumulate_dask
+from ._statistics import Statistics
 
-__all__ = ["Statistics", "accumulate"]
+__all__ = [
+    "BASIS_CENTRES",
+    "BASIS_SLOPE",
+    "Statistics",
+    "accumulate",
+    "accumulate_dask",
+    "combine",
+    "expand",
+    "row_blocks",
+]

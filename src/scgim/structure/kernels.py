@@ -14,273 +14,363 @@ import numpy as np
 MAX_PARENTS = 32
 TOLERANCE = 1e-6  # nats; keeps rounding from passing for an improvement
 _REFITS = 2
+_FLOOR = 1e-12  # of a noise variance, in control variances
+# sums may be reordered, so that they run in vector registers; infinities and order of comparisons stay exact
+_compiled = nb.njit(cache=True, error_model="numpy", nogil=True, fastmath={"reassoc", "contract", "nsz"})
 
 
-@nb.njit(cache=True, error_model="numpy")
+# ---- the score of one gene ------------------------------------------------------------------------------------------
+
+
+@_compiled
 def _solve(a: np.ndarray, b: np.ndarray, p: int) -> None:
     """Solve ``a[:p, :p] w = b[:p]`` in place (``b`` becomes ``w``) by Cholesky; ``a`` is overwritten."""
     for i in range(p):
-        tiny = 1e-10 * a[i, i]
+        left = a[i]
+        pivot = left[i]
         for k in range(i):
-            a[i, i] -= a[i, k] * a[i, k]
-        # a parent that the ones before it determine says nothing new: an infinite pivot makes its coefficient 0
-        a[i, i] = math.sqrt(a[i, i]) if a[i, i] > tiny else math.inf
+            pivot -= left[k] * left[k]
+        # a column that the ones before it determine says nothing new: an infinite pivot makes its coefficient 0
+        pivot = math.sqrt(pivot) if pivot > 1e-10 * left[i] else math.inf
+        left[i] = pivot
         for r in range(i + 1, p):
+            row = a[r]
+            s = row[i]
             for k in range(i):
-                a[r, i] -= a[r, k] * a[i, k]
-            a[r, i] /= a[i, i]
+                s -= row[k] * left[k]
+            row[i] = s / pivot
     for i in range(p):
+        s = b[i]
         for k in range(i):
-            b[i] -= a[i, k] * b[k]
-        b[i] /= a[i, i]
+            s -= a[i, k] * b[k]
+        b[i] = s / a[i, i]
     for i in range(p - 1, -1, -1):
-        for k in range(i + 1, p):
-            b[i] -= a[k, i] * b[k]
-        b[i] /= a[i, i]
+        s = b[i] / a[i, i]
+        b[i] = s
+        for k in range(i):
+            b[k] -= a[i, k] * s
 
 
-@nb.njit(cache=True, error_model="numpy")
+@_compiled
+def _block(matrix, cols, m):
+    """The lower triangle of the rows and columns ``cols[:m]``."""
+    out = np.empty((m, m))
+    for a in range(m):
+        row = matrix[cols[a]]
+        for c in range(a + 1):
+            out[a, c] = row[cols[c]]
+    return out
+
+
+@_compiled
+def _add_means(system, n, mean, total, between, cols, q, moved):
+    """Add the scatter between the means of the contexts that are not ``moved``: all of it, less those that are."""
+    contexts, t, weight = len(n), 0, 0.0
+    for k in range(contexts):
+        t += moved[k]
+        weight += n[k] * (1 - moved[k])
+    gone, centre = np.empty((q + 1, t)), np.empty(q + 1)
+    for a in range(q + 1):
+        row, s, u = mean[cols[a]], total[cols[a]], 0
+        for k in range(contexts):
+            if moved[k]:
+                gone[a, u] = math.sqrt(n[k]) * row[k]
+                s -= n[k] * row[k]
+                u += 1
+        centre[a] = s / weight
+        left, row = gone[a], between[cols[a]]
+        for c in range(a + 1):
+            right, s = gone[c], row[cols[c]] - weight * centre[a] * centre[c]
+            for u in range(t):
+                s -= left[u] * right[u]
+            system[a, c] += s
+
+
+@_compiled
+def _excess(own, cols, w, q, out):
+    """What every context's sum of squares about its own mean gains by the regression, less than nothing if it helps."""
+    contexts = len(out)
+    out[:] = 0.0
+    for a in range(q):
+        for c in range(a + 1):
+            each, x = own[cols[a], cols[c]], w[a] * w[c] * (1 if a == c else 2)
+            for k in range(contexts):
+                out[k] += x * each[k]
+        each, x = own[cols[q], cols[a]], 2 * w[a]
+        for k in range(contexts):
+            out[k] -= x * each[k]
+
+
+@_compiled
 def fit_gene(j, parents, p, data, w, moved):
     """Score, intercept and noise variance of gene ``j``; coefficients into ``w``, targets into ``moved``."""
-    n, mean, scatter, charge, penalty = data
-    contexts = n.shape[0]
-    total = 0.0
-    for k in range(contexts):
-        total += n[k]
-    within = np.empty((p + 1, p + 1))
-    for a in range(p):
-        for c in range(a + 1):
-            within[a, c] = scatter[parents[a], parents[c]]
-        within[p, a] = scatter[j, parents[a]]
-    within[p, p] = scatter[j, j]
-
-    system, centre, residual = np.empty((p, p)), np.empty(p + 1), np.empty(contexts)
+    n, mean, total, scatter, between, own, cells, charge, penalty, columns = data
+    contexts, q, hard = len(n), p * columns, len(own) > 0
+    cols = np.empty(q + 1, dtype=np.int64)
+    for a in range(q):
+        cols[a] = parents[a // columns] * columns + a % columns
+    cols[q] = j * columns
+    within, system = _block(scatter, cols, q + 1), np.empty((q + 1, q + 1))
+    residual, excess = np.empty(contexts), np.zeros(contexts)
+    trusted = hard and n[0] > 20 + 4 * q  # enough controls for a regression of their own
+    joins = 2 if hard else 1  # the step at which the means join
     moved[:] = False
-    rss, between, weight, b, s2, n_moved = 0.0, 0.0, 0.0, 0.0, 1.0, 0
-    for step in range(_REFITS + 1):
-        if step == 0:
-            for a in range(p):
-                for c in range(a + 1):
-                    system[a, c] = within[a, c]
-                w[a] = within[p, a]
-        else:
-            weight = 0.0
-            for k in range(contexts):
-                if not moved[k]:
-                    weight += n[k]
-            for a in range(p + 1):
-                row = mean[parents[a]] if a < p else mean[j]
-                s = 0.0
-                for k in range(contexts):
-                    if not moved[k]:
-                        s += n[k] * row[k]
-                centre[a] = s / weight
-            for a in range(p + 1):
-                row = mean[parents[a]] if a < p else mean[j]
-                for c in range(min(a + 1, p)):
-                    column = mean[parents[c]]
-                    s = within[a, c]
+    b, s2, n_moved = 0.0, 1.0, 0
+    for step in range(joins + _REFITS):
+        for a in range(q + 1):
+            for c in range(a + 1):
+                s = within[a, c]
+                if step == 0 and trusted:
+                    s = own[cols[a], cols[c], 0]
+                elif hard and n_moved:
+                    each = own[cols[a], cols[c]]
                     for k in range(contexts):
-                        if not moved[k]:
-                            s += n[k] * (row[k] - centre[a]) * (column[k] - centre[c])
-                    if a < p:
-                        system[a, c] = s
-                    else:
-                        w[c] = s
-        _solve(system, w, p)
-
+                        s -= each[k] * moved[k]
+                system[a, c] = s
+        if step >= joins:
+            _add_means(system, n, mean, total, between, cols, q, moved)
+        s2 = system[q, q]
+        for a in range(q):
+            w[a] = system[q, a]
+        _solve(system, w, q)
+        for a in range(q):
+            s2 -= w[a] * system[q, a]
+        row = mean[cols[q]]
         for k in range(contexts):
-            residual[k] = mean[j, k]
-        for a in range(p):
-            row = mean[parents[a]]
+            residual[k] = row[k]
+        for a in range(q):
+            x, row = w[a], mean[cols[a]]
             for k in range(contexts):
-                residual[k] -= w[a] * row[k]
-        rss = within[p, p]
-        for a in range(p):
-            rss += w[a] * (w[a] * within[a, a] - 2 * within[p, a])
+                residual[k] -= x * row[k]
+        if hard:
+            _excess(own, cols, w, q, excess)
+            for k in range(contexts):
+                s2 += own[cols[q], cols[q], k] * moved[k]
+        s2 = s2 / (n[0] - q - 1) if step == 0 and trusted else s2 / cells
+        # at first only the controls are known not to be targets
+        b, weight = residual[0], 0.0
+        if step:
+            b = 0.0
+            for k in range(contexts):
+                b += n[k] * residual[k] * (1 - moved[k])
+                weight += n[k] * (1 - moved[k])
+            b /= weight
+        limit, n_moved, changed = 2 * max(s2, _FLOOR) * charge, 0, 0
+        for k in range(1, contexts):
+            gap = residual[k] - b
+            now = n[k] * gap * gap + excess[k] > limit
+            changed += now != moved[k]
+            n_moved += now
+            moved[k] = now
+        if step >= joins and not changed:
+            break
+
+    # within the contexts: about the regression, or about its own mean where a context sets the gene
+    s2 = within[q, q]
+    if not hard:
+        for a in range(q):
+            s = 0.5 * w[a] * within[a, a] - within[q, a]
             for c in range(a):
-                rss += 2 * w[a] * w[c] * within[a, c]
-        rss = max(rss, 1e-12 * total)
-
-        # the intercept of the contexts that are not targets; at first only the controls are known to be none
-        if step == 0:
-            b, s2 = residual[0], rss / total
-        else:
-            s = 0.0
-            for k in range(contexts):
-                if not moved[k]:
-                    s += n[k] * residual[k]
-            b, between = s / weight, 0.0
-            for k in range(contexts):
-                if not moved[k]:
-                    between += n[k] * (residual[k] - b) ** 2
-            s2 = (rss + between) / total
-        between, n_moved = 0.0, 0
-        for k in range(contexts):
-            gap = n[k] * (residual[k] - b) ** 2
-            moved[k] = k > 0 and gap > 2 * s2 * charge
-            if moved[k]:
-                n_moved += 1
-            else:
-                between += gap
-    s2 = (rss + between) / total
-    return 0.5 * total * math.log(s2) + charge * n_moved + 0.5 * penalty * math.log(total) * p, b, s2
+                s += w[c] * within[a, c]
+            s2 += 2 * w[a] * s
+    for k in range(contexts):
+        gap = residual[k] - b
+        s2 += (n[k] * gap * gap + excess[k]) * (1 - moved[k])
+    s2 = max(s2 / cells, _FLOOR)
+    score = 0.5 * cells * math.log(s2) + charge * n_moved + 0.5 * penalty * math.log(cells) * q
+    return score, b, s2
 
 
-@nb.njit(cache=True, error_model="numpy")
 def local_score(j: int, parents: np.ndarray, p: int, data: tuple) -> float:
     r"""Score of gene ``j`` given ``parents[:p]``, in nats; smaller is better.
 
-    .. math:: \tfrac N2 \log s_j^2 + c\,|T_j| + \lambda \tfrac12 \log N \, |S|
+    .. math:: \tfrac N2 \log s_j^2 + c\,|T_j| + \lambda \tfrac12 \log N \, q, \qquad q = B\,|S|
 
-    The coefficients start from the within-context scatter, which no shift can bias; contexts whose mean residual is
-    too large for chance, :math:`n_k (r_{kj} - b_j)^2 / 2 s_j^2 > c`, are the targets :math:`T_j`. The means of the
-    other contexts then join the regression, twice. Context 0 holds the controls and is never a target.
+    *Shift.* The coefficients start from the within-context scatter, which no shift can bias; contexts whose mean
+    residual is too large for chance, :math:`n_k (r_{kj} - b_j)^2 / 2 s_j^2 > c`, are the targets :math:`T_j`. The means
+    of the other contexts then join the regression, twice.
+
+    *Hard.* A context that sets the gene leaves the regression altogether. With :math:`R_k` the sum of squares about the
+    regression and :math:`O_k` that about the context's own mean, the targets are those with
+    :math:`(R_k - O_k) / 2 s_j^2 > c`, and :math:`O_k` is what they add to :math:`N s_j^2`. The regression starts from
+    the controls' own scatter, or from that of all contexts where controls are few; the scatter of the contexts that are
+    not targets takes its place, and their means join it, twice.
+
+    Context 0 holds the controls and is never a target.
 
     Parameters
     ----------
     j, parents, p
         The gene, a buffer of its parents, and how many of them count.
     data
-        ``(n, mean, scatter, charge, penalty)``: the :class:`~scgim.statistics.Statistics` on the standardised scale as
-        ``(contexts,)``, ``(genes, contexts)`` (transposed: a gene's means lie together) and ``(genes, genes)``; the
-        nats that a target costs, :math:`c`; and :math:`\lambda`, of which 1 is BIC.
+        What :func:`~scgim.structure.score.score_data` returns.
     """
-    return fit_gene(j, parents, p, data, np.empty(p), np.empty(len(data[0]), dtype=nb.boolean))[0]
+    return fit_gene(j, parents, p, data, np.empty(p * data[-1]), np.empty(len(data[0]), dtype=np.bool_))[0]
 
 
-@nb.njit(cache=True, error_model="numpy")
-def _parents(graph: np.ndarray, j: int, buffer: np.ndarray) -> int:
-    p = 0
-    for i in range(graph.shape[0]):
-        if graph[i, j]:
-            buffer[p] = i
-            p += 1
-    return p
+# ---- the climb ------------------------------------------------------------------------------------------------------
+# Edges live in slots: those that may end in gene j are start[j]:start[j + 1], by source. ``back`` is the slot of the
+# reversed edge (-1: none), ``outward[leave[i]:leave[i + 1]]`` the slots of edges out of i, ``fixed`` those that must stay.
 
 
-@nb.njit(cache=True, error_model="numpy")
-def _score_gene(graph, j, score, gain, data):
-    """Fill ``score[j]`` and ``gain[:, j]``: what the score would change if the edge ``i -> j`` were toggled."""
-    d = graph.shape[0]
-    buffer, other = np.empty(d, dtype=np.int64), np.empty(d, dtype=np.int64)
-    p = _parents(graph, j, buffer)
-    score[j] = local_score(j, buffer, p, data)
-    for i in range(d):
-        gain[i, j] = np.inf
-        if i == j or (not graph[i, j] and p >= MAX_PARENTS):
-            continue
-        q = 0
-        for a in range(p):
-            if buffer[a] != i:
-                other[q] = buffer[a]
+@_compiled
+def score_genes(genes, slots, on, score, gain, data, memo):
+    """Fill ``score[j]`` and the gene's part of ``gain``: what the score would change if an edge were toggled.
+
+    Scores are remembered in ``memo``, ``(keys, values, random code of every gene as target and as source)``: a search
+    comes back to the same parents again and again.
+    """
+    start, source, fixed = slots[0], slots[1], slots[5]
+    keys, values, code = memo
+    contexts, columns = len(data[0]), data[9]
+    w, moved = np.empty(MAX_PARENTS * columns), np.empty(contexts, dtype=np.bool_)
+    parents, toggled = np.empty(MAX_PARENTS, dtype=np.int64), np.empty(MAX_PARENTS, dtype=np.int64)
+    for j in genes:
+        p, key = 0, code[0, j]
+        for e in range(start[j], start[j + 1]):
+            if on[e]:
+                parents[p] = source[e]
+                key ^= code[1, source[e]]
+                p += 1
+        for e in range(start[j] - 1, start[j + 1]):  # first the gene as it is
+            toggles = e >= start[j]
+            if toggles and (fixed[e] or (p >= MAX_PARENTS and not on[e])):
+                gain[e] = np.inf
+                continue
+            # sorted, so that a score does not depend on the way that led to it
+            i = source[e] if toggles else -1
+            mine, q, waits = key ^ code[1, i] if toggles else key, 0, toggles and not on[e]
+            for a in range(p):
+                if waits and parents[a] > i:
+                    toggled[q] = i
+                    q += 1
+                    waits = False
+                if parents[a] != i:
+                    toggled[q] = parents[a]
+                    q += 1
+            if waits:
+                toggled[q] = i
                 q += 1
-        if not graph[i, j]:
-            other[q] = i
-            q += 1
-        gain[i, j] = local_score(j, other, q, data) - score[j]
+            at = mine & (len(keys) - 1)
+            if keys[at] != mine:
+                keys[at] = mine
+                values[at] = fit_gene(j, toggled, q, data, w, moved)[0]
+            if toggles:
+                gain[e] = values[at] - score[j]
+            else:
+                score[j] = values[at]
 
 
-@nb.njit(cache=True, error_model="numpy")
-def _descendants(graph, i, skip, out):
-    """Mark what can be reached from ``i`` when the edge ``i -> skip`` is not used (-1: all are)."""
-    d = graph.shape[0]
-    out[:] = False
-    stack, top = np.empty(d, dtype=np.int64), 1
-    stack[0] = i
-    while top:
-        top -= 1
-        a = stack[top]
-        for c in range(d):
-            if graph[a, c] and not out[c] and not (a == i and c == skip):
-                out[c] = True
-                stack[top] = c
-                top += 1
+@_compiled
+def _has(reach, i, j):
+    return (reach[i, j >> 6] >> (j & 63)) & 1
 
 
-@nb.njit(cache=True, error_model="numpy")
-def _reachable(graph, reach):
-    """Fill ``reach[i, j]``: does a directed path lead from ``i`` to ``j``? From the sinks up, so every edge is used once."""
-    d = graph.shape[0]
+@_compiled
+def _connect(reach, i, j):
+    """The edge ``i -> j`` is new: all that reach ``i`` now reach ``j`` and what it reaches."""
+    bit = np.int64(1) << (j & 63)
+    for a in range(len(reach)):
+        if a == i or _has(reach, a, i):
+            for word in range(reach.shape[1]):
+                reach[a, word] |= reach[j, word]
+            reach[a, j >> 6] |= bit
+
+
+@_compiled
+def _reachable(slots, on, reach):
+    """Bit ``j`` of row ``i``: does a path lead from ``i`` to ``j``? From the sinks up, so every edge is used once."""
+    start, source, _, leave, outward, _ = slots
+    d = len(reach)
     waiting, queue, head, tail = np.zeros(d, dtype=np.int64), np.empty(d, dtype=np.int64), 0, 0
     for i in range(d):
-        for c in range(d):
-            waiting[i] += graph[i, c]
+        for f in range(leave[i], leave[i + 1]):
+            waiting[i] += on[outward[f]]
         if not waiting[i]:
             queue[tail] = i
             tail += 1
-    reach[:] = False
+    reach[:] = 0
     while head < tail:
         c = queue[head]
         head += 1
-        for i in range(d):
-            if graph[i, c]:
-                reach[i, c] = True
-                for a in range(d):
-                    reach[i, a] |= reach[c, a]
+        for e in range(start[c], start[c + 1]):
+            if on[e]:
+                i = source[e]
+                for word in range(reach.shape[1]):
+                    reach[i, word] |= reach[c, word]
+                reach[i, c >> 6] |= np.int64(1) << (c & 63)
                 waiting[i] -= 1
                 if not waiting[i]:
                     queue[tail] = i
                     tail += 1
 
 
-@nb.njit(cache=True, error_model="numpy")
-def climb(graph, score, gain, stale, data):
+@_compiled
+def _other_way(slots, on, reach, i, j):
+    """Does a path lead from ``i`` to ``j`` that does not use the edge between them?"""
+    start, source = slots[0], slots[1]
+    for e in range(start[j], start[j + 1]):
+        if on[e] and source[e] != i and _has(reach, i, source[e]):
+            return True
+    return False
+
+
+@_compiled
+def climb(slots, on, score, gain, stale, data, memo):
     """Take the best legal addition, deletion or reversal until none improves; everything is changed in place.
 
-    ``stale`` names the genes whose ``score`` and ``gain`` columns have to be computed first.
+    ``stale`` names the genes whose ``score`` and ``gain`` have to be computed first, and in the end those that changed.
     """
-    d = graph.shape[0]
-    for j in range(d):
-        if stale[j]:
-            _score_gene(graph, j, score, gain, data)
-    reach, mark = np.empty((d, d), dtype=nb.boolean), np.empty(d, dtype=nb.boolean)
-    _reachable(graph, reach)
+    start, source, back = slots[0], slots[1], slots[2]
+    d, todo, edge, reverse = len(score), np.flatnonzero(stale), -1, False
+    reach = np.empty((d, (d + 63) >> 6), dtype=np.int64)
+    _reachable(slots, on, reach)
     while True:
-        best, source, target, reverse = -TOLERANCE, -1, -1, False
-        for i in range(d):
-            for j in range(d):
-                if i == j:
-                    continue
-                if gain[i, j] < best and (graph[i, j] or not reach[j, i]):
-                    best, source, target, reverse = gain[i, j], i, j, False
-                if graph[i, j] and gain[i, j] + gain[j, i] < best:
-                    _descendants(graph, i, j, mark)
-                    if not mark[j]:
-                        best, source, target, reverse = gain[i, j] + gain[j, i], i, j, True
-        if source < 0:
+        score_genes(todo, slots, on, score, gain, data, memo)
+        best, edge, target, reverse = -TOLERANCE, -1, -1, False
+        for j in range(d):
+            for e in range(start[j], start[j + 1]):
+                if gain[e] < best and (on[e] or not _has(reach, j, source[e])):
+                    best, edge, target, reverse = gain[e], e, j, False
+                if on[e] and back[e] >= 0:
+                    both = gain[e] + gain[back[e]]
+                    if both < best and not _other_way(slots, on, reach, source[e], j):
+                        best, edge, target, reverse = both, e, j, True
+        if edge < 0:
             return
-        adds = not graph[source, target]
-        graph[source, target] = adds
+        on[edge] = not on[edge]
+        todo = np.array([target, source[edge]])[: 1 + reverse]
+        stale[todo] = True
         if reverse:
-            graph[target, source] = True
-            _score_gene(graph, source, score, gain, data)
-        _score_gene(graph, target, score, gain, data)
-        if adds:  # ancestors of the source now reach the target and what it reaches
-            for a in range(d):
-                if a == source or reach[a, source]:
-                    reach[a, target] = True
-                    for c in range(d):
-                        if reach[target, c]:
-                            reach[a, c] = True
+            on[back[edge]] = True
+        if on[edge]:
+            _connect(reach, source[edge], target)
         else:
-            _reachable(graph, reach)
+            _reachable(slots, on, reach)
 
 
-@nb.njit(cache=True, error_model="numpy")
-def perturb(graph, stale, drop, turn):
-    """Drop the edges marked in ``drop`` (edge by edge, row-major) and reinsert those in ``turn`` reversed where legal."""
-    d, e = graph.shape[0], 0
-    mark = np.empty(d, dtype=nb.boolean)
-    sources, targets = np.nonzero(graph)
-    for e in range(len(sources)):
-        if drop[e]:
-            graph[sources[e], targets[e]] = False
-            stale[targets[e]] = True
-    for e in range(len(sources)):
-        if drop[e] and turn[e]:
-            i, j = sources[e], targets[e]
-            _descendants(graph, i, -1, mark)
-            if not mark[j] and graph[:, i].sum() < MAX_PARENTS:
-                graph[j, i] = True
-                stale[i] = True
+@_compiled
+def perturb(slots, on, stale, edges, turn):
+    """Drop ``edges``, slots that are on, and reinsert those in ``turn`` reversed where legal."""
+    start, source, back, fixed = slots[0], slots[1], slots[2], slots[5]
+    d = len(stale)
+    reach = np.empty((d, (d + 63) >> 6), dtype=np.int64)
+    parents, target = np.zeros(d, dtype=np.int64), np.empty(len(on), dtype=np.int64)
+    for j in range(d):
+        for e in range(start[j], start[j + 1]):
+            target[e] = j
+            parents[j] += on[e]
+    for e in edges:
+        if not fixed[e]:
+            on[e] = False
+            stale[target[e]] = True
+            parents[target[e]] -= 1
+    _reachable(slots, on, reach)
+    for a in range(len(edges)):
+        e = edges[a]
+        i, j = source[e], target[e]
+        if turn[a] and not fixed[e] and back[e] >= 0 and parents[i] < MAX_PARENTS and not _has(reach, i, j):
+            on[back[e]] = True
+            stale[i] = True
+            parents[i] += 1
+            _connect(reach, j, i)

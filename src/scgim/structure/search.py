@@ -2,19 +2,31 @@
 
 from __future__ import annotations
 
+import os
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from itertools import chain, count
 from typing import TYPE_CHECKING
 
 import numpy as np
+import scipy.sparse as sp
+from scipy.sparse.csgraph import connected_components
 
+from .candidates import candidates, check_priors
 from .dag import levels
-from .kernels import TOLERANCE, climb, perturb
+from .kernels import MAX_PARENTS, TOLERANCE, climb, perturb, score_genes
 from .score import score_data
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from scgim.statistics import Statistics
+
+    from .candidates import Slots
+    from .score import Intervention
+
+_ABREAST = 4  # kicks tried from the same graph: a number of its own, so that threads change no result
+_SWEEP = 33  # rounds in which every gene of a large graph is kicked once
 
 
 @dataclass(frozen=True)
@@ -29,31 +41,42 @@ class SearchState:
 def search_dag(
     statistics: Statistics,
     *,
+    columns: int = 1,
+    intervention: Intervention = "shift",
     charge: float = 6.0,
-    penalty: float = 2.0,
+    penalty: float | None = None,
+    allowed: np.ndarray | None = None,
+    required: np.ndarray | None = None,
     max_rounds: int = 100,
     patience: int = 20,
     seed: int = 0,
     start: np.ndarray | None = None,
+    threads: int | None = None,
 ) -> Iterator[SearchState]:
     """Search the DAG of smallest score: climb from the empty graph, then iterated local search, one round a step.
 
-    A round is up to ten kicks, each followed by a climb and kept if the score falls. The first loosens a quarter of the
-    edges into twenty genes, the others the edges around one gene, which is what reverses a wrong chain. The search ends
-    by stagnation.
+    A round is twelve kicks or a thirtieth of the genes, whichever is more. A kick loosens most edges around one gene, the
+    next in a random order of all, and turns some of them, which is what reverses a wrong chain; a climb follows, and it is
+    kept if the score falls. The search ends by stagnation. Beyond 200 genes only edges between neighbours are considered
+    (:func:`~scgim.structure.candidates.neighbours`).
 
     Parameters
     ----------
     statistics
-        On the standardised scale; context 0 holds the controls.
-    charge, penalty
-        See :func:`~scgim.structure.local_score`.
+        Of ``genes * columns`` columns, on the standardised scale; context 0 holds the controls.
+    columns, intervention, charge, penalty
+        See :func:`~scgim.structure.score.score_data` and :func:`~scgim.structure.local_score`.
+    allowed, required
+        Edges that may exist and edges that always do, ``(genes, genes)`` bool with row = source.
     max_rounds, patience
         Most rounds, and rounds in a row that each gain less than a nat, which end the search.
     seed
         Of the kicks.
     start
-        An acyclic graph to go on from, (genes, genes) bool; the empty one by default.
+        An acyclic graph to go on from, (genes, genes) bool; the empty one by default. Edges of it that are not allowed
+        are dropped, required ones added.
+    threads
+        How many to use, by default one for each processor and at most four. The result does not depend on it.
 
     Yields
     ------
@@ -62,7 +85,8 @@ def search_dag(
     Raises
     ------
     ValueError
-        If ``start`` has a cycle.
+        If ``start`` and the required edges have a cycle or give a gene more than 32 parents, or a required edge is not
+        allowed.
 
     Examples
     --------
@@ -77,45 +101,89 @@ def search_dag(
     >>> np.argwhere(last.graph).tolist()
     [[0, 1]]
     """
-    rng, d = np.random.default_rng(seed), len(statistics.scatter)
-    data = score_data(statistics, charge, penalty)
-    graph = np.zeros((d, d), dtype=np.bool_) if start is None else np.array(start, dtype=np.bool_, order="C")
+    d = len(statistics.scatter) // columns
+    data = score_data(statistics, columns=columns, intervention=intervention, charge=charge, penalty=penalty)
+    allowed, required = check_priors(d, allowed, required)
+    graph = required if start is None else (np.asarray(start, dtype=bool) & allowed) | required
     levels(graph)  # a cycle would never be broken
-    score, gain = np.zeros(d), np.zeros((d, d))
-    climb(graph, score, gain, np.ones(d, dtype=np.bool_), data)
-    yield SearchState(graph.copy(), score.sum(), 0)
-    stagnant, kicks = 0, min(10, max(2, 1000 // d))  # a round of a large graph stays a matter of a second
-    for rounds in range(1, max_rounds + 1):
-        before = score.sum()
-        for kick in range(kicks):
-            drop = _loosen_around(graph, rng) if kick else _loosen_into(graph, rng)
-            other = graph.copy(), score.copy(), gain.copy()
-            stale = np.zeros(d, dtype=np.bool_)
-            perturb(other[0], stale, drop, rng.random(len(drop)) < 0.5)
-            climb(*other, stale, data)
-            if other[1].sum() < score.sum() - TOLERANCE:
-                graph, score, gain = other
-        yield SearchState(graph.copy(), score.sum(), rounds)
-        stagnant = 0 if score.sum() < before - 1 else stagnant + 1
-        if stagnant >= patience or not graph.any():
-            return
+    if d and graph.sum(0).max() > MAX_PARENTS:
+        j = graph.sum(0).argmax()
+        raise ValueError(f"Gene {j} starts with {graph[:, j].sum()} parents; at most {MAX_PARENTS} are possible.")
+    slots = candidates(statistics, columns, allowed, required, graph)
+    with ThreadPoolExecutor(threads or min(os.cpu_count() or 1, _ABREAST)) as pool:
+        climber = _Climber(slots, data, graph, pool)
+        yield climber.state(0)
+        rng, stagnant = np.random.default_rng(seed), 0
+        genes = chain.from_iterable(rng.permutation(d) for _ in count())  # every gene in turn, without end
+        batches = max(3, -(-d // (_SWEEP * _ABREAST)))
+        for rounds in range(1, max_rounds + 1):
+            before = climber.score.sum()
+            for _ in range(batches):
+                climber.kick([climber.loosen(next(genes), rng) for _ in range(_ABREAST)])
+            yield climber.state(rounds)
+            stagnant = 0 if climber.score.sum() < before - 1 else stagnant + 1
+            if stagnant >= patience or not climber.on.any():
+                return
 
 
-def _loosen_around(graph: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """Mark most edges at a random gene and among its neighbours, (edges,) bool in row-major order."""
-    gene = rng.integers(len(graph))
-    near = graph[gene] | graph[:, gene]
-    near[gene] = True
-    source, target = np.nonzero(graph)
-    return (near[source] & near[target]) & (rng.random(len(source)) < 0.7)
+class _Climber:
+    """A graph at a local optimum: its slots that are on, the score of every gene, the gain of every toggle."""
 
+    def __init__(self, slots: Slots, data: tuple, graph: np.ndarray, pool: ThreadPoolExecutor) -> None:
+        d = len(slots.start) - 1
+        self.slots, self.data, self.pool = slots, data, pool
+        self.target = np.repeat(np.arange(d), np.diff(slots.start))
+        self.on = graph[slots.source, self.target]
+        self.score, self.gain = np.zeros(d), np.zeros(len(self.on))
+        code = np.random.default_rng(0).integers(-(2**63), 2**63, (2, d))
+        size = 1 << min(21, max(12, (16 * len(self.on)).bit_length()))
+        self.memo = [(np.zeros(size, dtype=np.int64), np.zeros(size), code) for _ in range(_ABREAST)]
+        blocks = [np.arange(k, d, _ABREAST) for k in range(_ABREAST)]
+        list(self.pool.map(lambda k: score_genes(blocks[k], *self._on(k)), range(_ABREAST)))
+        climb(slots, self.on, self.score, self.gain, np.zeros(d, dtype=bool), data, self.memo[0])
 
-def _loosen_into(graph: np.ndarray, rng: np.random.Generator, n_genes: int = 20) -> np.ndarray:
-    """Mark a quarter of the edges into some random genes, (edges,) bool in row-major order.
+    def _on(self, k: int) -> tuple:
+        return self.slots, self.on, self.score, self.gain, self.data, self.memo[k]
 
-    A kick into all genes of a large graph would cost as much as the first climb, and hardly ever be kept.
-    """
-    chosen = np.zeros(len(graph), dtype=bool)
-    chosen[rng.permutation(len(graph))[:n_genes]] = True
-    _, target = np.nonzero(graph)
-    return chosen[target] & (rng.random(len(target)) < 0.25)
+    def state(self, rounds: int) -> SearchState:
+        """A copy of the graph, dense."""
+        graph = np.zeros((len(self.score), len(self.score)), dtype=bool)
+        graph[self.slots.source[self.on], self.target[self.on]] = True
+        return SearchState(graph, self.score.sum(), rounds)
+
+    def loosen(self, gene: int, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+        """Slots to drop, most of those at a gene and among its neighbours, and which of them to turn."""
+        edges = np.flatnonzero(self.on & ~self.slots.fixed)
+        source, target = self.slots.source[edges], self.target[edges]
+        near = np.zeros(len(self.score), dtype=bool)
+        near[source[target == gene]] = near[target[source == gene]] = near[gene] = True
+        drop = near[source] & near[target] & (rng.random(len(edges)) < rng.uniform(0.5, 1))
+        return edges[drop], rng.random(drop.sum()) < 0.5
+
+    def kick(self, kicks: list[tuple[np.ndarray, np.ndarray]]) -> None:
+        """Climb after each of several kicks, and keep those that lower the score and do not touch the same genes."""
+
+        def attempt(k: int) -> tuple:
+            other = self.on.copy(), self.score.copy(), self.gain.copy()
+            stale = np.zeros(len(self.score), dtype=bool)
+            perturb(self.slots, other[0], stale, *kicks[k])
+            climb(self.slots, *other, stale, self.data, self.memo[k])
+            return other[1].sum() - self.score.sum(), k, stale, other
+
+        taken = np.zeros(len(self.score), dtype=bool)
+        tried = sorted(self.pool.map(attempt, range(len(kicks))), key=lambda attempt: attempt[:2])
+        for change, _, stale, (on, score, gain) in tried:
+            if change > -TOLERANCE or (stale & taken).any():
+                continue
+            slot = stale[self.target]
+            merged = np.where(slot, on, self.on)
+            if taken.any() and not self._acyclic(merged):
+                continue
+            self.on = merged
+            self.score, self.gain = np.where(stale, score, self.score), np.where(slot, gain, self.gain)
+            taken |= stale
+
+    def _acyclic(self, on: np.ndarray) -> bool:
+        d, edges = len(self.score), (self.slots.source[on], self.target[on])
+        graph = sp.csr_matrix((np.ones(len(edges[0])), edges), shape=(d, d))
+        return connected_components(graph, connection="strong")[0] == d

@@ -1,14 +1,25 @@
-"""Mechanisms: how a gene follows from its parents. A new one is a class here and an entry in :data:`MECHANISMS`."""
-
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import torch
 from torch import Tensor, nn
 
+from ._families import parent_index
+from scgim.module._moments import Contexts, Controls, Moments
+
 if TYPE_CHECKING:
     from scgim.structure import LocalFit
+
+
+class Families(NamedTuple):
+    """Every context's own scatter, gathered for each gene and its parents."""
+
+    parents: Tensor  # (genes, most parents), padded
+    exists: Tensor  # (genes, most parents) bool
+    cross: Tensor  # (contexts, genes, most parents) gene x parent
+    among: Tensor  # (contexts, genes, most parents, most parents) parent x parent
+    size: Tensor  # (contexts, 1) cells
 
 
 class LinearMechanism(nn.Module):
@@ -20,7 +31,8 @@ class LinearMechanism(nn.Module):
         Genes, all on the standardised scale.
     """
 
-    affine = True  # the mean cell moves as the cells do on average
+    affine = True  # the mean cell moves as the cells do on average, and moments come from sufficient statistics
+    columns = 1  # of a parent in the score that finds its graph
 
     def __init__(self, n_genes: int) -> None:
         super().__init__()
@@ -51,18 +63,34 @@ class LinearMechanism(nn.Module):
         """The mechanisms of some genes at cells ``x``: ``(cells, genes)`` -> ``(cells, len(genes))``."""
         return x @ self.coefficients[:, genes] + self.bias[genes]
 
-    def moments(self, mean: Tensor, scatter: Tensor) -> tuple[Tensor, Tensor]:
-        """Mean residual of every context, and the residual sum of squares within contexts, from sufficient statistics.
+    @torch.no_grad()
+    def families(self, own: Tensor, n: Tensor) -> Families:
+        """Gather every context's own scatter ``(contexts, genes, genes)`` on the graph; ``n`` (contexts, 1) cells."""
+        parents, exists = parent_index(self.graph)
+        gene = torch.arange(len(parents))[:, None]
+        return Families(parents, exists, own[:, gene, parents], own[:, parents[:, :, None], parents[:, None, :]], n)
 
-        ``mean`` (contexts, genes) and ``scatter`` (genes, genes) -> ``(contexts, genes)`` and ``(genes,)``.
-        """
+    def moments(self, contexts: Contexts, controls: Controls) -> Moments:
+        """What the likelihood needs of all cells, from their sufficient statistics."""
         w = self.coefficients
-        within = scatter.diagonal() - 2 * (w * scatter).sum(0) + (w * (scatter @ w)).sum(0)
-        return mean - self(mean), within
+        rss = controls.scatter.diagonal() - 2 * (w * controls.scatter).sum(0) + (w * (controls.scatter @ w)).sum(0)
+        at_controls = controls.n * (controls.mean - self(controls.mean))[0] ** 2
+        within = torch.zeros_like(contexts.mean) if contexts.own is None else self._within(contexts)
+        return Moments(contexts.mean - self(contexts.mean), within, contexts.mean, contexts.spread, rss + at_controls)
+
+    def _within(self, contexts: Contexts) -> Tensor:
+        """Variance of the residual within every context, ``(contexts, genes)``."""
+        f = contexts.own
+        w = torch.where(f.exists, self.weight[f.parents, torch.arange(len(f.parents))[:, None]], 0.0)
+        explained = -2 * (w * f.cross).sum(-1) + torch.einsum("kjab,ja,jb->kj", f.among, w, w)
+        return (contexts.spread + explained / f.size).clamp(min=0)
 
     def weight_penalty(self) -> Tensor:
         """Sum of squared coefficients."""
         return (self.coefficients**2).sum()
+
+    def prune(self, x: Tensor) -> None:
+        """Keep every edge: the search has paid for each of them."""
 
     def effects(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """Mean derivative of every mechanism by every parent over cells ``x``, and its sign; ``(genes, genes)`` each."""
@@ -75,6 +103,3 @@ class LinearMechanism(nn.Module):
         :math:`x^{\pi i}` has parent :math:`i` permuted over cells, so here it is :math:`w_{ij}^2 Var(x_i) / \sigma_j^2`.
         """
         return self.coefficients**2 * x.var(0, correction=0)[:, None] / self.variance
-
-
-MECHANISMS = {"linear": LinearMechanism}

@@ -1,0 +1,229 @@
+"""Which generator predicts unmeasured drugs best: cross-validation over drugs on frozen mechanisms."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pandas as pd
+import torch
+from torch import nn
+from torch.func import functional_call, vmap
+
+from scgim.module.likelihood import complete, mixture
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from torch import Tensor
+
+    from scgim.module import Conditions
+    from scgim.module.generators import Generator
+
+CANDIDATES = ("mean", "kernel", "hill", "network")  # from simple to complex
+MIN_DRUGS = 8  # with fewer, folds say nothing
+MOST_GENES = 32
+FORCED, PRUNED = 0.3, 0.6  # shares of the steps, as in training
+CLEAR = 1.0  # nats beyond the charge that make a target clear
+
+
+def choose_generator(
+    build: Callable[[str, int], Generator],
+    conditions: Conditions,
+    residual: Tensor,
+    gain: Tensor,
+    n: Tensor,
+    variance: Tensor,
+    *,
+    charge: float,
+    expected: Tensor | None = None,
+    candidates: Sequence[str] = CANDIDATES,
+    folds: int = 4,
+    steps: int = 150,
+    lr: float = 0.1,
+    seed: int = 0,
+) -> tuple[str, pd.DataFrame]:
+    r"""The simplest generator that predicts held-out drugs about as well as the best one.
+
+    Drugs are held out whole, together with those of equal features. A drug's loss is the mean over its contexts and
+    genes of :math:`(r_{kj} - p_{kj}\psi_{kj})^2 / \sigma_j^2` in the fold that did not see it. Taken is the first
+    candidate whose mean loss exceeds the least one by no more than one standard error of their difference, paired over
+    drugs. Gradient generators are trained in all folds at once, with a shorter schedule than in training. Beyond 32 genes
+    those with the largest :math:`\sum_k n_k p_{kj} r_{kj}^2 / \sigma_j^2` decide.
+
+    Parameters
+    ----------
+    build
+        A new generator from its name and a number of genes.
+    conditions
+        Of the training contexts.
+    residual
+        Observed psi of every gene: shift, or value for hard interventions; ``(contexts, genes)``.
+    gain
+        Nats by which a touched mechanism explains a context better, psi chosen at best; for shifts
+        :math:`n_k r_{kj}^2 / 2 \sigma_j^2`; ``(contexts, genes)``.
+    n, variance
+        Cells ``(contexts, 1)``, and noise variance of a cell ``(genes,)``.
+    charge
+        Occam charge in nats for every target.
+    expected
+        What :math:`p \psi` is compared with, ``(contexts, genes)``; ``residual`` unless given.
+    candidates
+        Names, from simple to complex.
+    folds, steps, lr, seed
+        Of the cross-validation; of the gradient generators; of the folds.
+
+    Returns
+    -------
+    The name, and a table by candidate: ``generator``, ``loss``, ``se`` (of the difference to the best), ``chosen``.
+
+    Raises
+    ------
+    ValueError
+        If there are fewer than eight distinct drugs, or no features: nothing can be learned across drugs.
+    """
+    group = _equal_drugs(conditions)
+    n_groups = int(group.max()) + 1
+    if n_groups < MIN_DRUGS or not conditions.features.shape[1]:
+        raise ValueError(
+            f"{n_groups} drugs with {conditions.features.shape[1]} features are too few for cross-validation over drugs "
+            f"(at least {MIN_DRUGS} that differ in features). Name a generator instead of 'auto'."
+        )
+    genes = _strongest(gain, charge)
+    expected = (residual if expected is None else expected)[:, genes]
+    residual, gain, variance = residual[:, genes], gain[:, genes], variance[genes]
+    fold = np.random.default_rng(seed).permutation(n_groups) % folds
+    held = torch.as_tensor(fold)[group] == torch.arange(folds)[:, None]
+
+    losses = {}
+    for name in candidates:
+        generator = build(name, len(genes))
+        if generator.by_gradient:
+            predicted = _descend(generator, conditions, residual, gain, n, variance, held, charge, steps, lr)
+        else:
+            predicted = _solve(generator, conditions, residual, gain, n, variance, held, charge)
+        losses[name] = _by_drug((expected - predicted) ** 2 / variance, conditions.drug)
+    table = _one_standard_error(losses)
+    return str(table.loc[table["chosen"], "generator"].item()), table
+
+
+def _equal_drugs(conditions: Conditions) -> Tensor:
+    """Group of every context: its drug, and all drugs of the same features."""
+    return torch.unique(conditions.features, dim=0, return_inverse=True)[1]
+
+
+def _strongest(gain: Tensor, charge: float) -> Tensor:
+    """Genes that decide, ascending."""
+    strength = (torch.sigmoid(gain - charge) * gain).sum(0)
+    return torch.argsort(strength, descending=True, stable=True)[:MOST_GENES].sort().values
+
+
+def _solve(
+    generator: Generator,
+    conditions: Conditions,
+    residual: Tensor,
+    gain: Tensor,
+    n: Tensor,
+    variance: Tensor,
+    held: Tensor,
+    charge: float,
+) -> Tensor:
+    """Predictions of every context by the fold that holds it out, in closed form."""
+    predicted, probability = torch.zeros_like(residual), torch.sigmoid(gain - charge)
+    for out in held:
+        known = type(conditions)(*(each[~out] for each in conditions))
+        generator.reset()
+        generator.solve(known, residual[~out], probability[~out], n[~out], variance)
+        logits, psi = generator(type(conditions)(*(each[out] for each in conditions)))
+        predicted[out] = (torch.sigmoid(logits) * psi).detach()
+    return predicted
+
+
+class _Blind(nn.Module):
+    """A generator that is not charged for what it says of contexts that are held out, ``(contexts,)`` bool."""
+
+    def __init__(self, generator: Generator) -> None:
+        super().__init__()
+        self.generator = generator
+
+    def forward(self, conditions: Conditions, out: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Logits, psi and penalty."""
+        logits, psi = self.generator(conditions)
+        # where a mechanism is surely touched, its psi costs nothing
+        return logits, psi, self.generator.penalty(torch.where(out[:, None], torch.inf, logits), psi)
+
+
+def _descend(
+    generator: Generator,
+    conditions: Conditions,
+    residual: Tensor,
+    gain: Tensor,
+    n: Tensor,
+    variance: Tensor,
+    held: Tensor,
+    charge: float,
+    steps: int,
+    lr: float,
+) -> Tensor:
+    """As :func:`_solve`, by gradient: the folds side by side, each blind to what it holds out."""
+    module = _Blind(generator)
+    parameters = {
+        k: p.detach().expand(len(held), *p.shape).clone().requires_grad_() for k, p in module.named_parameters()
+    }
+    buffers = dict(module.named_buffers())
+    per_fold = dict.fromkeys(buffers)  # the axis of folds, if they differ
+    precision, targets, none = n / (2 * variance), gain > charge + CLEAR, torch.zeros_like(gain)
+    use = ~held[..., None]
+
+    def answer(parameters: dict, buffers: dict, out: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        return functional_call(module, (parameters, buffers), (conditions, out))
+
+    optimizer = torch.optim.Adam(parameters.values(), lr=lr, betas=(0.9, 0.99))
+    for step in range(steps):
+        if step == int(PRUNED * steps):
+            buffers, per_fold = _prune(module, parameters), dict.fromkeys(buffers, 0)
+        optimizer.param_groups[0]["lr"] = lr * min(1.0, 2 * (1 - step / steps))
+        logits, psi, penalty = vmap(answer, in_dims=(0, per_fold, 0))(parameters, buffers, held)
+        touched = gain - precision * (residual - psi) ** 2
+        likelihood = (
+            complete(logits, touched, none, charge, targets)
+            if step < FORCED * steps
+            else mixture(logits, touched, none, charge)
+        )
+        optimizer.zero_grad()
+        (penalty.sum() - (likelihood * use).sum()).backward()
+        optimizer.step()
+    with torch.no_grad():
+        logits, psi, _ = vmap(answer, in_dims=(0, per_fold, 0))(parameters, buffers, held)
+        return torch.where(use, 0.0, torch.sigmoid(logits) * psi).sum(0)
+
+
+@torch.no_grad()
+def _prune(module: _Blind, parameters: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Buffers of every fold after pruning, stacked."""
+    states = []
+    for fold in range(len(next(iter(parameters.values())))):
+        for name, parameter in module.named_parameters():
+            parameter.copy_(parameters[name][fold])
+        module.generator.prune()
+        states.append({name: buffer.clone() for name, buffer in module.named_buffers()})
+    return {name: torch.stack([state[name] for state in states]) for name in states[0]}
+
+
+def _by_drug(loss: Tensor, drug: Tensor) -> np.ndarray:
+    """Mean over contexts and genes, ``(drugs,)``."""
+    drug = drug.numpy()
+    return np.bincount(drug, loss.mean(1).numpy()) / np.bincount(drug).clip(1)
+
+
+def _one_standard_error(losses: dict[str, np.ndarray]) -> pd.DataFrame:
+    """The table of :func:`choose_generator`."""
+    best = min(losses, key=lambda name: losses[name].mean())
+    rows = []
+    for name, loss in losses.items():
+        excess = loss - losses[best]
+        rows.append({"generator": name, "loss": loss.mean(), "se": excess.std(ddof=1) / len(excess) ** 0.5})
+    table = pd.DataFrame(rows)
+    near = table["loss"] - losses[best].mean() <= table["se"]
+    table["chosen"] = near & (near.cumsum() == 1)
+    return table

@@ -1,0 +1,294 @@
+"""The pass over the training cells: everything that training and the verbs need of them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+import torch
+
+from scgim._checks import listed
+from scgim.module import CellStore, Contexts, Controls
+from scgim.statistics import Statistics, accumulate, expand
+
+from ._cells import data_hash
+from ._design import Design, contexts_of
+from ._fitted import Fitted
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from ._cells import Cells
+
+MAX_CONTROLS = 10_000  # kept of a line, for predictions without the data
+MAX_CELLS, MAX_VALUES = 1_000, 10**8  # kept of a context, and in all, for mechanisms that need cells
+MAX_OWN = 2.5e8  # numbers of all contexts' own scatters: 2 GB
+KEYS = ("drug", "dose", "line")
+
+
+@dataclass(frozen=True)
+class Needs:
+    """What a model needs of the cells besides means and pooled scatter."""
+
+    own: bool = False  # every context's own scatter
+    cells: bool = False  # cells themselves, and the statistics of a nonlinear basis
+
+
+@dataclass(frozen=True)
+class Collected:
+    """Training data as the plan sees it.
+
+    ``search`` are the statistics that the search climbs, on the columns of its score. ``store`` holds cells, where the
+    mechanisms need them. ``held`` are validation contexts.
+    """
+
+    fitted: Fitted
+    contexts: Contexts
+    controls: Controls
+    search: Statistics
+    store: CellStore | None
+    held: Contexts | None
+    held_store: CellStore | None
+
+    @property
+    def n_cells(self) -> float:
+        """Cells that the likelihood sums over."""
+        return float(self.controls.n + self.contexts.n.sum())
+
+    def some_controls(self) -> torch.Tensor:
+        """Standardised control cells, (cells, genes)."""
+        return self.fitted.standardised_controls()
+
+
+def collect(
+    cells: Cells,
+    table: pd.DataFrame,
+    genes: np.ndarray,
+    features: pd.DataFrame,
+    *,
+    seed: int,
+    needs: Needs = Needs(),
+    held: np.ndarray | None = None,
+) -> Collected:
+    """Read the training cells: once, and once more for a nonlinear basis, which must know the scale first.
+
+    Parameters
+    ----------
+    cells, table
+        The cells and, for every cell of the AnnData, its drug, dose, line, batch and whether it is control and train.
+    genes, features
+        Sorted gene names; raw features of all registered drugs.
+    seed
+        Of the choice of cells to keep.
+    needs
+        What the model needs of them.
+    held
+        Validation cells, ``(cells,)`` bool: left out of everything but ``held`` of the answer.
+
+    Raises
+    ------
+    ValueError
+        If a gene does not vary, or the contexts' own scatters would take more than 2 GB.
+    """
+    use = table["train"].to_numpy() if held is None else table["train"].to_numpy() & ~held
+    _check_own(table, use, len(genes), needs)
+    fine, code = contexts_of(table[use], ("control", *KEYS, "batch"))
+    whole = _Reader(cells, table, use, fine, code)
+    raw = whole.statistics(len(genes), own=needs.own and not needs.cells)
+    control = fine["control"].to_numpy()
+    groups = fine.loc[control, ["line", "batch"]].reset_index(drop=True)
+    group_mean, group_size = raw.mean[control], raw.n[control]
+    scale = _control_scale(raw, control, genes)
+
+    own_group = group_of(fine, groups)
+    contexts, label = contexts_of(fine[~control], KEYS)
+    labels = np.zeros(len(fine), dtype=np.int64)
+    labels[~control] = 1 + label
+    statistics = raw.standardise(group_mean[own_group], scale).merge(labels)
+    lines = np.unique(groups["line"].to_numpy(str))
+    design = Design.build(contexts, features, lines)
+    standard = _Standard(group_mean, scale)
+
+    kept = _choose_controls(table, use, seed)
+    fitted = Fitted(
+        genes=genes,
+        scale=scale,
+        group_line=groups["line"].to_numpy(str),
+        group_batch=groups["batch"].to_numpy(str),
+        group_mean=group_mean,
+        group_size=group_size,
+        design=design,
+        statistics=statistics,
+        controls=cells.take(kept),
+        control_group=group_of(table.iloc[kept], groups),
+        control_names=cells.obs_names[kept].to_numpy(str),
+        data_hash=data_hash(raw.n, raw.mean, raw.scatter, features.to_numpy(np.float64)),
+    )
+    search, store = statistics, None
+    if needs.cells:
+        basis = lambda rows, x: expand(standard(x, own_group[whole.code[rows]]))
+        columns = expand(np.zeros((1, len(genes)))).shape[1]
+        search = whole.statistics(columns, own=needs.own, transform=basis).merge(labels)
+        store = _keep(cells, np.flatnonzero(use), labels[code], group_of(table[use], groups), standard, seed)
+    own = None if statistics.own is None else torch.as_tensor(statistics.own[1:])
+    n = statistics.n[1:] if store is None else store.size[1:].numpy().astype(float)
+    spread = statistics.squares[1:] / statistics.n[1:, None]
+    train = Contexts(*map(torch.as_tensor, (n[:, None], statistics.mean[1:], spread)), design.conditions(), own)
+    scatter = statistics.scatter if own is None else statistics.own[0]
+    n_control = statistics.n[0] if store is None else float(store.size[0])
+    controls = Controls(*map(torch.as_tensor, (n_control, statistics.mean[:1], scatter)))
+    validation, held_store = None, None
+    if held is not None:
+        validation, held_store = _validation(cells, table, held, fitted, features, standard, needs, seed)
+    return Collected(fitted, train, controls, search, store, validation, held_store)
+
+
+def _validation(
+    cells: Cells,
+    table: pd.DataFrame,
+    held: np.ndarray,
+    fitted: Fitted,
+    features: pd.DataFrame,
+    standard: _Standard,
+    needs: Needs,
+    seed: int,
+) -> tuple[Contexts, CellStore | None]:
+    """Held-out contexts on the training scale; the first of their cell store, which would be controls, is empty."""
+    fine, code = contexts_of(table[held], (*KEYS, "batch"))
+    contexts, label = contexts_of(fine, KEYS)
+    groups = pd.DataFrame({"line": fitted.group_line, "batch": fitted.group_batch})
+    raw = _Reader(cells, table, held, fine, code).statistics(len(fitted.genes), own=needs.own and not needs.cells)
+    statistics = raw.standardise(fitted.group_mean[group_of(fine, groups)], fitted.scale).merge(label)
+    design, names = fitted.design, contexts["drug"].to_numpy(str)
+    known = np.searchsorted(design.drugs, names).clip(max=len(design.drugs) - 1)
+    index = np.where(design.drugs[known] == names, known, -1)
+    line = np.searchsorted(design.lines, contexts["line"].to_numpy(str))
+    conditions = design.encode(
+        features.loc[names].to_numpy(np.float64) / design.feature_scale, index, contexts["dose"].to_numpy(float), line
+    )
+    store, n = None, statistics.n
+    if needs.cells:
+        store = _keep(
+            cells, np.flatnonzero(held), 1 + label[code], group_of(table[held], groups), standard, seed, empty=1
+        )
+        n = store.size[1:].numpy().astype(float)
+    own = None if statistics.own is None else torch.as_tensor(statistics.own)
+    spread = statistics.squares / statistics.n[:, None]
+    return Contexts(*map(torch.as_tensor, (n[:, None], statistics.mean, spread)), conditions, own), store
+
+
+class _Standard:
+    """Cells of control groups on the standardised scale."""
+
+    def __init__(self, centre: np.ndarray, scale: np.ndarray) -> None:
+        self.centre, self.scale = centre, scale
+
+    def __call__(self, x: np.ndarray, group: np.ndarray) -> np.ndarray:
+        return (x - self.centre[group]) / self.scale
+
+
+class _Reader:
+    """The cells in use and what context each belongs to."""
+
+    def __init__(self, cells: Cells, table: pd.DataFrame, use: np.ndarray, fine: pd.DataFrame, code: np.ndarray) -> None:
+        self.cells, self.rows, self.n_contexts = cells, np.flatnonzero(use), len(fine)
+        self.code = np.full(len(table), -1)
+        self.code[use] = code
+
+    def statistics(
+        self, n_columns: int, *, own: bool, transform: Callable[[np.ndarray, np.ndarray], np.ndarray] | None = None
+    ) -> Statistics:
+        """Of the cells, or of what ``transform(rows, x)`` makes of them."""
+        chunks = (
+            (x if transform is None else transform(rows, x), self.code[rows])
+            for rows, x in self.cells.subset(self.rows)
+        )
+        return accumulate(chunks, n_contexts=self.n_contexts, n_genes=n_columns, own=own)
+
+
+def _keep(
+    cells: Cells,
+    rows: np.ndarray,
+    label: np.ndarray,
+    group: np.ndarray,
+    standard: _Standard,
+    seed: int,
+    *,
+    empty: int = 0,
+) -> CellStore:
+    """Some cells of every context, chosen at random where there are too many; ``empty``: labels below it have none."""
+    size = np.bincount(label)
+    most = max(10, min(MAX_CELLS, MAX_VALUES // (len(cells.columns) * max(1, len(size)))))
+    priority = np.random.default_rng(seed).random(len(rows))
+    order = np.lexsort((priority, label))
+    place = np.empty(len(rows), dtype=np.int64)
+    place[order] = np.arange(len(rows)) - np.repeat(np.cumsum(size) - size, size)
+    chosen = np.flatnonzero(place < np.where(label == 0, max(most, MAX_CONTROLS if not empty else 0), most))
+    parts, at = [], 0
+    for part, x in cells.subset(rows[chosen]):
+        own = chosen[at : at + len(part)]
+        parts.append(standard(x, group[own]).astype(np.float32))
+        at += len(part)
+    order = np.argsort(label[chosen], kind="stable")
+    x = torch.as_tensor(np.concatenate(parts)[order])
+    return CellStore(x, torch.as_tensor(np.bincount(label[chosen], minlength=len(size))))
+
+
+def _check_own(table: pd.DataFrame, use: np.ndarray, n_genes: int, needs: Needs) -> None:
+    """Own scatters are contexts x genes x genes (x 16 for the basis of networks)."""
+    if not needs.own:
+        return
+    n = len(table.loc[use, list(KEYS)].drop_duplicates())
+    numbers = n * (n_genes * (4 if needs.cells else 1)) ** 2
+    if numbers > MAX_OWN:
+        raise ValueError(
+            f"Hard interventions (and scale_shift) need a scatter matrix for each of {n:,} contexts: {8 * numbers / 1e9:.0f} GB "
+            f"for {n_genes:,} genes, and at most {8 * MAX_OWN / 1e9:.0f} GB are taken. Choose fewer genes "
+            "(sc.pp.highly_variable_genes), or use intervention='shift', which needs one matrix in all."
+        )
+
+
+def _control_scale(raw: Statistics, control: np.ndarray, genes: np.ndarray) -> np.ndarray:
+    """Pooled sd of controls within their groups; a gene constant in them takes its sd within all contexts."""
+    variance = raw.squares[control].sum(0) / raw.n[control].sum()
+    within = raw.squares.sum(0) / raw.n.sum()
+    # below this it is the rounding of sums of squares, which grows with how far the contexts lie apart
+    tiny = 1e-12 * ((raw.mean - raw.mean.mean(0)) ** 2).max(0) + 1e-28 * (raw.mean**2).max(0)
+    variance = np.where(variance > tiny, variance, within)
+    if (variance <= tiny).any():
+        raise ValueError(
+            f"{int((variance <= tiny).sum())} genes do not vary within any context, e.g. {listed(genes[variance <= tiny])}, so nothing scales their "
+            "effects. Drop them, or use more cells per context."
+        )
+    return np.sqrt(variance)
+
+
+def group_of(rows: pd.DataFrame, groups: pd.DataFrame) -> np.ndarray:
+    """Control group (line x batch) of every row."""
+    return pd.MultiIndex.from_frame(groups).get_indexer(pd.MultiIndex.from_frame(rows[["line", "batch"]]))
+
+
+def _choose_controls(table: pd.DataFrame, use: np.ndarray, seed: int) -> np.ndarray:
+    """Row numbers of the control cells to keep, ascending."""
+    rng, kept = np.random.default_rng(seed), []
+    rows = np.flatnonzero(use & table["control"].to_numpy())
+    line = table["line"].to_numpy()[rows]
+    for name in np.unique(line.astype(str)):
+        own: Any = rows[line == name]
+        kept.append(own if len(own) <= MAX_CONTROLS else rng.choice(own, MAX_CONTROLS, replace=False))
+    return np.sort(np.concatenate(kept))
+
+
+def hold_out(table: pd.DataFrame, share: float, seed: int) -> np.ndarray:
+    """Cells of a random share of the training contexts, whole; at least one context and never all, ``(cells,)`` bool."""
+    use = (table["train"] & ~table["control"]).to_numpy()
+    contexts, code = contexts_of(table[use], ("drug", "dose", "line"))
+    if len(contexts) < 2:
+        raise ValueError("A validation set needs at least two contexts; train with train_size=1.")
+    n = min(max(1, round(share * len(contexts))), len(contexts) - 1)
+    chosen = np.random.default_rng(seed).choice(len(contexts), n, replace=False)
+    held = np.zeros(len(table), dtype=bool)
+    held[use] = np.isin(code, chosen)
+    return held

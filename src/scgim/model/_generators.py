@@ -1,0 +1,82 @@
+"""Which generator a model takes: the one asked for, or one chosen by cross-validation over drugs."""
+
+from __future__ import annotations
+
+import logging
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+
+from scgim.module import GENERATORS
+
+from ._choice import MIN_DRUGS, choose_generator
+
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from scgim.module import Contexts, Moments
+    from scgim.module.generators import Generator
+
+    from ._design import Design
+    from ._gim import GIM
+
+logger = logging.getLogger("scgim")
+
+
+def distinct_drugs(design: Design) -> int:
+    """Training drugs that differ in their features."""
+    return len(np.unique(design.features, axis=0)) if design.features.shape[1] else len(design.drugs)
+
+
+def first_generator(asked: str, source: str, n_drugs: int) -> str:
+    """The generator that the mechanisms are learned with: as asked, if it learns by gradient like them."""
+    if asked != "auto" and GENERATORS[asked].by_gradient:
+        return asked
+    return "hill" if source != "identity" and n_drugs >= MIN_DRUGS else "identity"
+
+
+class Choice:
+    """Called once the mechanisms stand: gives the generator of the last phase, and tells the model what was chosen and why."""
+
+    def __init__(self, model: GIM, design: Design, seed: int) -> None:
+        self.model, self.design, self.seed = model, design, seed
+
+    def __call__(self, contexts: Contexts, moments: Moments) -> Generator:
+        """Choose on frozen moments."""
+        model, asked, n_drugs = self.model, self.model.settings_["generator"], distinct_drugs(self.design)
+        name, scores = asked, None
+        if asked != "auto":
+            reason = "as asked"
+        elif model.table.source == "identity":
+            name, reason = "identity", "auto: no drug features, so no cross-validation"
+        elif n_drugs < MIN_DRUGS:
+            name, reason = "identity", f"auto: {n_drugs} drugs of different features are too few for cross-validation"
+        else:
+            name, scores = self._cross_validate(contexts, moments)
+            scores = scores.set_index("generator").astype(float)
+            reason = "auto: cross-validated over drugs"
+        if asked == "auto":
+            logger.info("generator=%r (%s).", name, reason)
+        model.generator_, model.choice_ = name, {"reason": reason, "scores": scores}  # before a checkpoint is written
+        return model._build_generator(moments.residual.shape[1], self.design, name)
+
+    def _cross_validate(self, contexts: Contexts, moments: Moments) -> tuple[str, pd.DataFrame]:
+        module = self.model.module
+        observed, _ = module.intervention.observed(moments)
+        with torch.no_grad():
+            gain = module.profile(contexts, moments)
+        return choose_generator(
+            lambda name, n_genes: self.model._build_generator(n_genes, self.design, name),
+            contexts.conditions,
+            observed,
+            gain,
+            contexts.n,
+            module.mechanism.variance.detach(),
+            charge=module.charge,
+            # a shift that is none is one of 0; a value that was not set is not
+            expected=None if module.intervention.keeps_parents else torch.sigmoid(gain - module.charge) * observed,
+            seed=self.seed,
+        )
+

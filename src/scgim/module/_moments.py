@@ -1,0 +1,86 @@
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, NamedTuple
+
+import torch
+from torch import Tensor
+
+from ._conditions import Conditions
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+
+class Contexts(NamedTuple):
+    """What training sees of the treated contexts, in the order of the registry."""
+
+    n: Tensor  # (contexts, 1) cells
+    mean: Tensor  # (contexts, genes) standardised
+    spread: Tensor  # (contexts, genes) variance within the context
+    conditions: Conditions
+    own: object = None  # what `LinearMechanism.families` made of every context's own scatter, where that is needed
+
+
+class Controls(NamedTuple):
+    """Size and mean of the controls, and a scatter within contexts: theirs alone if contexts bring their own, else everyone's."""
+
+    n: Tensor  # ()
+    mean: Tensor  # (1, genes)
+    scatter: Tensor  # (genes, genes)
+
+
+class Moments(NamedTuple):
+    """All that the likelihood needs of the contexts, given the mechanisms: means over a context's cells.
+
+    The residual is ``x - f(x)``. Where contexts do not bring their own scatter ``within`` is 0 and ``pooled`` holds it,
+    which is enough for shifts: they move a context's mean and leave its scatter alone.
+    """
+
+    residual: Tensor  # (contexts, genes) its mean
+    within: Tensor  # (contexts, genes) its variance within the context
+    value: Tensor  # (contexts, genes) mean of x
+    spread: Tensor  # (contexts, genes) variance of x within the context
+    pooled: Tensor  # (genes,) residual sum of squares that no unknown target enters
+
+
+class CellStore:
+    """Cells that were kept for mechanisms that need them, sorted by context, the controls first.
+
+    Parameters
+    ----------
+    x
+        Standardised, ``(cells, genes)`` float32.
+    size
+        Cells of every context, ``(1 + contexts,)`` int64; they lie in this order.
+    """
+
+    def __init__(self, x: Tensor, size: Tensor) -> None:
+        self.x, self.size = x, size
+        self.start = torch.cumsum(size, 0) - size
+
+    def draw(self, contexts: Tensor, n_cells: int, generator: torch.Generator) -> Tensor:
+        """So many cells of each of some contexts, with replacement; ``(contexts, n_cells, genes)``."""
+        u = torch.rand(len(contexts), n_cells, generator=generator, dtype=torch.float64)
+        rows = self.start[contexts, None] + (u * self.size[contexts, None]).long()
+        return self.x[rows]
+
+    def blocks(self, rows: int = 4096) -> Iterator[tuple[Tensor, Tensor]]:
+        """All cells in blocks, with the context of each."""
+        code = torch.repeat_interleave(torch.arange(len(self.size)), self.size)
+        yield from zip(self.x.split(rows), code.split(rows), strict=True)
+
+
+def cell_moments(mechanism: torch.nn.Module, cells: CellStore) -> Moments:
+    """Moments over all kept cells."""
+    k, d = len(cells.size), cells.x.shape[1]
+    sums = [torch.zeros(k, d, dtype=torch.float64) for _ in range(4)]
+    for x, code in cells.blocks():
+        x = x.double()
+        noise = x - mechanism(x).double()
+        sums = [s.index_add(0, code, part) for s, part in zip(sums, (noise, noise**2, x, x**2), strict=True)]
+    n = cells.size[:, None].double()
+    # validation contexts come without controls
+    residual, square, value, square_value = (s / n.clamp(min=1) for s in sums)
+    pooled = n[0] * square[0]
+    within, spread = (square - residual**2).clamp(min=0), (square_value - value**2).clamp(min=0)
+    return Moments(residual[1:], within[1:], value[1:], spread[1:], pooled)

@@ -1,0 +1,105 @@
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor, nn
+
+from ._base import DoseResponse, Generator
+from ._dose import DOSE_RESPONSES
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from scgim.module._conditions import Conditions
+
+
+class HillGenerator(Generator):
+    r"""Sparse linear maps of the drug's features with a dose response.
+
+    .. math:: \ell = F L + \ell_0, \qquad \psi = F E \odot g(F, c) + e_0
+
+    for features :math:`F` (contexts x features) and dose :math:`c`. The dose response :math:`g`, one for all targets of a
+    drug, is Hill's :math:`c / (c + e^{F k + k_0})` unless said otherwise, and 1 without doses. Shifts have no intercept
+    :math:`e_0`: a gene that only one feature targets would be explained by it as well as by the feature, and unlike the
+    feature it is not sparse. Values that hard interventions set (``baseline``) do. An L1 penalty keeps :math:`E` sparse;
+    after pruning, what is left is no longer shrunk.
+
+    Parameters
+    ----------
+    n_features, n_genes, n_drugs, n_lines, dosed, baseline, dose_response, log_doses
+        See :class:`Generator`.
+    effect_penalty, logit_penalty
+        L1 weights in nats per unit.
+    """
+
+    def __init__(
+        self,
+        n_features: int,
+        n_genes: int,
+        *,
+        n_drugs: int,
+        n_lines: int = 1,
+        dosed: bool,
+        baseline: bool = False,
+        dose_response: DoseResponse = "hill",
+        log_doses: Sequence[float] = (),
+        effect_penalty: float = 30.0,
+        logit_penalty: float = 0.3,
+    ) -> None:
+        super().__init__(n_features, n_genes, n_drugs=n_drugs, n_lines=n_lines, dosed=dosed, baseline=baseline)
+        self.effect_penalty, self.logit_penalty = effect_penalty, logit_penalty
+        shape = (self.n_inputs, n_genes)
+        self.logit, self.effect = (nn.Parameter(torch.zeros(shape, dtype=torch.float64)) for _ in range(2))
+        self.logit_0 = nn.Parameter(torch.zeros(n_genes, dtype=torch.float64))
+        self.offset = nn.Parameter(torch.zeros(n_genes, dtype=torch.float64)) if baseline else None
+        self.dose_response = DOSE_RESPONSES[dose_response if dosed else "none"](self.n_inputs, log_doses)
+        self.register_buffer("kept", torch.ones(shape, dtype=torch.bool))
+        self.register_buffer("pruned", torch.tensor(False))
+
+    @property
+    def n_inputs(self) -> int:
+        """Length of a drug's encoding."""
+        return self.n_features
+
+    @torch.no_grad()
+    def reset(self) -> None:
+        """Start over: every map at zero, which by the penalty is also where unused features stay."""
+        super().reset()
+        for parameter in self.parameters():
+            parameter.zero_()
+        self.kept.fill_(True)
+        self.pruned.fill_(False)
+
+    def encode(self, features: Tensor, drug: Tensor) -> Tensor:
+        """What the maps see of a drug: its features. ``drug`` is its training index, -1 if unseen."""
+        return features
+
+    def forward(self, conditions: Conditions) -> tuple[Tensor, Tensor]:
+        """As in the class above."""
+        f = self.encode(conditions.features, conditions.drug)
+        # a feature whose effect was pruned may still rule a target out, but no longer call one
+        weight = torch.where(self.kept, self.logit, self.logit.clamp(max=0))
+        psi = f @ (self.effect * self.kept) * self.dose_response(f, conditions.log_dose)
+        psi = psi if self.offset is None else psi + self.offset
+        return self.at_dose_zero(f @ weight + self.logit_0, conditions.log_dose), psi
+
+    def penalty(self, logits: Tensor, psi: Tensor) -> Tensor:
+        r"""Nats charged for the maps, given what they said of the training contexts.
+
+        Besides L1 and L2 it is :math:`\sum_{kj} (1 - \sigma(\ell_{kj})) (\psi_{kj} - e_{0j})^2`: where a mechanism is not
+        touched its psi meets no data, and of two features that come together in every drug that touches it, the one that
+        also comes where it is untouched must not take a share of the effect.
+        """
+        by_features = psi if self.offset is None else psi - self.offset
+        idle = ((1 - torch.sigmoid(logits.detach())) * by_features**2).sum()
+        size = self.effect.abs().sum() + (0.0 if self.offset is None else 2 * self.offset.abs().sum())
+        effect = torch.where(self.pruned, 0.0, self.effect_penalty) * size
+        return idle + effect + self.logit_penalty * self.logit.abs().sum() + self.dose_response.penalty()
+
+    @torch.no_grad()
+    def prune(self, share: float = 0.3) -> None:
+        """Drop effects below a share of the gene's largest, and stop shrinking the others."""
+        size = self.effect.abs()
+        self.kept.copy_(size >= share * size.amax(0))
+        self.pruned.fill_(True)

@@ -1,0 +1,193 @@
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+
+from ._evidence import SHARES, noise_squares, shrink, smooth
+from ._mean import LEAST_PROBABILITY, MeanGenerator
+from ._similarity import Similarity, dose_similarity
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from scgim.module._conditions import Conditions
+
+    from ._base import DoseResponse
+
+OWN = (0.0, 0.3, 0.6, 0.9)  # shares of the covariance that may be the drug's own, structure aside
+DEGREES = 4.0  # of freedom of the drugs' scale
+ROUNDS = 4
+
+
+class KernelGenerator(MeanGenerator):
+    r"""A Gaussian process around the training mean: drugs of similar structure have similar effects.
+
+    For every gene, with :math:`s_{kj} = p_{kj} r_{kj}` the expected shift and :math:`m` the mean of :class:`MeanGenerator`,
+
+    .. math:: s_{kj} = m_j(c_k, \text{line}_k) + f_j(k) + e_{kj}, \qquad
+        f_j \sim GP(0, t_j h_j K), \qquad e_{kj} \sim N(0, t_j (1 - h_j)\, u_k)
+
+    :math:`K = ((1 - \rho) S + \rho\, [\text{same drug}]) \cdot D`, with the similarity :math:`S` of structures (half
+    count-Tanimoto of the features that are counts, half RBF of the others) and a weak RBF :math:`D` of log doses. The
+    share :math:`h_j` is averaged over its posterior on a grid whose prior is the genes' own (empirical Bayes): where
+    structure says nothing, the prediction is the mean. The share :math:`\rho` of what structure does not tell, one for
+    all genes, maximises the evidence. :math:`u_k` is the scale of a context: sampling noise :math:`p_{kj}^2\sigma_j^2/n_k`
+    averaged over genes, and a heavy-tailed factor of the drug (inverse gamma with four degrees of freedom, by EM), so that
+    strong drugs do not dominate the fit. Probabilities are smoothed in the same way, and :math:`\psi = s / p`, so that
+    :math:`p\,\psi` is the prediction (where psi would exceed all that was seen of the gene, p is raised).
+
+    Parameters
+    ----------
+    n_features, n_genes, n_drugs, n_lines, dosed, baseline, dose_response, log_doses
+        See :class:`Generator`. The dose response option is ignored: the mean carries the dose.
+    """
+
+    def __init__(
+        self,
+        n_features: int,
+        n_genes: int,
+        *,
+        n_drugs: int,
+        n_lines: int = 1,
+        dosed: bool,
+        baseline: bool = False,
+        dose_response: DoseResponse = "none",
+        log_doses: Sequence[float] = (),
+    ) -> None:
+        super().__init__(
+            n_features, n_genes, n_drugs=n_drugs, n_lines=n_lines, dosed=dosed, baseline=baseline, log_doses=log_doses
+        )
+        self.similarity = Similarity(n_features)
+        self._forget()
+
+    def _forget(self) -> None:
+        """The state without training contexts."""
+        f64 = torch.float64
+        for name, empty in {
+            "own": torch.zeros((), dtype=f64),  # rho
+            "drug": torch.zeros(0, dtype=torch.int64),  # of training contexts
+            "row": torch.zeros(0, dtype=torch.int64),  # their place in the similarity's reference
+            "log_dose": torch.zeros(0, dtype=f64),
+            "weight": torch.zeros(0, 2 * self.n_genes, dtype=f64),  # of contexts, for expected shifts and probabilities
+            "root": torch.zeros(0, 0, dtype=f64),  # eigenvectors over the root of the contexts' scale
+            "eigenvalues": torch.zeros(0, dtype=f64),
+            "variance": torch.zeros(len(SHARES), self.n_genes, dtype=f64),  # t_j times the posterior of the share
+            "scale": torch.ones(
+                self.n_drugs + 1, dtype=f64
+            ),  # of every drug's e without sampling noise; last: of a new one
+            "largest": torch.zeros(self.n_genes, dtype=f64),  # residual seen
+        }.items():
+            self.register_buffer(name, empty)
+
+    def reset(self) -> None:
+        """Start over."""
+        super().reset()
+        self.similarity.reset()
+        self._forget()
+
+    @torch.no_grad()
+    def solve(self, conditions: Conditions, residual: Tensor, probability: Tensor, n: Tensor, variance: Tensor) -> None:
+        """As in the class above."""
+        self.reset()
+        super().solve(conditions, residual, probability, n, variance)
+        mean = torch.cat(self.means(conditions), dim=1)
+        y = torch.cat([probability * residual, probability], dim=1) - mean
+        noise = probability**2 * variance / n
+        self._remember(conditions, residual)
+        self._fit(y, noise)
+
+    def _remember(self, conditions: Conditions, residual: Tensor) -> None:
+        """What covariances with new rows need."""
+        drugs, self.row = torch.unique(conditions.drug, return_inverse=True)
+        first = (self.row[None, :] == torch.arange(len(drugs))[:, None]).to(torch.int8).argmax(1)
+        self.similarity.fit(conditions.features[first])
+        self.drug, self.log_dose = conditions.drug.clone(), conditions.log_dose.clone()
+        self.largest = residual.abs().amax(0)
+
+    def _fit(self, y: Tensor, noise: Tensor) -> None:
+        """Weights of training contexts from their deviations ``y`` of shifts and probabilities, and shifts' noise."""
+        d = self.n_genes
+        parts = self._parts(self.similarity.reference[self.row], self.drug, self.log_dose)
+        total = (y[:, :d] ** 2).mean(0) + 1e-300
+        sampled = (noise / total).mean(1).clamp(max=1.0)
+        left = max(1 - float(sampled.mean()), 0.05)
+        of_drug = torch.ones(self.n_drugs, dtype=torch.float64)
+        own = OWN[0]
+        for i in range(ROUNDS):
+            scale = left * of_drug[self.drug] + sampled
+            # strong drugs count less here than in the mean; the process must not make up for the difference
+            centred = y - (y / scale[:, None]).sum(0) / (1 / scale).sum()
+            y_white, least = centred / scale.sqrt()[:, None], (noise / scale[:, None]).mean(0)
+            tried = OWN if i in (0, ROUNDS - 1) else (own,)
+            fits = [self._decompose(each, parts, y_white, least, scale) for each in tried]
+            own, values, vectors, z, fit = max(fits, key=lambda each: each[-1].evidence)
+            if i < ROUNDS - 1:
+                of_drug = self._drug_scale(of_drug, noise_squares(fit, z[:, :d], values, vectors), y_white[:, :d])
+        self.own = torch.tensor(own, dtype=torch.float64)
+        probability_fit = shrink(z[:, d:], values, torch.zeros(d, dtype=torch.float64))
+        self.root, self.eigenvalues = vectors / scale.sqrt()[:, None], values
+        self.weight = self.root @ torch.cat(
+            [smooth(fit, z[:, :d], values), smooth(probability_fit, z[:, d:], values)], 1
+        )
+        self.variance = fit.posterior * fit.variance
+        self.scale = left * torch.cat([of_drug, torch.ones(1, dtype=torch.float64)])
+
+    def _decompose(self, own: float, parts: tuple[Tensor, Tensor], y: Tensor, least: Tensor, scale: Tensor) -> tuple:
+        """Eigenvalues and vectors of the whitened kernel, outputs in them, and the shares of the shifts."""
+        kernel = ((1 - own) * parts[0] + own * parts[1]) / torch.outer(scale.sqrt(), scale.sqrt())
+        values, vectors = torch.linalg.eigh(kernel)
+        values, z = values.clamp(min=0), vectors.T @ y
+        return own, values, vectors, z, shrink(z[:, : self.n_genes], values, least)
+
+    def _drug_scale(self, before: Tensor, squares: Tensor, y: Tensor) -> Tensor:
+        """Posterior scale of every drug, mean 1, if its genes count for as many as vary independently."""
+        gram = y / (y**2).mean(0).sqrt().clamp(min=1e-150)
+        gram = gram @ gram.T
+        effective = float(gram.trace() ** 2 / (gram**2).sum().clamp(min=1e-300))
+        sums = torch.zeros(self.n_drugs, 2, dtype=torch.float64)
+        sums.index_add_(0, self.drug, torch.stack([squares.mean(1), torch.ones(len(y), dtype=torch.float64)], 1))
+        square = before * torch.where(sums[:, 1] > 0, sums[:, 0] / sums[:, 1].clamp(min=1), 1.0)
+        after = (DEGREES + effective * square) / (DEGREES + effective)
+        return after / after[sums[:, 1] > 0].mean()
+
+    def _parts(self, features: Tensor, drug: Tensor, log_dose: Tensor) -> tuple[Tensor, Tensor]:
+        """Covariances of rows with training contexts through structure, and through the drug's own."""
+        # beyond the measured doses as at their end, like the mean
+        near = dose_similarity(*(each.clamp(self.knots[0], self.knots[-1]) for each in (log_dose, self.log_dose)))
+        same = (drug[:, None] == self.drug).to(torch.float64)
+        return self.similarity(features)[:, self.row] * near, same * near
+
+    def _covariance(self, conditions: Conditions) -> Tensor:
+        structure, same = self._parts(conditions.features, conditions.drug, conditions.log_dose)
+        return (1 - self.own) * structure + self.own * same
+
+    def forward(self, conditions: Conditions) -> tuple[Tensor, Tensor]:
+        """As in the class above."""
+        shift, p = (self._covariance(conditions) @ self.weight).chunk(2, dim=1)
+        expected, base = self.means(conditions)
+        expected = torch.where((conditions.log_dose > -torch.inf)[:, None], expected + shift, 0.0)
+        p = torch.maximum(base + p, expected.abs() / self.largest.clamp(min=1e-300))
+        return self.as_intervention(expected, p, conditions.log_dose)
+
+    @torch.no_grad()
+    def uncertainty(self, conditions: Conditions) -> Tensor:
+        """Standard deviation of psi given that the mechanism is touched, ``(rows, genes)``.
+
+        Of the expected shift, over the probability: what the process does not know, and what no structure tells. A new
+        drug's scale is the training drugs' average.
+        """
+        known = (self._covariance(conditions) @ self.root) ** 2
+        spectrum = SHARES * self.eigenvalues[:, None] + 1 - SHARES
+        explained = SHARES - known @ (SHARES**2 / spectrum)
+        rest = (1 - SHARES) * self.scale[conditions.drug][:, None]
+        probability = torch.sigmoid(self(conditions)[0]).clamp(min=LEAST_PROBABILITY)
+        there = (conditions.log_dose > -torch.inf)[:, None]
+        return torch.where(there, ((explained.clamp(min=0) + rest) @ self.variance).sqrt() / probability, 0.0)
+
+    def _load_from_state_dict(self, state_dict, prefix, *args) -> None:
+        for name, buffer in list(self.named_buffers(recurse=False)):
+            if prefix + name in state_dict:
+                setattr(self, name, buffer.new_empty(state_dict[prefix + name].shape))
+        super()._load_from_state_dict(state_dict, prefix, *args)

@@ -1,0 +1,109 @@
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+
+from ._base import DoseResponse, Generator
+from ._dose import choose_knots, interpolation
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from scgim.module._conditions import Conditions
+
+LEAST_PROBABILITY = 1e-4
+
+
+class MeanGenerator(Generator):
+    r"""What the training drugs do on average, per dose and line: nothing of a drug enters.
+
+    With :math:`\overline{\,\cdot\,}` the mean over training contexts, weighted by their cells,
+
+    .. math:: p_j = \overline{p_{kj}}, \qquad \psi_j = \overline{p_{kj} r_{kj}} \,/\, p_j
+
+    so that the expected shift :math:`p_j \psi_j` is the mean of the contexts' own. Both means are linear in log dose
+    between training doses and constant outside (of more than eight doses, their quantiles stand for all); dose 0 has
+    no effect. A line without contexts at a dose takes all lines' mean there, and so does a new line; a dose without contexts
+    takes all doses'. Where most drugs were measured at one dose, each at its own, doses are not told apart: their
+    differences would be the drugs'. The dose response option is ignored: this table is one.
+
+    Parameters
+    ----------
+    n_features, n_genes, n_drugs, n_lines, dosed, baseline, dose_response, log_doses
+        See :class:`Generator`.
+    """
+
+    by_gradient = False
+
+    def __init__(
+        self,
+        n_features: int,
+        n_genes: int,
+        *,
+        n_drugs: int,
+        n_lines: int = 1,
+        dosed: bool,
+        baseline: bool = False,
+        dose_response: DoseResponse = "none",
+        log_doses: Sequence[float] = (),
+    ) -> None:
+        super().__init__(n_features, n_genes, n_drugs=n_drugs, n_lines=n_lines, dosed=dosed, baseline=baseline)
+        self.register_buffer("knots", choose_knots(log_doses if dosed else ()))
+        # the last line is all of them, so that a new one, whose index is -1, finds it
+        shape = (len(self.knots), n_lines + 1, n_genes)
+        self.register_buffer("expected", torch.zeros(shape, dtype=torch.float64))
+        self.register_buffer("probability", torch.full(shape, 0.5, dtype=torch.float64))
+
+    def reset(self) -> None:
+        """Start over."""
+        super().reset()
+        self.expected.zero_()
+        self.probability.fill_(0.5)
+
+    @torch.no_grad()
+    def solve(self, conditions: Conditions, residual: Tensor, probability: Tensor, n: Tensor, variance: Tensor) -> None:
+        """As in the class above."""
+        self.expected.copy_(self._table(conditions, probability * residual, n))
+        self.probability.copy_(self._table(conditions, probability, n))
+        self.calibrate(conditions, residual, probability, n, variance)
+
+    def _table(self, conditions: Conditions, values: Tensor, n: Tensor) -> Tensor:
+        """Means by dose, line and gene, the gaps filled."""
+        line = torch.nn.functional.one_hot(conditions.line % (self.n_lines + 1), self.n_lines + 1).to(torch.float64)
+        line[:, -1] = 1.0
+        n = torch.where(conditions.log_dose > -torch.inf, n[:, 0], 0.0)
+        dose = self._doses(conditions)
+        weight = torch.einsum("k,kc,kl->cl", n, dose, line)[..., None]
+        total = torch.einsum("k,kc,kl,kj->clj", n, dose, line, values)
+        for axis in (1, 0):  # all lines at this dose, then all doses
+            all_weight = weight[:, -1:] if axis else weight.sum(0, keepdim=True)
+            all_total = total[:, -1:] if axis else total.sum(0, keepdim=True)
+            total, weight = torch.where(weight > 0, total, all_total), torch.where(weight > 0, weight, all_weight)
+        return total / weight.clamp(min=1e-300)
+
+    def _doses(self, conditions: Conditions) -> Tensor:
+        """The training dose that a context stands for, one-hot ``(contexts, knots)``; all of them where doses are not compared."""
+        pairs = torch.unique(torch.stack([conditions.drug.to(torch.float64), conditions.log_dose]), dim=1)
+        if (torch.unique(pairs[0], return_counts=True)[1] > 1).to(torch.float64).mean() <= 0.5:
+            return torch.ones(len(conditions.drug), len(self.knots), dtype=torch.float64)
+        distance = (conditions.log_dose.clamp(self.knots[0], self.knots[-1])[:, None] - self.knots).abs()
+        return torch.nn.functional.one_hot(distance.argmin(1), len(self.knots)).to(torch.float64)
+
+    def means(self, conditions: Conditions) -> tuple[Tensor, Tensor]:
+        """Expected shift and probability of rows, ``(rows, genes)`` each."""
+        weight = interpolation(conditions.log_dose, self.knots)
+        there = (conditions.log_dose > -torch.inf)[:, None]
+        tables = (table[:, conditions.line] for table in (self.expected, self.probability))
+        expected, probability = (torch.einsum("rc,crj->rj", weight, table) for table in tables)
+        return torch.where(there, expected, 0.0), probability
+
+    def forward(self, conditions: Conditions) -> tuple[Tensor, Tensor]:
+        """As in the class above."""
+        return self.as_intervention(*self.means(conditions), conditions.log_dose)
+
+    def as_intervention(self, expected: Tensor, probability: Tensor, log_dose: Tensor) -> tuple[Tensor, Tensor]:
+        """Logits and psi with this expected shift, ``probability * psi``."""
+        p = probability.clamp(LEAST_PROBABILITY, 1 - LEAST_PROBABILITY)
+        return self.at_dose_zero(torch.logit(p), log_dose), expected / p

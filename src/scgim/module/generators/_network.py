@@ -1,0 +1,93 @@
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from ._base import DoseResponse, Generator
+from ._dose import DOSE_RESPONSES
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from scgim.module._conditions import Conditions
+
+
+class NetworkGenerator(Generator):
+    r"""A plain network from features and log dose to logits and psi, the form of the generative intervention model's paper.
+
+    Two hidden layers of tanh units and a linear output. The dose is an input, in standard deviations of the distinct
+    training log doses, so psi may take any course along it; dose 0 has no effect (beyond the offset of ``baseline``).
+    Weights are :math:`w / \sqrt{\text{inputs}}` with a standard normal prior on :math:`w`, the penalty being
+    :math:`w^2 / 2` nats: layers of any width then learn at one step size. The start is drawn from a seed of its own.
+
+    Parameters
+    ----------
+    n_features, n_genes, n_drugs, n_lines, dosed, baseline, dose_response, log_doses
+        See :class:`Generator`. A dose response multiplies psi besides the dose's being an input.
+    n_hidden
+        Units per hidden layer.
+    seed
+        Of the start.
+    """
+
+    def __init__(
+        self,
+        n_features: int,
+        n_genes: int,
+        *,
+        n_drugs: int,
+        n_lines: int = 1,
+        dosed: bool,
+        baseline: bool = False,
+        dose_response: DoseResponse = "none",
+        log_doses: Sequence[float] = (),
+        n_hidden: int = 32,
+        seed: int = 0,
+    ) -> None:
+        super().__init__(n_features, n_genes, n_drugs=n_drugs, n_lines=n_lines, dosed=dosed, baseline=baseline)
+        self.seed = seed
+        sizes = [n_features + dosed, n_hidden, n_hidden, 2 * n_genes]
+        pairs = list(zip(sizes[:-1], sizes[1:], strict=True))
+        self.weights = nn.ParameterList(torch.empty(pair, dtype=torch.float64) for pair in pairs)
+        self.biases = nn.ParameterList(torch.empty(out, dtype=torch.float64) for _, out in pairs)
+        self.offset = nn.Parameter(torch.empty(n_genes, dtype=torch.float64)) if baseline else None
+        self.dose_response = DOSE_RESPONSES[dose_response if dosed else "none"](n_features, log_doses)
+        doses = np.asarray(log_doses, dtype=np.float64)
+        doses = doses[np.isfinite(doses)]
+        centre, scale = (doses.mean(), doses.std()) if len(doses) > 1 else (0.0, 1.0)
+        self.register_buffer("dose_centre", torch.tensor(float(centre), dtype=torch.float64))
+        self.register_buffer("dose_scale", torch.tensor(float(scale), dtype=torch.float64))
+        self.reset()
+
+    @torch.no_grad()
+    def reset(self) -> None:
+        """Start over: random hidden layers, and outputs of zero."""
+        super().reset()
+        generator = torch.Generator().manual_seed(self.seed)
+        for parameter in self.parameters():
+            parameter.zero_()
+        for weight in self.weights[:-1]:
+            weight.copy_(torch.randn(weight.shape, dtype=torch.float64, generator=generator))
+
+    def forward(self, conditions: Conditions) -> tuple[Tensor, Tensor]:
+        """As in the class above."""
+        x = conditions.features
+        if self.dosed:
+            there = conditions.log_dose > -torch.inf
+            dose = torch.where(there, (conditions.log_dose - self.dose_centre) / self.dose_scale, 0.0)
+            x = torch.cat([x, dose[:, None]], dim=1)
+        for i, (weight, bias) in enumerate(zip(self.weights, self.biases, strict=True)):
+            x = (x if i == 0 else torch.tanh(x)) @ weight / max(len(weight), 1) ** 0.5 + bias
+        logits, psi = x.chunk(2, dim=1)
+        psi = psi * self.dose_response(conditions.features, conditions.log_dose)
+        psi = psi if self.offset is None else psi + self.offset
+        return self.at_dose_zero(logits, conditions.log_dose), psi
+
+    def penalty(self, logits: Tensor, psi: Tensor) -> Tensor:
+        """Nats charged for the weights, and for psi where it meets no data because nothing is touched."""
+        by_features = psi if self.offset is None else psi - self.offset
+        idle = ((1 - torch.sigmoid(logits.detach())) * by_features**2).sum()
+        return idle + sum((weight**2).sum() for weight in self.weights) / 2 + self.dose_response.penalty()

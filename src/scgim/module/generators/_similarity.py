@@ -1,0 +1,113 @@
+"""How alike drugs are by their features, and doses by their logarithm."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+MOST_COUNTS = 100
+DOSE_SHARE = 0.2  # of the covariance between two doses of a drug that their distance can take away
+
+
+class Similarity(nn.Module):
+    r"""Positive definite similarity of drugs to training drugs, 1 for equal ones.
+
+    Features that are counts in the training drugs (non-negative whole numbers, or such divided by one number; at most 100) enter by
+    count-Tanimoto, :math:`\sum \min(a, b) / \sum \max(a, b)` (1 for two drugs without any), the others, in standard
+    deviations of the training drugs, by :math:`\exp(-\lVert a - b \rVert^2 / 2 \ell^2)` with :math:`\ell` the median
+    distance between training drugs. Where there are both, counts have half the weight, or their share of the features if
+    that is less.
+
+    Parameters
+    ----------
+    n_features
+        Size.
+    """
+
+    def __init__(self, n_features: int) -> None:
+        super().__init__()
+        self.n_features = n_features
+        self.reset()
+
+    def reset(self) -> None:
+        """Forget the training drugs."""
+        zeros = torch.zeros(self.n_features, dtype=torch.float64)
+        self.register_buffer("reference", torch.zeros(0, self.n_features, dtype=torch.float64))
+        self.register_buffer("unit", zeros.clone())  # of counts; 0 where a feature is none
+        self.register_buffer("centre", zeros.clone())
+        self.register_buffer("scale", zeros.clone())  # 0 where a feature is a count or constant
+        self.register_buffer("length", torch.ones((), dtype=torch.float64))
+
+    def fit(self, features: Tensor) -> None:
+        """Take distinct training drugs, ``(drugs, features)``, as the reference."""
+        self.unit = torch.as_tensor([count_unit(column) for column in features.T.numpy()], dtype=torch.float64)
+        real = self.unit == 0
+        self.centre, scale = features.mean(0), features.std(0, unbiased=False)
+        self.scale = torch.where(real & (scale > 1e-12 * self.centre.abs()), scale, 0.0)
+        self.reference = features.clone()
+        far = torch.pdist(self._standard(features))
+        self.length = far[far > 0].median() if (far > 0).any() else torch.ones((), dtype=torch.float64)
+
+    def forward(self, features: Tensor) -> Tensor:
+        """Similarity of rows to the reference, ``(rows, drugs)``."""
+        n_counts, n_real = int((self.unit > 0).sum()), int((self.scale > 0).sum())
+        share = min(0.5, n_counts / (n_counts + n_real)) if n_real else 1.0
+        similarity = torch.zeros(len(features), len(self.reference), dtype=torch.float64)
+        if share > 0:
+            similarity += share * count_tanimoto(self._counts(features), self._counts(self.reference))
+        if share < 1:
+            # the product form of the distance loses digits where drugs are alike
+            exact = {"compute_mode": "donot_use_mm_for_euclid_dist"}
+            far = torch.cdist(self._standard(features), self._standard(self.reference), **exact)
+            similarity += (1 - share) * torch.exp(-(far**2) / (2 * self.length**2))
+        return similarity
+
+    def _counts(self, features: Tensor) -> Tensor:
+        use = self.unit > 0
+        return features[:, use] / self.unit[use]
+
+    def _standard(self, features: Tensor) -> Tensor:
+        use = self.scale > 0
+        return (features[:, use] - self.centre[use]) / self.scale[use]
+
+    def _load_from_state_dict(self, state_dict, prefix, *args) -> None:
+        self.reference = self.reference.new_empty(state_dict[prefix + "reference"].shape)
+        super()._load_from_state_dict(state_dict, prefix, *args)
+
+
+def count_unit(values: np.ndarray) -> float:
+    """The number that makes a column whole by division, 0 if there is none: features come scaled by their largest value.
+
+    Examples
+    --------
+    >>> [count_unit(np.array(values)) for values in ([0, 2, 3.0], [0, 0.25, 1], [0, 0.3, 1.1], [-1, 0, 1])]
+    [1.0, 0.25, 0.0, 0.0]
+    """
+    if values.min(initial=0.0) < 0:
+        return 0.0
+    distinct = np.unique(values)
+    if (distinct == np.round(distinct)).all():
+        return float(distinct[-1] <= MOST_COUNTS)
+    if distinct[-1] > 1:
+        return 0.0
+    parts = np.arange(2, MOST_COUNTS + 1)
+    whole = (np.abs(distinct[:, None] * parts - np.round(distinct[:, None] * parts)) < 1e-6).all(0)
+    return 1.0 / parts[whole.argmax()] if whole.any() else 0.0
+
+
+def count_tanimoto(a: Tensor, b: Tensor) -> Tensor:
+    """Tanimoto similarity of counts, ``(rows of a, rows of b)``: a matrix product of what reaches 1, 2, 3, ... ."""
+    most = int(torch.ceil(b.max() - 1e-6)) if b.numel() else 0
+    shared = torch.zeros(len(a), len(b), dtype=torch.float64)
+    for level in range(most):
+        use = (b > level).any(0)
+        shared += (a[:, use] - level).clamp(0, 1) @ (b[:, use] - level).clamp(0, 1).T
+    joint = a.sum(1)[:, None] + b.sum(1) - shared
+    return torch.where(joint > 0, shared / torch.where(joint > 0, joint, 1.0), 1.0)
+
+
+def dose_similarity(a: Tensor, b: Tensor) -> Tensor:
+    """Similarity of log doses, ``(len(a), len(b))``: 1 for equal ones, and never below 0.8."""
+    distance = a[:, None] - b
+    return 1 - DOSE_SHARE + DOSE_SHARE * torch.exp(-(distance**2) / (2 * np.log(10) ** 2))

@@ -1,0 +1,112 @@
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from ._partial import Partial, pool
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from numpy.typing import DTypeLike
+
+    from ._statistics import Statistics
+
+
+def accumulate(
+    chunks: Iterable[tuple[np.ndarray, np.ndarray]],
+    *,
+    n_contexts: int,
+    n_genes: int,
+    own: bool = False,
+    dtype: DTypeLike = np.float64,
+) -> Statistics:
+    """Reduce chunks of cells to :class:`Statistics` in one pass.
+
+    Parameters
+    ----------
+    chunks
+        Pairs ``(x, code)``: dense cells ``(rows, columns)`` and the context of each row, ``(rows,)`` int.
+    n_contexts, n_genes
+        The sizes of the answer: contexts, each of which must receive at least one cell, and columns.
+    own
+        Whether to keep every context's own scatter: ``n_contexts * n_genes**2`` float64 of memory.
+    dtype
+        Of the products within a chunk. ``float32`` is several times as fast as ``float64`` and costs a relative error
+        of about 1e-6 in the scatter, however far from zero or apart the contexts lie: cells are centred before they
+        are rounded. Sums over chunks are float64 either way.
+
+    Returns
+    -------
+    The statistics in the units of ``x``. Memory is that of two chunks plus the answer, whatever the number of cells.
+
+    Raises
+    ------
+    ValueError
+        If a context receives no cell, or a chunk has other columns or other rows than codes.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> x, code = np.random.default_rng(0).normal(size=(100, 3)), np.repeat([0, 1], 50)
+    >>> s = accumulate([(x[:70], code[:70]), (x[70:], code[70:])], n_contexts=2, n_genes=3)
+    >>> bool(np.allclose(s.scatter / 98, (np.cov(x[:50].T) + np.cov(x[50:].T)) / 2))
+    True
+    """
+    total = Partial(np.arange(n_contexts), n_genes, own=own)
+    for x, code in chunks:
+        total.add(np.asarray(x), np.asarray(code), dtype=dtype)
+    return total.complete(n_contexts)
+
+
+def combine(parts: Iterable[Statistics]) -> Statistics:
+    """Pool statistics of disjoint cells, as if :func:`accumulate` had seen all of them.
+
+    Parameters
+    ----------
+    parts
+        Of the same contexts and columns; a context may have no cell (``n`` of 0) in some of them.
+
+    Returns
+    -------
+    Exact up to the rounding of float64. ``own`` is kept if all parts have it.
+
+    Raises
+    ------
+    ValueError
+        If there are no parts, their shapes differ, or a context has no cell in any.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> x, code = np.random.default_rng(0).normal(size=(100, 3)), np.repeat([0, 1], 50)
+    >>> parts = [accumulate([(x[i::2], code[i::2])], n_contexts=2, n_genes=3) for i in (0, 1)]
+    >>> whole = accumulate([(x, code)], n_contexts=2, n_genes=3)
+    >>> bool(np.allclose(combine(parts).scatter, whole.scatter, rtol=1e-12))
+    True
+    """
+    parts = list(parts)
+    shapes = {part.mean.shape for part in parts}
+    if len(shapes) != 1:
+        raise ValueError(f"combine needs statistics of the same contexts and columns, got shapes {sorted(shapes)}.")
+    own = all(part.own is not None for part in parts)
+    (n_contexts, _) = shapes.pop()
+    return tree([_partial(part, own) for part in parts], pool).complete(n_contexts)
+
+
+def _partial(statistics: Statistics, own: bool) -> Partial:
+    """The contexts that have cells."""
+    context = np.flatnonzero(statistics.n)
+    part = Partial(context, 0)
+    part.n, part.mean, part.squares = statistics.n[context], statistics.mean[context], statistics.squares[context]
+    part.origin = np.zeros(statistics.mean.shape[1])
+    part.scatter, part.own = (None, statistics.own[context]) if own else (statistics.scatter, None)
+    return part
+
+
+def tree(parts: list, pool, width: int = 4):
+    """Pool ``width`` at a time until one is left: rounding and memory grow with the logarithm of how many there are."""
+    while len(parts) > 1:
+        parts = [pool(parts[i : i + width]) for i in range(0, len(parts), width)]
+    return parts[0]

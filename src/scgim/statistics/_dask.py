@@ -1,0 +1,82 @@
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import scipy.sparse as sp
+
+from ._accumulate import tree
+from ._partial import Partial, pool
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from numpy.typing import DTypeLike
+
+    from ._statistics import Statistics
+
+
+def accumulate_dask(
+    chunks: Iterable[tuple[Any, np.ndarray]],
+    *,
+    n_contexts: int,
+    n_genes: int,
+    own: bool = False,
+    dtype: DTypeLike = np.float64,
+) -> Statistics:
+    """:func:`accumulate` where the cells are: chunks are reduced on dask's workers, and what is left travels.
+
+    Runs on the cluster of the active ``dask.distributed`` client, or in threads where there is none. A chunk becomes the
+    statistics of the contexts that occur in it, and those are pooled in a tree; no cell reaches this process.
+
+    Parameters
+    ----------
+    chunks
+        Pairs ``(x, code)`` as in :func:`accumulate`, ``x`` a ``dask.delayed`` or array, dense or sparse.
+    n_contexts, n_genes, own, dtype
+        As in :func:`accumulate`. With ``own``, a chunk sends one scatter for each of its contexts, so that cells are
+        better sorted by context.
+
+    Returns
+    -------
+    What :func:`accumulate` returns of the same chunks, up to rounding.
+
+    Raises
+    ------
+    ImportError
+        Without dask.
+    ValueError
+        As :func:`accumulate`.
+
+    Examples
+    --------
+    >>> import dask
+    >>> import numpy as np
+    >>> x, code = np.random.default_rng(0).normal(size=(100, 3)), np.repeat([0, 1], 50)
+    >>> chunks = [(dask.delayed(x[i : i + 25]), code[i : i + 25]) for i in range(0, 100, 25)]
+    >>> s = accumulate_dask(chunks, n_contexts=2, n_genes=3)
+    >>> bool(np.allclose(s.scatter / 98, (np.cov(x[:50].T) + np.cov(x[50:].T)) / 2))
+    True
+    """
+    delayed = import_dask().delayed
+    partial, combine = delayed(_partial, pure=False), delayed(pool, pure=False)
+    parts = [partial(x, code, own, dtype, n_genes) for x, code in chunks if len(code)]
+    if not parts:
+        return Partial(np.empty(0, np.int64), n_genes, own=own).complete(n_contexts)
+    return tree(parts, combine).compute().complete(n_contexts)
+
+
+def import_dask() -> Any:
+    """The module; ImportError says how to get it."""
+    try:
+        import dask
+    except ImportError as error:
+        raise ImportError("This matrix is dask's, and dask is not installed: pip install 'scgim[dask]'.") from error
+    return dask
+
+
+def _partial(x: Any, code: np.ndarray, own: bool, dtype: DTypeLike, n_genes: int) -> Partial:
+    x = x.toarray() if sp.issparse(x) else np.asarray(x)
+    if x.ndim != 2 or x.shape[1] != n_genes:
+        raise ValueError(f"Cells of shape {x.shape}, for {n_genes} columns.")
+    return Partial.of(x, code, own=own, dtype=dtype)

@@ -1,0 +1,124 @@
+"""Statistics under way: of the cells seen so far, and of the contexts among them only."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from ._centre import centre
+from ._statistics import Statistics
+
+if TYPE_CHECKING:
+    from typing import Self
+
+    from numpy.typing import DTypeLike
+
+BLOCK = 2**23  # values in one product: large enough for BLAS, small enough for the copy beside it (32 MB in float32)
+
+
+class Partial:
+    r"""What is known of some contexts from some of their cells; small enough to travel between processes.
+
+    Every sum is of squares about the mean of the cells in it, and two of them are pooled by adding the squares between
+    (Chan, Golub and LeVeque 1983, doi:10.1080/00031305.1983.10483115), so that nothing is ever subtracted:
+
+    .. math:: W = W_a + W_b + \frac{n_a n_b}{n_a + n_b} (m_a - m_b)(m_a - m_b)^\top
+
+    Parameters
+    ----------
+    context
+        Which contexts, ``(contexts,)`` int, ascending.
+    columns
+        Columns of the cells.
+    own
+        Whether to keep the scatter of each context.
+    """
+
+    def __init__(self, context: np.ndarray, columns: int, *, own: bool = False) -> None:
+        k = len(context)
+        self.context, self.n = context, np.zeros(k)
+        self.mean, self.squares = np.zeros((k, columns)), np.zeros((k, columns))
+        # of the means: the first cell, so that differences of large means are not differences of large numbers
+        self.origin: np.ndarray | None = None
+        self.scatter = None if own else np.zeros((columns, columns))
+        self.own = np.zeros((k, columns, columns)) if own else None
+
+    @classmethod
+    def of(cls, x: np.ndarray, code: np.ndarray, *, own: bool, dtype: DTypeLike) -> Self:
+        """Cells ``(rows, columns)`` with the context of each, ``(rows,)``, by themselves."""
+        context, at = np.unique(code, return_inverse=True)
+        return cls(context, x.shape[1], own=own).add(x, at, dtype=dtype)
+
+    def add(self, x: np.ndarray, at: np.ndarray, *, dtype: DTypeLike) -> Self:
+        """Take cells in; ``at`` is the position of each one's context, ``dtype`` that of the products."""
+        if x.shape != (len(at), self.mean.shape[1]):
+            raise ValueError(f"Cells of shape {x.shape} with {len(at)} contexts, for {self.mean.shape[1]} columns.")
+        x = np.ascontiguousarray(x, dtype=x.dtype if x.dtype in (np.float32, np.float64) else np.float64)
+        if x.size:
+            self.origin = x[0].astype(np.float64) if self.origin is None else self.origin
+            blocks = -(-x.size // BLOCK)
+            for cells, of in zip(np.array_split(x, blocks), np.array_split(at, blocks), strict=True):
+                self._add(cells, of, dtype)
+        return self
+
+    def _add(self, x: np.ndarray, at: np.ndarray, dtype: DTypeLike) -> None:
+        count = np.bincount(at, minlength=len(self.n))
+        found = np.flatnonzero(count)
+        stop, y = np.cumsum(count[found]), np.empty(x.shape, dtype)
+        # numpy sorts 16-bit integers by radix
+        order = np.argsort(at.astype(np.min_scalar_type(len(self.n))), kind="stable")
+        mean, squares = centre(x, self.origin, order, stop, y)
+        between = self._move(found, count[found], mean, squares)
+        if self.own is None:
+            # numpy gives a product with one's own transpose to BLAS' syrk: half the work of a matrix product
+            self.scatter += y.T @ y
+            rest = between[between.any(1)].astype(dtype)
+            self.scatter += rest.T @ rest
+        else:
+            for k, rows, row in zip(found, np.split(y, stop[:-1]), between, strict=True):
+                self.own[k] += rows.T @ rows
+                self.own[k] += np.outer(row, row)
+
+    def pool(self, other: Partial) -> Self:
+        """Take in what is known of other cells of contexts that are all among these."""
+        at = np.searchsorted(self.context, other.context)
+        self.origin = other.origin if self.origin is None else self.origin
+        between = self._move(at, other.n, other.mean + (other.origin - self.origin), other.squares)
+        if self.own is None:
+            self.scatter += other.scatter
+            self.scatter += between.T @ between
+        else:
+            for k, own, row in zip(at, other.own, between, strict=True):
+                self.own[k] += own
+                self.own[k] += np.outer(row, row)
+        return self
+
+    def _move(self, at: np.ndarray, n: np.ndarray, mean: np.ndarray, squares: np.ndarray) -> np.ndarray:
+        """Move means and squares at some positions; returns the roots of the squares between, ``(positions, columns)``."""
+        before, total = self.n[at], self.n[at] + n
+        apart = mean - self.mean[at]
+        between = np.sqrt(before * n / total)[:, None] * apart
+        self.n[at] = total
+        self.mean[at] += (n / total)[:, None] * apart
+        self.squares[at] += squares + between**2
+        return between
+
+    def complete(self, n_contexts: int) -> Statistics:
+        """The statistics of all contexts; ValueError if one received no cell."""
+        every, seen = np.arange(n_contexts), self.context[self.n > 0]
+        if not n_contexts or not np.isin(every, seen).all():
+            raise ValueError(f"Contexts without a cell: {np.setdiff1d(every, seen).tolist() if n_contexts else 'all'}.")
+        if len(seen) > n_contexts:
+            raise ValueError(f"Cells of contexts {np.setdiff1d(seen, every).tolist()}, of {n_contexts}.")
+        scatter = self.scatter if self.own is None else self.own.sum(0)
+        return Statistics(self.n, self.origin + self.mean, scatter, self.squares, self.own)
+
+
+def pool(parts: list[Partial]) -> Partial:
+    """Pool partial statistics of disjoint cells, which may have contexts in common."""
+    context = np.unique(np.concatenate([part.context for part in parts]))
+    total = Partial(context, parts[0].mean.shape[1], own=parts[0].own is not None)
+    for part in parts:
+        total.pool(part)
+    return total

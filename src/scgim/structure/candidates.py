@@ -1,0 +1,92 @@
+"""Which edges a search may consider, as the slots that the kernels walk over."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+
+from .dag import levels
+
+if TYPE_CHECKING:
+    from scgim.statistics import Statistics
+
+ALL_PAIRS = 200  # genes up to which every pair is a candidate
+N_CANDIDATES = 40
+
+
+class Slots(NamedTuple):
+    """Edges by target, then source: slots ``start[j]:start[j + 1]`` are those that may end in gene ``j``."""
+
+    start: np.ndarray  # (genes + 1,)
+    source: np.ndarray  # (slots,)
+    back: np.ndarray  # (slots,) slot of the reversed edge, -1 where there is none
+    leave: np.ndarray  # (genes + 1,)
+    outward: np.ndarray  # (slots,) outward[leave[i] : leave[i + 1]] are the slots of edges out of gene i
+    fixed: np.ndarray  # (slots,) bool: edges that stay
+
+
+def make_slots(may: np.ndarray, required: np.ndarray) -> Slots:
+    """Slots of the edges in ``may``, ``(genes, genes)`` bool with row = source."""
+    d = len(may)
+    target, source = np.nonzero(may.T)
+    number = np.full((d, d), -1)
+    number[source, target] = np.arange(len(source))
+    outward = np.argsort(source, kind="stable")
+    start, leave = (np.searchsorted(a, np.arange(d + 1)) for a in (target, source[outward]))
+    return Slots(start, source, number[target, source], leave, outward, required[source, target])
+
+
+def check_priors(d: int, allowed: np.ndarray | None, required: np.ndarray | None) -> tuple[np.ndarray, np.ndarray]:
+    """Both masks, ``(genes, genes)`` bool, with their defaults.
+
+    Raises
+    ------
+    ValueError
+        If a shape is wrong, a required edge is not allowed, or the required edges have a cycle.
+    """
+    allowed = np.ones((d, d), dtype=bool) if allowed is None else np.array(allowed, dtype=bool)
+    required = np.zeros((d, d), dtype=bool) if required is None else np.array(required, dtype=bool)
+    for name, mask in {"allowed": allowed, "required": required}.items():
+        if mask.shape != (d, d):
+            raise ValueError(f"{name} has shape {mask.shape}, not {(d, d)}: one row and one column a gene.")
+    levels(required)
+    if (required & ~allowed).any():
+        edges = [tuple(edge) for edge in np.argwhere(required & ~allowed).tolist()]
+        raise ValueError(f"Required edges that are not allowed: {edges}.")
+    np.fill_diagonal(allowed, False)
+    return allowed, required
+
+
+def candidates(
+    statistics: Statistics, columns: int, allowed: np.ndarray, required: np.ndarray, start: np.ndarray
+) -> Slots:
+    """All allowed edges of up to 200 genes; beyond, those between :func:`neighbours`. Required ones and ``start`` always."""
+    may = allowed if len(allowed) <= ALL_PAIRS else allowed & neighbours(statistics, columns)
+    return make_slots(may | required | start, required)
+
+
+def neighbours(statistics: Statistics, columns: int, count: int = N_CANDIDATES) -> np.ndarray:
+    r"""Pairs of genes that are close within contexts: ``(genes, genes)`` bool, symmetric.
+
+    A gene's ``count`` neighbours are half by correlation (of any column with its value) and half by partial correlation
+    (of the values), which finds parents that cancel each other: either alone misses more. With :math:`f = N - K` degrees
+    of freedom the correlations are shrunk by :math:`d / (d + f)` before they are inverted.
+    """
+    scale = np.sqrt(np.maximum(np.diag(statistics.scatter), 1e-300))
+    correlation = statistics.scatter[:, ::columns] / scale[:, None] / scale[::columns]
+    values, d = correlation[::columns], correlation.shape[1]
+    shrink = d / (d + max(statistics.n.sum() - len(statistics.n), 0))
+    precision = np.linalg.inv((1 - shrink) * values + shrink * np.eye(d))
+    scale = np.sqrt(np.diag(precision))
+    correlation = np.abs(correlation).reshape(d, columns, d).max(1)
+    near = _largest(correlation, count // 2) | _largest(np.abs(precision / scale / scale[:, None]), count - count // 2)
+    return near | near.T
+
+
+def _largest(strength: np.ndarray, count: int) -> np.ndarray:
+    """Mark the ``count`` largest of every column, the diagonal apart."""
+    np.fill_diagonal(strength, -1)
+    chosen = np.zeros(strength.shape, dtype=bool)
+    np.put_along_axis(chosen, np.argpartition(-strength, count, axis=0)[:count], True, axis=0)
+    return chosen
