@@ -61,9 +61,7 @@ class Case(NamedTuple):
         """By the way that training takes."""
         mechanism = self.module.mechanism
         return (
-            mechanism.moments(self.contexts, self.controls)
-            if mechanism.affine
-            else cell_moments(mechanism, self.store)
+            mechanism.moments(self.contexts, self.controls) if mechanism.affine else cell_moments(mechanism, self.store)
         )
 
     @property

@@ -91,9 +91,7 @@ def test_em_does_not_lose_likelihood(case, model):
     module, moments = made.module, made.moments
     logits, psi = module.generator(made.contexts.conditions)
     scale = module.log_scale(made.contexts)
-    touched, untouched = evidence(
-        module.intervention, moments, psi, made.contexts.n, module.mechanism.variance, scale
-    )
+    touched, untouched = evidence(module.intervention, moments, psi, made.contexts.n, module.mechanism.variance, scale)
     p = torch.sigmoid(logits + touched - untouched - module.charge).clamp(1e-12, 1 - 1e-12).detach()
     entropy = -(p * p.log() + (1 - p) * (-p).log1p()).sum()
     assert made.joint(p)[0].item() - entropy.item() == pytest.approx(made.joint()[0].item(), rel=1e-6)
@@ -135,7 +133,9 @@ def test_gradients_of_the_joint_loss_are_finite_and_agree_with_differences(case,
                     flat[i] = before + step
                     ends.append(loss().item())
                 flat[i] = before
-                assert gradient.view(-1)[i].item() == pytest.approx((ends[0] - ends[1]) / 2e-5, rel=1e-4, abs=1e-3), name
+                assert gradient.view(-1)[i].item() == pytest.approx((ends[0] - ends[1]) / 2e-5, rel=1e-4, abs=1e-3), (
+                    name
+                )
 
 
 def _double(store):

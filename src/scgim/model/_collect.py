@@ -11,7 +11,7 @@ import torch
 
 from scgim._checks import listed
 from scgim.module import CellStore, Contexts, Controls
-from scgim.statistics import Statistics, accumulate, expand
+from scgim.statistics import Statistics, expand
 
 from ._cells import data_hash
 from ._design import Design, contexts_of
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
 MAX_CONTROLS = 10_000  # kept of a line, for predictions without the data
 MAX_CELLS, MAX_VALUES = 1_000, 10**8  # kept of a context, and in all, for mechanisms that need cells
+DOUBLE_PRODUCTS = 5e10  # beyond so many, those of single precision, which cost half and are as good to six digits
 MAX_OWN = 2.5e8  # numbers of all contexts' own scatters: 2 GB
 KEYS = ("drug", "dose", "line")
 
@@ -128,8 +129,8 @@ def collect(
     )
     search, store = statistics, None
     if needs.cells:
-        basis = lambda rows, x: expand(standard(x, own_group[whole.code[rows]]))
         columns = expand(np.zeros((1, len(genes)))).shape[1]
+        basis = _Basis(standard, own_group)
         search = whole.statistics(columns, own=needs.own, transform=basis).merge(labels)
         store = _keep(cells, np.flatnonzero(use), labels[code], group_of(table[use], groups), standard, seed)
     own = None if statistics.own is None else torch.as_tensor(statistics.own[1:])
@@ -189,10 +190,22 @@ class _Standard:
         return (x - self.centre[group]) / self.scale
 
 
+class _Basis:
+    """Columns of the nonlinear score, from cells and their contexts; small, because it travels to workers."""
+
+    def __init__(self, standard: _Standard, group: np.ndarray) -> None:
+        self.standard, self.group = standard, group
+
+    def __call__(self, x: np.ndarray, code: np.ndarray) -> np.ndarray:
+        return expand(self.standard(x, self.group[code]).astype(x.dtype))
+
+
 class _Reader:
     """The cells in use and what context each belongs to."""
 
-    def __init__(self, cells: Cells, table: pd.DataFrame, use: np.ndarray, fine: pd.DataFrame, code: np.ndarray) -> None:
+    def __init__(
+        self, cells: Cells, table: pd.DataFrame, use: np.ndarray, fine: pd.DataFrame, code: np.ndarray
+    ) -> None:
         self.cells, self.rows, self.n_contexts = cells, np.flatnonzero(use), len(fine)
         self.code = np.full(len(table), -1)
         self.code[use] = code
@@ -200,12 +213,15 @@ class _Reader:
     def statistics(
         self, n_columns: int, *, own: bool, transform: Callable[[np.ndarray, np.ndarray], np.ndarray] | None = None
     ) -> Statistics:
-        """Of the cells, or of what ``transform(rows, x)`` makes of them."""
-        chunks = (
-            (x if transform is None else transform(rows, x), self.code[rows])
-            for rows, x in self.cells.subset(self.rows)
+        """Of the cells, or of what ``transform(x, code)`` makes of them and their contexts."""
+        return self.cells.subset(self.rows).statistics(
+            self.code,
+            n_contexts=self.n_contexts,
+            n_columns=n_columns,
+            transform=transform,
+            own=own,
+            dtype=np.float32 if len(self.rows) * n_columns**2 > DOUBLE_PRODUCTS else np.float64,
         )
-        return accumulate(chunks, n_contexts=self.n_contexts, n_genes=n_columns, own=own)
 
 
 def _keep(

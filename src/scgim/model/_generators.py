@@ -12,7 +12,6 @@ from scgim.module import GENERATORS
 
 from ._choice import MIN_DRUGS, choose_generator
 
-
 if TYPE_CHECKING:
     import pandas as pd
 
@@ -79,4 +78,3 @@ class Choice:
             expected=None if module.intervention.keeps_parents else torch.sigmoid(gain - module.charge) * observed,
             seed=self.seed,
         )
-

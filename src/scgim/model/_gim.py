@@ -19,7 +19,6 @@ from ._asking import AskingMixin
 from ._cells import Cells, Scale, check_matrix
 from ._collect import Needs, collect, hold_out
 from ._fields import DRUG_TABLE, ContextField, DrugTableField
-from ._fitted import Fitted
 from ._generators import Choice, distinct_drugs, first_generator
 from ._keeping import KeepingMixin
 from ._prior import check_prior, masks
@@ -28,11 +27,11 @@ from ._query import DrugTable
 from ._train import StatisticsModule, TrainingPlan
 
 if TYPE_CHECKING:
-    from anndata import AnnData
-
+    from ._fitted import Fitted
     from collections.abc import Sequence
 
     import pandas as pd
+    from anndata import AnnData
 
     from scgim.module.generators import Generator
 

@@ -155,7 +155,8 @@ class KeepingMixin:
             "generator": self.generator_,
             "choice": self.choice_,
             "seed": self.seed_,
-            "fitted": arrays | {"design": vars(fitted.design), "statistics": vars(replace(fitted.statistics, own=None))},
+            "fitted": arrays
+            | {"design": vars(fitted.design), "statistics": vars(replace(fitted.statistics, own=None))},
             "module": {name: tensor.numpy() for name, tensor in self.module.state_dict().items()},
             "history": {name: frame.astype(float) for name, frame in (self.history_ or {}).items()},
         }

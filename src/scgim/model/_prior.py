@@ -90,7 +90,9 @@ def _check_agreement(table: pd.DataFrame, regulators: list[str] | None) -> None:
     sets = {kind: set(zip(*(table.loc[table["kind"] == kind, c] for c in COLUMNS[:2]), strict=True)) for kind in KINDS}
     both = sorted(sets["required"] & sets["forbidden"])
     if both:
-        raise ValueError(f"prior_graph both requires and forbids {both[0][0]!r} -> {both[0][1]!r}. Keep one of the rows.")
+        raise ValueError(
+            f"prior_graph both requires and forbids {both[0][0]!r} -> {both[0][1]!r}. Keep one of the rows."
+        )
     graph = nx.DiGraph(sorted(sets["required"]))
     if not nx.is_directed_acyclic_graph(graph):
         cycle = [a for a, _ in nx.find_cycle(graph)]

@@ -156,7 +156,9 @@ def resolve(
             ask = "smiles=" if table.source == "smiles" else "features="
             raise KeyError(f"Drug {name!r} is unknown (nearest known name: {close}). For a new drug pass {ask}.")
     rows = list(_rows(design, asked, dose))
-    parts = [(i, name, value) for i, (names, values) in enumerate(rows) for name, value in zip(names, values, strict=True)]
+    parts = [
+        (i, name, value) for i, (names, values) in enumerate(rows) for name, value in zip(names, values, strict=True)
+    ]
     row, part, part_dose = (list(column) for column in zip(*parts, strict=True))
     structures = table.smiles | (structures or {})
     index = {name: i for i, name in enumerate(design.drugs)}
@@ -164,7 +166,9 @@ def resolve(
         drug=np.array([" + ".join(names) for names, _ in rows], dtype=object),
         dose=np.array([values[0] if len(values) == 1 else np.nan for _, values in rows], dtype=np.float64),
         # a dot is how SMILES write molecules side by side
-        smiles=np.array([".".join(filter(None, (structures.get(n, "") for n in names))) for names, _ in rows], dtype=object),
+        smiles=np.array(
+            [".".join(filter(None, (structures.get(n, "") for n in names))) for names, _ in rows], dtype=object
+        ),
         row=np.array(row),
         part=np.array(part, dtype=object),
         part_dose=np.array(part_dose, dtype=np.float64),
@@ -173,7 +177,9 @@ def resolve(
     )
 
 
-def _rows(design: Design, asked: list[tuple[str, ...]], dose: object) -> Iterator[tuple[tuple[str, ...], tuple[float, ...]]]:
+def _rows(
+    design: Design, asked: list[tuple[str, ...]], dose: object
+) -> Iterator[tuple[tuple[str, ...], tuple[float, ...]]]:
     """Every drug or combination with its doses, the drugs of a combination in alphabetical order: order does not matter."""
     most = max(map(len, asked))
     alone, together = (_doses(design, dose), []) if most == 1 else _split_doses(design, dose)
@@ -223,7 +229,9 @@ def _structures(drug: object, asked: list[tuple[str, ...]], smiles: object) -> d
     for names, entry in zip(asked, given, strict=True):
         entry = entry if isinstance(entry, tuple) else (entry,)
         if len(entry) != len(names):
-            raise ValueError(f"{' + '.join(names)!r} has {len(names)} drugs but {len(entry)} SMILES: pass a tuple of as many.")
+            raise ValueError(
+                f"{' + '.join(names)!r} has {len(names)} drugs but {len(entry)} SMILES: pass a tuple of as many."
+            )
         for name, text in zip(names, entry, strict=True):
             if out.setdefault(name, text) != text:
                 raise ValueError(f"{name!r} came with two SMILES: {out[name]!r} and {text!r}.")

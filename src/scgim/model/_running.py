@@ -74,7 +74,11 @@ class RunningMixin:
         data = (at >= 0) & (evidence != "features")
         values = (np.where(data[:, None], own[at], other) for own, other in zip(touch, prior[:3], strict=True))
         table = rank(asked, self.fitted.genes, *values, np.where(data, "data", "features"))
-        return table.assign(doses=np.repeat(query.doses, len(table) // len(query.doses))) if query.combined.any() else table
+        return (
+            table.assign(doses=np.repeat(query.doses, len(table) // len(query.doses)))
+            if query.combined.any()
+            else table
+        )
 
     def _interventions(self, query: Query, line: str) -> Touch:
         """What the generator says of a query's rows in a cell line."""

@@ -35,7 +35,7 @@ _NOT_OPTIONS = {
     "seed",
     "early_stopping_patience",
 }  # arguments of GIM and its train
-_STEPS = {True: 300, False: 600}  # of the mechanisms: on sufficient statistics, on batches of cells
+_STEPS = {True: 300, False: 400}  # of the mechanisms: on sufficient statistics, on batches of cells
 
 
 class StatisticsModule(pl.LightningDataModule):
@@ -74,7 +74,7 @@ class TrainingPlan(pl.LightningModule):
     search_rounds, search_patience, search_charge, search_penalty
         See :func:`~scgim.structure.search_dag`.
     mechanism_steps, mechanism_lr, forced_steps
-        Gradient steps of the joint phase (300 on sufficient statistics, 600 on cells) and their size, which falls to 0 over
+        Gradient steps of the joint phase (300 on sufficient statistics, 400 on cells) and their size, which falls to 0 over
         the second half; the first ``forced_steps`` know the targets that the data clearly show.
     cells_per_step
         With mechanisms that need cells: how many of each context enter a step.

@@ -1,8 +1,10 @@
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import NamedTuple, TYPE_CHECKING
 
-from torch import Tensor
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 class Conditions(NamedTuple):
@@ -10,5 +12,7 @@ class Conditions(NamedTuple):
 
     features: Tensor  # (rows, features) scaled
     drug: Tensor  # (rows,) int64, index among training drugs, -1 unseen
-    log_dose: Tensor  # (rows,) log of dose over the training doses' geometric mean, 0 where nothing is dosed, -inf for dose 0
+    log_dose: (
+        Tensor  # (rows,) log of dose over the training doses' geometric mean, 0 where nothing is dosed, -inf for dose 0
+    )
     line: Tensor  # (rows,) int64, index among training lines, -1 unseen

@@ -5,9 +5,9 @@ from typing import TYPE_CHECKING, NamedTuple
 import torch
 from torch import Tensor
 
-from ._conditions import Conditions
 
 if TYPE_CHECKING:
+    from ._conditions import Conditions
     from collections.abc import Iterator
 
 

@@ -3,7 +3,10 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from ._conditions import Conditions
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from ._conditions import Conditions
 
 
 class ScaleMap(nn.Module):

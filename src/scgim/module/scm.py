@@ -63,7 +63,9 @@ def propagate(
     return x
 
 
-def counterfactual(mechanism: nn.Module, levels: Sequence[Tensor], x: Tensor, *args: object, **kwargs: object) -> Tensor:
+def counterfactual(
+    mechanism: nn.Module, levels: Sequence[Tensor], x: Tensor, *args: object, **kwargs: object
+) -> Tensor:
     """What cells ``x`` would have been under an action (see :func:`propagate`), each with its own noise kept."""
     return propagate(mechanism, levels, abduct(mechanism, x), *args, **kwargs)
 

@@ -5,8 +5,9 @@ from typing import TYPE_CHECKING, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from ._families import parent_index
 from scgim.module._moments import Contexts, Controls, Moments
+
+from ._families import parent_index
 
 if TYPE_CHECKING:
     from scgim.structure import LocalFit

@@ -128,7 +128,7 @@ class NetworkMechanism(nn.Module):
         return ((self.skip * exists) ** 2).sum() + inner.sum() + (self.outer**2 * exists[:, :1]).sum()
 
     @torch.no_grad()
-    def prune(self, x: Tensor, least: float = 0.005) -> None:
+    def prune(self, x: Tensor, least: float = 0.003) -> None:
         """Drop edges whose :meth:`strength` over cells ``x`` is less than ``least`` nats per cell."""
         self.set_graph(self.graph & (self.strength(x) >= least))
 
