@@ -110,7 +110,7 @@ def test_the_losses_are_parts_of_one_another(case):
 def test_a_sample_of_contexts_stands_for_all(case):
     made = case(0)
     module, moments = made.module, made.moments
-    half = [made.module.joint_loss(made.contexts, moments, made.n_cells, share=0.5)[0], made.joint()[0]]
+    half = [made.module.joint_loss(made.contexts, moments, made.n_cells, weight=2.0)[0], made.joint()[0]]
     evidence_of_all = module.evidence(made.contexts, moments).sum()
     assert (half[1] - half[0]).item() == pytest.approx(evidence_of_all.item())
 
@@ -146,14 +146,16 @@ def _joint(made, targets):
     return made.joint(targets)[0]
 
 
-def test_coefficients_off_the_graph_neither_count_nor_learn(case):
-    made = case(2)
+@pytest.mark.parametrize("mechanism", MECHANISMS)
+def test_weights_of_parents_that_are_none_neither_count_nor_learn(case, mechanism):
+    made = case(2, mechanism=mechanism)
     loss, _ = made.joint()
     loss.backward()
-    off = ~made.module.mechanism.graph
-    assert not made.module.mechanism.weight.grad[off].any()
+    off = made.module.mechanism.exists == 0
+    assert off.any()
+    assert not made.module.mechanism.skip.grad[off].any()
     with torch.no_grad():
-        made.module.mechanism.weight[off] = 1e6
+        made.module.mechanism.skip[off] = 1e6
     assert made.joint()[0].item() == loss.item()
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import torch
 
@@ -17,6 +17,16 @@ _VALUES = 400_000  # gene values of cells in a step; of a large screen a step se
 _REFRESH = 150  # steps between two looks at which mechanisms the contexts touch
 
 
+class Batch(NamedTuple):
+    """What one process computes in a step."""
+
+    contexts: Contexts
+    moments: Moments
+    targets: torch.Tensor | None  # None: unknown
+    weight: torch.Tensor | float  # what a context counts for, (contexts, 1); 0 if another process has it
+    share: float  # of what does not belong to one context
+
+
 class Batches:
     """Moments of the contexts for every step of the joint phase.
 
@@ -24,6 +34,8 @@ class Batches:
     context, or of a share of the contexts if these are many, whose sums are scaled up to the whole: as the mixture is no
     sum over cells, its targets are looked up from all kept cells now and then (the E step of EM), and between two looks
     the loss is a sum, of which a batch is an unbiased sample.
+
+    Several processes draw the same batch and split its contexts; their losses add up to that of one process.
     """
 
     def __init__(self, plan: TrainingPlan, contexts: Contexts, controls: Controls) -> None:
@@ -38,33 +50,38 @@ class Batches:
             self.n_controls = max(plan.cells_per_step, self.at_once * plan.cells_per_step // 5)
             self.targets: torch.Tensor | None = None
 
-    def at(self, step: int) -> tuple[Contexts, Moments, torch.Tensor | None, float]:
-        """Contexts, their moments, targets (``None``: unknown) and the share of all contexts that this is."""
+    def at(self, step: int) -> Batch:
+        """The batch of a step."""
         if self.plan.module.mechanism.affine:
             moments = self.plan.module.mechanism.moments(self.contexts, self.controls)
-            forced = step < self.plan.forced_steps
-            return self.contexts, moments, self.plan.clear_targets(self.contexts, moments) if forced else None, 1.0
+            targets = self.plan.clear_targets(self.contexts, moments) if step < self.plan.forced_steps else None
+            return Batch(self.contexts, moments, targets, 1.0, 1.0)
         if self.targets is None or step % _REFRESH == 0:
             with torch.no_grad():
                 moments = cell_moments(self.plan.module.mechanism, self.store)
             self.targets = self.plan.clear_targets(self.contexts, moments)
         return self._sample()
 
-    def _sample(self) -> tuple[Contexts, Moments, torch.Tensor, float]:
+    def _sample(self) -> Batch:
+        trainer = self.plan.trainer
         k, n, mechanism = len(self.contexts.n), self.plan.cells_per_step, self.plan.module.mechanism
         chosen = torch.randperm(k, generator=self.generator)[: self.at_once].sort().values
-        treated = self.store.draw(chosen + 1, n, self.generator)
+        own = torch.arange(len(chosen))[trainer.global_rank :: trainer.world_size]
+        treated = self.store.draw(chosen + 1, n, self.generator)[own]
         control = self.store.draw(torch.zeros(1, dtype=torch.long), self.n_controls, self.generator)[0]
+        control = control[trainer.global_rank :: trainer.world_size]
         x = torch.cat([treated.flatten(0, 1), control]).double()
-        noise = x - mechanism(x)
-        m = len(chosen)
+        noise, m = x - mechanism(x), len(own)
         x, noise, at_control = x[: m * n].view(m, n, -1), noise[: m * n].view(m, n, -1), noise[m * n :]
-        pooled = self.store.size[0] * (at_control**2).mean(0)
-        moments = Moments(noise.mean(1), noise.var(1, correction=0), x.mean(1), x.var(1, correction=0), pooled)
+        pooled = self.store.size[0] * (at_control**2).sum(0) / self.n_controls
+        means = noise.mean(1), noise.var(1, correction=0), x.mean(1), x.var(1, correction=0)
+        whole = torch.zeros(len(chosen), x.shape[2], dtype=x.dtype)
+        moments = Moments(*(whole.index_copy(0, own, a) for a in means), pooled)
+        weight = torch.zeros(len(chosen), 1, dtype=x.dtype).index_fill(0, own, k / len(chosen))
         contexts = self.contexts._replace(
             n=self.contexts.n[chosen],
             mean=self.contexts.mean[chosen],
             spread=self.contexts.spread[chosen],
             conditions=type(self.contexts.conditions)(*(a[chosen] for a in self.contexts.conditions)),
         )
-        return contexts, moments, self.targets[chosen], m / k
+        return Batch(contexts, moments, self.targets[chosen], weight, 1 / trainer.world_size)

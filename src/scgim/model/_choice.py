@@ -80,14 +80,14 @@ def choose_generator(
     Raises
     ------
     ValueError
-        If there are fewer than eight distinct drugs, or no features: nothing can be learned across drugs.
+        If fewer than eight drugs differ in their features: nothing can be learned across drugs.
     """
     group = _equal_drugs(conditions)
-    n_groups = int(group.max()) + 1
-    if n_groups < MIN_DRUGS or not conditions.features.shape[1]:
+    n_groups, n_features = int(group.max()) + 1, conditions.features.shape[1]
+    if n_groups < MIN_DRUGS:
         raise ValueError(
-            f"{n_groups} drugs with {conditions.features.shape[1]} features are too few for cross-validation over drugs "
-            f"(at least {MIN_DRUGS} that differ in features). Name a generator instead of 'auto'."
+            f"{n_groups} drugs that differ in their {n_features} features are too few for cross-validation over drugs: it takes "
+            f"{MIN_DRUGS}. Name a generator instead of 'auto'."
         )
     genes = _strongest(gain, charge)
     expected = (residual if expected is None else expected)[:, genes]
@@ -109,7 +109,8 @@ def choose_generator(
 
 def _equal_drugs(conditions: Conditions) -> Tensor:
     """Group of every context: its drug, and all drugs of the same features."""
-    return torch.unique(conditions.features, dim=0, return_inverse=True)[1]
+    features = torch.nn.functional.pad(conditions.features, (0, 1))  # without any, all are equal
+    return torch.unique(features, dim=0, return_inverse=True)[1]
 
 
 def _strongest(gain: Tensor, charge: float) -> Tensor:

@@ -197,7 +197,8 @@ class TrainingPlan(pl.LightningModule):
                 self.trainer.should_stop = True
                 break
             metrics |= report
-        self.log_dict(metrics, on_step=False, on_epoch=True, batch_size=1)
+        several = self.trainer.world_size > 1
+        self.log_dict(metrics, on_step=False, on_epoch=True, batch_size=1, sync_dist=several)
         return torch.zeros(())
 
     def _run(self) -> Iterator[dict[str, float]]:
@@ -235,7 +236,7 @@ class TrainingPlan(pl.LightningModule):
         )
         for state in rounds if self.structure == "search" else ():
             graph = state.graph
-            mechanism.graph.copy_(torch.as_tensor(graph))
+            mechanism.set_graph(torch.as_tensor(graph))
             idle.step()  # without gradients a no-op, but it advances the global step, without which nothing is checkpointed
             yield {"structure_score": state.score}
         mechanism.warm_start(torch.as_tensor(graph), fit_graph(graph, self.data.search, **score))
@@ -254,11 +255,13 @@ class TrainingPlan(pl.LightningModule):
                 self._retie(optimizer)
             for group, lr in zip(optimizer.param_groups, (self.mechanism_lr, self.generator_lr), strict=True):
                 group["lr"] = lr * _cool(step, steps)
-            contexts, moments, targets, share = batches.at(step)
-            nll, penalty = self.module.joint_loss(contexts, moments, n_cells, targets, share=share)
+            batch = batches.at(step)
+            nll, penalty = self.module.joint_loss(
+                batch.contexts, batch.moments, n_cells * batch.share, batch.targets, batch.weight
+            )
             decay = self.weight_decay * (0.1 if late else 1.0) * mechanism.weight_penalty()
-            self._descend(optimizer, nll + penalty + decay)
-            yield {"mechanisms_nll": nll.item() / float(n_cells)}
+            self._descend(optimizer, nll + batch.share * (penalty + decay), add=batch.share < 1)
+            yield {"mechanisms_nll": nll.item() / float(n_cells * batch.share)}
 
     def _retie(self, optimizer: torch.optim.Optimizer) -> None:
         """Give the optimiser the parameters of the present graph; averages of other shapes go."""
@@ -341,7 +344,7 @@ class TrainingPlan(pl.LightningModule):
         mechanism = self.module.mechanism
         if not mechanism.affine:
             return cell_moments(mechanism, store)
-        if contexts.own is not None and not hasattr(contexts.own, "parents"):
+        if isinstance(contexts.own, torch.Tensor):
             contexts = contexts._replace(own=mechanism.families(contexts.own, contexts.n))
         return mechanism.moments(contexts, controls)
 
@@ -350,14 +353,19 @@ class TrainingPlan(pl.LightningModule):
         """Mechanisms that a context touches beyond what chance explains, ``(contexts, genes)`` bool."""
         return self.module.profile(contexts, moments) > self.search_charge
 
-    def _descend(self, optimizer: torch.optim.Optimizer, loss: torch.Tensor) -> None:
+    def _descend(self, optimizer: torch.optim.Optimizer, loss: torch.Tensor, *, add: bool = False) -> None:
+        """One step; ``add``: the loss is this process's part of a sum over all."""
         if not torch.isfinite(loss):
             raise RuntimeError(
                 f"The loss became {loss.item()} in step {self.step_in_phase} of phase {self.phase!r}. Smaller steps may help: "
                 "plan_kwargs={'mechanism_lr': 1e-3, 'generator_lr': 1e-2}."
             )
-        optimizer.zero_grad()
-        self.manual_backward(loss)
+        params = [p for group in optimizer.param_groups for p in group["params"] if p.requires_grad]
+        # not by backward: a strategy for several processes would average what most of our steps have in common
+        for p, gradient in zip(params, torch.autograd.grad(loss, params, allow_unused=True), strict=True):
+            p.grad = gradient
+            if add and gradient is not None:
+                torch.distributed.all_reduce(gradient)
         optimizer.step()
 
     def on_save_checkpoint(self, checkpoint: dict) -> None:

@@ -80,14 +80,17 @@ class GIMModule(nn.Module):
         return complete(logits, touched, untouched, self.charge, targets)
 
     def generator_loss(
-        self, contexts: Contexts, moments: Moments, targets: Tensor | None = None
+        self, contexts: Contexts, moments: Moments, targets: Tensor | None = None, weight: Tensor | float = 1.0
     ) -> tuple[Tensor, Tensor]:
-        """Minus log likelihood of the contexts' cells, and the penalty of what is learned of drugs; nats."""
+        """Minus log likelihood of the contexts' cells, and the penalty of what is learned of drugs; nats.
+
+        ``weight`` is what a context counts for, ``(contexts, 1)``.
+        """
         logits, psi = self.generator(contexts.conditions)
         penalty = self.generator.penalty(logits, psi)
         if self.scale_map is not None:
             penalty = penalty + self.scale_map.penalty()
-        return -self._evidence(contexts, moments, logits, psi, targets).sum(), penalty
+        return -(weight * self._evidence(contexts, moments, logits, psi, targets)).sum(), penalty
 
     def joint_loss(
         self,
@@ -95,15 +98,14 @@ class GIMModule(nn.Module):
         moments: Moments,
         n_cells: Tensor | float,
         targets: Tensor | None = None,
-        *,
-        share: float = 1.0,
+        weight: Tensor | float = 1.0,
     ) -> tuple[Tensor, Tensor]:
         """Minus log likelihood of all training cells, ``n_cells`` of them, and the generator's penalty; nats.
 
-        ``share`` is that of all contexts which ``contexts`` are a sample of.
+        ``weight`` is what a context counts for, ``(contexts, 1)``: more than 1 if they are a sample of all.
         """
-        nll, penalty = self.generator_loss(contexts, moments, targets)
-        return nll / share + noise_loss(moments.pooled, self.mechanism.variance, n_cells).sum(), penalty
+        nll, penalty = self.generator_loss(contexts, moments, targets, weight)
+        return nll + noise_loss(moments.pooled, self.mechanism.variance, n_cells).sum(), penalty
 
     @torch.no_grad()
     def posterior(self, contexts: Contexts, moments: Moments, prior_variance: Tensor) -> tuple[Tensor, Tensor, Tensor]:

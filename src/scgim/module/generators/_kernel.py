@@ -97,6 +97,7 @@ class KernelGenerator(MeanGenerator):
         noise = probability**2 * variance / n
         self._remember(conditions, residual)
         self._fit(y, noise)
+        self.calibrate(conditions, residual, probability, n, variance)
 
     def _remember(self, conditions: Conditions, residual: Tensor) -> None:
         """What covariances with new rows need."""

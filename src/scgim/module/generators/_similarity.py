@@ -93,7 +93,7 @@ def count_unit(values: np.ndarray) -> float:
         return 0.0
     parts = np.arange(2, MOST_COUNTS + 1)
     whole = (np.abs(distinct[:, None] * parts - np.round(distinct[:, None] * parts)) < 1e-6).all(0)
-    return 1.0 / parts[whole.argmax()] if whole.any() else 0.0
+    return float(1.0 / parts[whole.argmax()]) if whole.any() else 0.0
 
 
 def count_tanimoto(a: Tensor, b: Tensor) -> Tensor:

@@ -3,27 +3,25 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, NamedTuple
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from scgim.module._moments import Contexts, Controls, Moments
+from scgim.module._moments import Moments
 
-from ._families import parent_index
+from ._base import Mechanism
 
 if TYPE_CHECKING:
-    from scgim.structure import LocalFit
+    from scgim.module._moments import Contexts, Controls
 
 
 class Families(NamedTuple):
     """Every context's own scatter, gathered for each gene and its parents."""
 
-    parents: Tensor  # (genes, most parents), padded
-    exists: Tensor  # (genes, most parents) bool
     cross: Tensor  # (contexts, genes, most parents) gene x parent
     among: Tensor  # (contexts, genes, most parents, most parents) parent x parent
     size: Tensor  # (contexts, 1) cells
 
 
-class LinearMechanism(nn.Module):
+class LinearMechanism(Mechanism):
     r"""Linear mechanisms :math:`f_j(x) = b_j + \sum_{i \in pa(j)} w_{ij} x_i` with Gaussian noise.
 
     Parameters
@@ -32,33 +30,13 @@ class LinearMechanism(nn.Module):
         Genes, all on the standardised scale.
     """
 
-    affine = True  # the mean cell moves as the cells do on average, and moments come from sufficient statistics
-    columns = 1  # of a parent in the score that finds its graph
-
-    def __init__(self, n_genes: int) -> None:
-        super().__init__()
-        self.weight = nn.Parameter(torch.zeros(n_genes, n_genes, dtype=torch.float64))
-        self.bias = nn.Parameter(torch.zeros(n_genes, dtype=torch.float64))
-        self.log_sigma = nn.Parameter(torch.zeros(n_genes, dtype=torch.float64))
-        self.register_buffer("graph", torch.zeros(n_genes, n_genes, dtype=torch.bool))
-
-    @property
-    def variance(self) -> Tensor:
-        """Noise variance, ``(genes,)``."""
-        return torch.exp(2 * self.log_sigma)
+    affine = True
+    columns = 1
 
     @property
     def coefficients(self) -> Tensor:
-        """Weights on the graph and zero elsewhere, ``(genes, genes)``, row = source."""
-        return self.weight * self.graph
-
-    @torch.no_grad()
-    def warm_start(self, graph: Tensor, fit: LocalFit) -> None:
-        """Take a graph and the least-squares fit on it."""
-        self.graph.copy_(graph)
-        self.weight.copy_(torch.as_tensor(fit.weight))
-        self.bias.copy_(torch.as_tensor(fit.intercept))
-        self.log_sigma.copy_(0.5 * torch.log(torch.as_tensor(fit.variance)))
+        """Weights, ``(genes, genes)``, row = source."""
+        return self._dense(self.skip)
 
     def forward(self, x: Tensor, genes: Tensor | slice = slice(None)) -> Tensor:
         """The mechanisms of some genes at cells ``x``: ``(cells, genes)`` -> ``(cells, len(genes))``."""
@@ -67,28 +45,25 @@ class LinearMechanism(nn.Module):
     @torch.no_grad()
     def families(self, own: Tensor, n: Tensor) -> Families:
         """Gather every context's own scatter ``(contexts, genes, genes)`` on the graph; ``n`` (contexts, 1) cells."""
-        parents, exists = parent_index(self.graph)
-        gene = torch.arange(len(parents))[:, None]
-        return Families(parents, exists, own[:, gene, parents], own[:, parents[:, :, None], parents[:, None, :]], n)
+        gene, parents = torch.arange(len(self.parents))[:, None], self.parents
+        return Families(own[:, gene, parents], own[:, parents[:, :, None], parents[:, None, :]], n)
 
     def moments(self, contexts: Contexts, controls: Controls) -> Moments:
         """What the likelihood needs of all cells, from their sufficient statistics."""
-        w = self.coefficients
-        rss = controls.scatter.diagonal() - 2 * (w * controls.scatter).sum(0) + (w * (controls.scatter @ w)).sum(0)
-        at_controls = controls.n * (controls.mean - self(controls.mean))[0] ** 2
-        within = torch.zeros_like(contexts.mean) if contexts.own is None else self._within(contexts)
-        return Moments(contexts.mean - self(contexts.mean), within, contexts.mean, contexts.spread, rss + at_controls)
-
-    def _within(self, contexts: Contexts) -> Tensor:
-        """Variance of the residual within every context, ``(contexts, genes)``."""
-        f = contexts.own
-        w = torch.where(f.exists, self.weight[f.parents, torch.arange(len(f.parents))[:, None]], 0.0)
-        explained = -2 * (w * f.cross).sum(-1) + torch.einsum("kjab,ja,jb->kj", f.among, w, w)
-        return (contexts.spread + explained / f.size).clamp(min=0)
+        w = self.skip * self.exists
+        mean = torch.cat([controls.mean, contexts.mean])
+        # gathered: a product with all coefficients would cost genes x genes
+        residual = mean - self.bias - (mean[:, self.parents] * w).sum(-1)
+        pooled = self.families(controls.scatter[None], controls.n)
+        rss = controls.scatter.diagonal() + _explained(pooled, w)[0] + controls.n * residual[0] ** 2
+        within = torch.zeros_like(contexts.mean)
+        if contexts.own is not None:
+            within = (contexts.spread + _explained(contexts.own, w) / contexts.own.size).clamp(min=0)
+        return Moments(residual[1:], within, contexts.mean, contexts.spread, rss)
 
     def weight_penalty(self) -> Tensor:
         """Sum of squared coefficients."""
-        return (self.coefficients**2).sum()
+        return ((self.skip * self.exists) ** 2).sum()
 
     def prune(self, x: Tensor) -> None:
         """Keep every edge: the search has paid for each of them."""
@@ -104,3 +79,8 @@ class LinearMechanism(nn.Module):
         :math:`x^{\pi i}` has parent :math:`i` permuted over cells, so here it is :math:`w_{ij}^2 Var(x_i) / \sigma_j^2`.
         """
         return self.coefficients**2 * x.var(0, correction=0)[:, None] / self.variance
+
+
+def _explained(scatter: Families, w: Tensor) -> Tensor:
+    """By how much the residual's sum of squares differs from the gene's own, ``(contexts, genes)``."""
+    return torch.einsum("kjab,ja,jb->kj", scatter.among, w, w) - 2 * (w * scatter.cross).sum(-1)

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from scgim.statistics import BASIS_CENTRES, BASIS_SLOPE
 
-from ._families import parent_index
+from ._base import Mechanism
 
 if TYPE_CHECKING:
     from scgim.structure import LocalFit
@@ -16,13 +16,11 @@ if TYPE_CHECKING:
 _VALUES = 4_000_000  # gene values that a summary over cells looks at; more change it by less than a per cent
 
 
-class NetworkMechanism(nn.Module):
+class NetworkMechanism(Mechanism):
     r"""A small network for every gene, with a linear skip, on its parents alone.
 
     .. math:: f_j(x) = b_j + \sum_{i \in pa(j)} w_{ij} x_i
         + \sum_{u=1}^h v_{ju} \tanh\Big(a_{ju} + \sum_{i \in pa(j)} H_{jiu} x_i\Big)
-
-    Parents are gathered side by side, so that work and memory grow with the edges of the graph, not with genes x genes.
 
     Parameters
     ----------
@@ -32,83 +30,37 @@ class NetworkMechanism(nn.Module):
         Units of a gene's network, :math:`h`.
     """
 
-    affine = False  # a mean cell does not move as the cells do on average
-    columns = 1 + len(BASIS_CENTRES)  # of a parent in the score that finds its graph
+    affine = False
+    columns = 1 + len(BASIS_CENTRES)
+    by_parent = ("skip", "inner")
 
     def __init__(self, n_genes: int, n_hidden: int = 8) -> None:
-        super().__init__()
-        self.n_hidden = n_hidden
+        super().__init__(n_genes)
         zero = lambda *shape: nn.Parameter(torch.zeros(shape, dtype=torch.float64))
-        self.bias, self.log_sigma = zero(n_genes), zero(n_genes)
-        self.skip, self.inner = zero(n_genes, 1), zero(n_genes, 1, n_hidden)  # one column a parent
-        self.inner_bias, self.outer = zero(n_genes, n_hidden), zero(n_genes, n_hidden)
-        self.register_buffer("graph", torch.zeros(n_genes, n_genes, dtype=torch.bool))
-        self._index()
-
-    def _index(self) -> None:
-        self.parents, exists = parent_index(self.graph)
-        self.exists = exists.to(self.bias.dtype)
-
-    @torch.no_grad()
-    def set_graph(self, graph: Tensor) -> None:
-        """Take a graph; weights of edges that are in both graphs stay, others start at zero. Parameters are new objects."""
-        old = self.parents, self.exists > 0, self.skip.data, self.inner.data
-        self.graph.copy_(graph)
-        self._index()
-        self._resize(self.parents.shape[1])
-        for j, parents in enumerate(self.parents.tolist()):
-            place = {i: a for a, i in enumerate(old[0][j].tolist()) if old[1][j, a]}
-            for a, i in enumerate(parents):
-                if i in place and self.exists[j, a]:
-                    self.skip[j, a], self.inner[j, a] = old[2][j, place[i]], old[3][j, place[i]]
-
-    def _resize(self, width: int) -> None:
-        d, h = self.inner_bias.shape
-        # new parameters: autograd remembers the shape of old ones
-        for name, shape in (("skip", (d, width)), ("inner", (d, width, h))):
-            old = getattr(self, name)
-            setattr(self, name, nn.Parameter(old.data.new_zeros(shape), requires_grad=old.requires_grad))
-
-    def _load_from_state_dict(self, state_dict: dict, prefix: str, *args: object) -> None:
-        # how many columns parents take depends on the graph, which comes with the weights
-        self._resize(state_dict[prefix + "skip"].shape[1])
-        super()._load_from_state_dict(state_dict, prefix, *args)
-        self._index()
-
-    @property
-    def variance(self) -> Tensor:
-        """Noise variance, ``(genes,)``."""
-        return torch.exp(2 * self.log_sigma)
+        self.inner, self.inner_bias = zero(n_genes, 1, n_hidden), zero(n_genes, n_hidden)
+        self.outer = zero(n_genes, n_hidden)
 
     @torch.no_grad()
     def warm_start(self, graph: Tensor, fit: LocalFit) -> None:
         """Take a graph and the least-squares fit of the basis on it: its strongest columns become a gene's first units."""
-        self.graph.copy_(graph)
-        self._index()
-        d, width = self.parents.shape
-        self._resize(width)
-        h, b = self.n_hidden, self.columns
+        super().warm_start(graph, fit)
+        (d, width), h, bends = self.parents.shape, self.outer.shape[1], self.columns - 1
         generator = torch.Generator().manual_seed(0)
         self.inner.copy_(torch.randn(d, width, h, generator=generator, dtype=torch.float64) / math.sqrt(width))
         self.inner.mul_(self.exists[:, :, None])
         self.inner_bias.copy_(torch.randn(d, h, generator=generator, dtype=torch.float64))
         self.outer.zero_()
-        weight = torch.as_tensor(fit.weight).reshape(d, b, d)
-        own = weight[self.parents, :, torch.arange(d)[:, None]] * self.exists[:, :, None]  # (genes, width, columns)
-        self.skip.copy_(own[:, :, 0])
-        bends = own[:, :, 1:].reshape(d, -1)
-        used = min(h, bends.shape[1])
-        strongest = torch.argsort(-bends.abs(), dim=1, stable=True)[:, :used]
-        gene, unit = torch.arange(d)[:, None].expand(d, used), torch.arange(used).expand(d, used)
-        value = torch.gather(bends, 1, strongest)
-        live = value != 0
-        gene, unit, column, value = gene[live], unit[live], strongest[live], value[live]
-        centre = torch.tensor(BASIS_CENTRES, dtype=torch.float64)[column % (b - 1)]
+        weight = torch.as_tensor(fit.weight)
+        size = torch.stack([self._gather(weight[b :: self.columns]) for b in range(1, bends + 1)], dim=2).reshape(d, -1)
+        used = min(h, size.shape[1])
+        strongest = torch.argsort(-size.abs(), dim=1, stable=True)[:, :used]
+        value = torch.gather(size, 1, strongest)
+        gene, unit = (value != 0).nonzero(as_tuple=True)
+        column = strongest[gene, unit]
         self.inner[gene, :, unit] = 0.0
-        self.inner[gene, column // (b - 1), unit] = BASIS_SLOPE
-        self.inner_bias[gene, unit], self.outer[gene, unit] = -BASIS_SLOPE * centre, value
-        self.bias.copy_(torch.as_tensor(fit.intercept))
-        self.log_sigma.copy_(0.5 * torch.log(torch.as_tensor(fit.variance)))
+        self.inner[gene, column // bends, unit] = BASIS_SLOPE
+        centre = torch.tensor(BASIS_CENTRES, dtype=torch.float64)[column % bends]
+        self.inner_bias[gene, unit], self.outer[gene, unit] = -BASIS_SLOPE * centre, value[gene, unit]
 
     def forward(self, x: Tensor, genes: Tensor | slice = slice(None)) -> Tensor:
         """The mechanisms of some genes at cells ``x``: ``(cells, genes)`` -> ``(cells, len(genes))``."""
@@ -158,13 +110,6 @@ class NetworkMechanism(nn.Module):
                 moved[:, :, a] = z[order][:, :, a]
                 total[:, a] += ((f - self._of_parents(moved)) ** 2).mean(0) / len(orders)
         return self._dense(total / (2 * self.variance[:, None]))
-
-    def _dense(self, value: Tensor) -> Tensor:
-        """``(genes, width)`` by parent -> ``(genes, genes)``, row = source."""
-        out = torch.zeros_like(self.graph, dtype=value.dtype)
-        gene, a = (self.exists > 0).nonzero(as_tuple=True)
-        out[self.parents[gene, a], gene] = value[gene, a]
-        return out
 
 
 def _some(x: Tensor) -> Tensor:

@@ -1,0 +1,113 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from scgim.model._choice import choose_generator
+from scgim.module import Conditions
+from scgim.module.generators import GENERATORS
+
+CHARGE = 5.0
+
+
+def draw(kind: str, *, drugs: int = 32, doses: int = 3, genes: int = 8, bits: int = 10, seed: int = 0):
+    """Frozen residuals: sparse targets of motifs with a Hill response, smooth in descriptors, or nothing but noise."""
+    rng = np.random.default_rng(seed)
+    drug, dose = (a.ravel() for a in np.meshgrid(range(drugs), range(doses), indexing="ij"))
+    log_dose, n = np.linspace(-2.0, 2.0, doses)[dose], 50.0
+    x = (rng.random((drugs, bits)) < 0.3).astype(float) if kind != "smooth" else rng.normal(size=(drugs, 2))
+    effect = np.zeros((drugs, genes))
+    if kind == "hill":
+        effect = x @ (rng.choice([-2.0, 2.0], (bits, genes)) * (rng.random((bits, genes)) < 0.15))
+    elif kind == "smooth":
+        effect = 2 * np.sin(1.5 * x @ rng.normal(size=(2, genes)))
+    factor = 1 / (1 + np.exp(-log_dose - 1)) if kind == "hill" else np.ones(len(drug))
+    residual = effect[drug] * factor[:, None] + rng.normal(size=(len(drug), genes)) / n**0.5
+    return Conditions(*map(torch.as_tensor, (x[drug], drug, log_dose, np.zeros(len(drug), int)))), torch.as_tensor(
+        residual
+    )
+
+
+def choose(conditions, residual, **options):
+    doses = torch.unique(conditions.log_dose).tolist()
+    n, variance = torch.full((len(residual), 1), 50.0).double(), torch.ones(residual.shape[1]).double()
+    build = lambda name, genes: GENERATORS[name](
+        conditions.features.shape[1], genes, n_drugs=int(conditions.drug.max()) + 1, dosed=True, log_doses=doses
+    )
+    return choose_generator(build, conditions, residual, n * residual**2 / 2, n, variance, charge=CHARGE, **options)
+
+
+@pytest.mark.parametrize(
+    ("kind", "name"),
+    [
+        pytest.param("hill", "hill", id="sparse motifs"),
+        pytest.param("smooth", "kernel", id="smooth in descriptors"),
+        pytest.param("noise", "mean", id="noise"),
+    ],
+)
+def test_takes_what_fits(kind, name):
+    chosen, table = choose(*draw(kind, drugs=60 if kind == "smooth" else 32))
+    assert chosen == name
+    assert list(table.columns) == ["generator", "loss", "se", "chosen"]
+    assert table["generator"].to_list() == ["mean", "kernel", "hill", "network"]
+    assert table.loc[table["chosen"], "generator"].to_list() == [name]
+    assert (table[["loss", "se"]].to_numpy() >= 0).all()
+    assert table.loc[table["loss"].idxmin(), "se"] == 0
+
+
+def test_the_simplest_within_a_standard_error_is_chosen():
+    _, table = choose(*draw("noise"))
+    near = table["loss"] - table["loss"].min() <= table["se"]
+    assert table["chosen"].idxmax() == near.idxmax()
+
+
+def test_equal_bits_on_every_call_and_the_global_random_state_is_left_alone():
+    data, state = draw("hill"), torch.get_rng_state()
+    one, two = (choose(*data, steps=40)[1] for _ in range(2))
+    assert one.equals(two)
+    assert (torch.get_rng_state() == state).all()
+    assert not choose(*data, steps=40, seed=1)[1].equals(one)
+
+
+def test_the_mean_is_scored_on_drugs_that_it_did_not_see():
+    conditions, residual = draw("noise", drugs=10)
+    _, table = choose(conditions, residual, candidates=["mean"], folds=10)
+    n = 50.0
+    p = torch.sigmoid(n * residual**2 / 2 - CHARGE)
+    loss = []
+    for drug in range(10):
+        out = conditions.drug == drug
+        for k in torch.nonzero(out)[:, 0]:
+            known = ~out & (conditions.log_dose == conditions.log_dose[k])
+            mean, base = (p * residual)[known].mean(0), p[known].mean(0)
+            mean = torch.where(base < 1e-4, mean, mean)
+            loss.append(((residual[k] - mean) ** 2).mean())
+    assert table["loss"].item() == pytest.approx(float(torch.stack(loss).mean()), rel=1e-6)
+
+
+def test_twins_are_held_out_together():
+    conditions, residual = draw("noise", drugs=20)
+    twin = conditions.drug // 2
+    conditions = conditions._replace(features=conditions.features[twin * 6])
+    own = 3 * torch.randn(10, 8, generator=torch.Generator().manual_seed(0)).double()
+    _, table = choose(conditions, residual + own[twin], candidates=["mean", "kernel"])
+    mean, kernel = table["loss"]
+    assert kernel > 0.5 * mean
+
+
+@pytest.mark.parametrize(
+    ("drugs", "features"), [pytest.param(7, 5, id="few drugs"), pytest.param(20, 0, id="no features")]
+)
+def test_says_when_there_is_nothing_to_choose_by(drugs, features):
+    conditions, residual = draw("noise", drugs=drugs)
+    conditions = conditions._replace(features=conditions.features[:, :features])
+    with pytest.raises(ValueError, match="too few for cross-validation"):
+        choose(conditions, residual)
+
+
+def test_many_genes_are_represented_by_the_strongest():
+    conditions, residual = draw("hill", genes=8)
+    silent = torch.zeros(len(residual), 200, dtype=torch.float64)
+    wide = torch.cat([silent, residual, silent], 1)
+    assert choose(conditions, wide)[0] == "hill"

@@ -1,0 +1,200 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from scipy.stats import multivariate_normal
+from sklearn.gaussian_process import GaussianProcessRegressor
+from sklearn.gaussian_process.kernels import RBF, ConstantKernel, WhiteKernel
+
+from scgim.module.generators import KernelGenerator, MeanGenerator
+from scgim.module.generators._evidence import SHARES, shrink, smooth
+from scgim.module.generators._similarity import Similarity, count_tanimoto
+
+
+def test_shrinkage_is_sklearns_gaussian_process_averaged_over_shares():
+    rng = np.random.default_rng(0)
+    x, new = rng.normal(size=(40, 2)), rng.normal(size=(7, 2))
+    y = np.sin(x[:, :1]) + 0.5 * rng.normal(size=(40, 1))
+    kernel = RBF(1.3)(x)
+    values, vectors = map(torch.as_tensor, np.linalg.eigh(kernel))
+    z = vectors.T @ torch.as_tensor(y)
+    fit = shrink(z, values.clamp(min=0), torch.zeros(1, dtype=torch.float64), rounds=0)
+    mean, likelihood = 0, []
+    for share, variance in zip(SHARES.numpy(), fit.variance[:, 0].numpy(), strict=True):
+        likelihood.append(
+            multivariate_normal.logpdf(y[:, 0], cov=variance * (share * kernel + (1 - share) * np.eye(40)))
+        )
+    weight = np.exp(likelihood - np.max(likelihood))
+    np.testing.assert_allclose(fit.posterior[:, 0], weight / weight.sum(), rtol=1e-6)
+    for w, share, variance in zip(weight / weight.sum(), SHARES.numpy(), fit.variance[:, 0].numpy(), strict=True):
+        if share > 0:
+            parts = ConstantKernel(share * variance) * RBF(1.3) + WhiteKernel((1 - share) * variance)
+            mean += w * GaussianProcessRegressor(parts, optimizer=None).fit(x, y[:, 0]).predict(new)
+    ours = RBF(1.3)(new, x) @ (vectors @ smooth(fit, z, values.clamp(min=0))).numpy()
+    np.testing.assert_allclose(ours[:, 0], mean, rtol=1e-6)
+
+
+def test_many_outputs_without_signal_talk_chance_out_of_one():
+    rng = np.random.default_rng(1)
+    values = torch.as_tensor(np.sort(rng.exponential(size=60)))
+    y = torch.as_tensor(rng.normal(size=(60, 500)))
+    share = lambda fit: SHARES @ fit.posterior
+    none = torch.zeros(500, dtype=torch.float64)
+    assert share(shrink(y, values, none)).mean() < 0.05
+    assert share(shrink(y, values, none)).mean() < 0.3 * share(shrink(y, values, none, rounds=0)).mean()
+
+
+def test_known_noise_cannot_be_explained():
+    y = torch.randn(50, 3, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    values = torch.linspace(0, 2, 50, dtype=torch.float64)
+    noise = torch.full((3,), 0.9, dtype=torch.float64)
+    fit = shrink(y, values, noise)
+    left = (1 - SHARES[:, None]) * fit.variance
+    assert not fit.posterior[1:][(left < noise)[1:]].any()
+
+
+def test_tanimoto_of_counts():
+    rng = np.random.default_rng(0)
+    a, b = rng.poisson(1.0, (5, 30)), rng.poisson(1.0, (8, 30)) * (rng.random((8, 1)) > 0.2)
+    slow = [[np.minimum(x, y).sum() / max(np.maximum(x, y).sum(), 1) for y in b] for x in a]
+    np.testing.assert_allclose(count_tanimoto(*(torch.as_tensor(x).double() for x in (a, b))), slow)
+    zero = torch.zeros(1, 30, dtype=torch.float64)
+    assert count_tanimoto(zero, zero) == 1
+
+
+def test_similarity_undoes_the_scaling_of_counts():
+    rng = np.random.default_rng(0)
+    counts = torch.as_tensor(rng.poisson(2.0, (20, 15)).astype(float))
+    plain, scaled = Similarity(15), Similarity(15)
+    plain.fit(counts)
+    scaled.fit(counts / counts.amax(0))
+    new = torch.as_tensor(rng.poisson(4.0, (6, 15)).astype(float))
+    torch.testing.assert_close(plain(new), count_tanimoto(new, counts))
+    # a column of even counts alone has another unit
+    odd = torch.tensor([np.gcd.reduce(column.astype(int)) == 1 for column in counts.T.numpy()])
+    assert odd.all()
+    torch.testing.assert_close(scaled(new / counts.amax(0)), plain(new))
+
+
+def test_similarity_of_counts_and_descriptors_is_half_and_half():
+    rng = np.random.default_rng(0)
+    counts, real = torch.as_tensor(rng.poisson(2.0, (20, 5)).astype(float)), torch.as_tensor(rng.normal(size=(20, 3)))
+    standard = (real - real.mean(0)) / real.std(0, unbiased=False)
+    far = torch.cdist(standard, standard)
+    rbf = torch.exp(-(far**2) / (2 * torch.pdist(standard).median() ** 2))
+    both = Similarity(8)
+    both.fit(torch.cat([counts, real], 1))
+    torch.testing.assert_close(both(both.reference), (count_tanimoto(counts, counts) + rbf) / 2)
+    assert torch.linalg.eigvalsh(both(both.reference)).min() > -1e-12
+
+
+def solved(build, data):
+    generator = build(KernelGenerator, data)
+    generator.solve(*data)
+    return generator
+
+
+def test_predicts_new_drugs_better_than_the_mean(screen, build, expected):
+    data = screen(drugs=60, seed=3)
+    train = data.conditions.drug < 40
+    shifts, error = (data.probability * data.residual)[~train], {}
+    for kind in (MeanGenerator, KernelGenerator):
+        generator = build(kind, data[train])
+        generator.solve(*data[train])
+        new = data[~train].conditions
+        error[kind] = ((expected(generator, new._replace(drug=-torch.ones_like(new.drug))) - shifts) ** 2).mean()
+    assert error[KernelGenerator] < 0.8 * error[MeanGenerator]
+
+
+def test_falls_back_to_the_mean_without_signal(screen, build, expected):
+    data = screen(drugs=60)
+    rng = torch.Generator().manual_seed(0)
+    data = data._replace(residual=torch.randn(data.residual.shape, dtype=torch.float64, generator=rng))
+    at = data.conditions._replace(drug=-torch.ones_like(data.conditions.drug))
+    mean = build(MeanGenerator, data)
+    mean.solve(*data)
+    deviation = expected(solved(build, data), at) - expected(mean, at)
+    assert deviation.std() < 0.2 * (data.probability * data.residual).std()
+
+
+def test_a_twin_of_a_training_drug_goes_its_way_and_a_far_drug_the_mean(screen, build, expected):
+    data = screen(drugs=40, seed=2)
+    generator, mean = solved(build, data), build(MeanGenerator, data)
+    mean.solve(*data)
+    twin = data.conditions._replace(drug=-torch.ones_like(data.conditions.drug))
+    base = expected(mean, twin)
+    away, seen = expected(generator, twin) - base, data.probability * data.residual - base
+    assert torch.corrcoef(torch.stack([away.ravel(), seen.ravel()]))[0, 1] > 0.7
+    far = twin._replace(features=twin.features + 1e3)
+    torch.testing.assert_close(expected(generator, far), base, atol=1e-6, rtol=0)
+    assert (
+        generator.uncertainty(far) * torch.sigmoid(generator(far)[0])
+        >= 0.999 * generator.uncertainty(twin) * torch.sigmoid(generator(twin)[0])
+    ).all()
+
+
+def test_uncertainty_of_the_expected_shift_grows_with_distance(screen, build):
+    data = screen(drugs=40)
+    generator = solved(build, data)
+    one = type(data.conditions)(*(each[:1].repeat_interleave(6, 0) for each in data.conditions))
+    step = torch.tensor([0, 0.5, 1, 2, 4, 20.0]).double()[:, None]
+    at = one._replace(features=one.features * (1 + step), drug=-torch.ones_like(one.drug))
+    spread = generator.uncertainty(at) * torch.sigmoid(generator(at)[0])
+    assert (spread[-1] > spread[0]).all()
+
+
+@pytest.mark.parametrize("heavy", [False, True])
+def test_intervals_cover_new_drugs(screen, build, expected, heavy):
+    data, rng = screen(drugs=300, genes=20, doses=1, seed=5), np.random.default_rng(0)
+    scale = np.sqrt(4 / rng.chisquare(4, 300)) if heavy else np.ones(300)
+    noise = torch.as_tensor(scale[:, None] * rng.normal(size=(300, 20)))
+    data = data._replace(residual=data.residual + noise, probability=torch.ones_like(data.probability))
+    train = data.conditions.drug < 200
+    generator = solved(build, data[train])
+    new = data[~train]
+    at = new.conditions._replace(drug=-torch.ones_like(new.conditions.drug))
+    far = (new.residual - expected(generator, at)).abs() / (generator.uncertainty(at) ** 2 + 1 / new.n).sqrt()
+    assert 0.87 < (far < 1.645).double().mean() < 0.96
+
+
+def test_strong_drugs_get_a_larger_scale(screen, build):
+    data = screen(drugs=60, genes=30)
+    strong = data.conditions.drug % 10 == 0
+    noise = torch.randn(data.residual.shape, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    generator = solved(build, data._replace(residual=data.residual + noise * (1 + 5 * strong[:, None])))
+    scale = generator.scale[:-1]
+    assert scale[::10].min() > scale[torch.arange(60) % 10 > 0].max()
+
+
+def test_the_order_of_features_and_contexts_does_not_matter(screen, build):
+    data = screen()
+    rows, columns = torch.randperm(len(data.n), generator=torch.Generator().manual_seed(0)), torch.tensor([2, 0, 3, 1])
+    mixed = data[rows]
+    mixed = mixed._replace(conditions=mixed.conditions._replace(features=mixed.conditions.features[:, columns]))
+    at = data.conditions._replace(features=data.conditions.features[:, columns])
+    for a, b in zip(solved(build, data)(data.conditions), solved(build, mixed)(at), strict=True):
+        torch.testing.assert_close(a, b, atol=1e-6, rtol=1e-6)
+
+
+def test_psi_stays_within_what_was_seen(screen, build):
+    data = screen()
+    data = data._replace(probability=(data.probability - 0.5) * 0.02)
+    assert (solved(build, data)(data.conditions)[1].abs() <= data.residual.abs().amax(0) * (1 + 1e-9)).all()
+
+
+@pytest.mark.parametrize("value", [0.0, 1.0])
+def test_features_that_tell_nothing_are_no_trouble(screen, build, value):
+    data = screen()
+    features = torch.full_like(data.conditions.features, value)
+    data = data._replace(conditions=data.conditions._replace(features=features))
+    assert all(torch.isfinite(each).all() for each in solved(build, data)(data.conditions))
+
+
+def test_a_gene_that_nothing_touches_is_no_trouble(screen, build):
+    data = screen()
+    data.residual[:, 1] = 0
+    data.probability[:, 2] = 0
+    generator = solved(build, data)
+    for each in (*generator(data.conditions), generator.uncertainty(data.conditions)):
+        assert torch.isfinite(each).all()

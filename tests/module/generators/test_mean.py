@@ -1,0 +1,78 @@
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+
+from scgim.module.generators import MeanGenerator
+
+
+def test_equals_the_group_means(screen, build, expected):
+    data = screen(doses=3, lines=2)
+    generator = build(MeanGenerator, data)
+    generator.solve(*data)
+    at, n = data.conditions, data.n.numpy()
+    keys = [at.log_dose.numpy(), at.line.numpy()]
+    mean = lambda x: (
+        pd.DataFrame(x * n).groupby(keys).transform("sum") / pd.DataFrame(n).groupby(keys).transform("sum").to_numpy()
+    ).to_numpy()
+    shift, probability = (mean(x.numpy()) for x in (data.probability * data.residual, data.probability))
+    logits, psi = generator(at)
+    np.testing.assert_allclose(torch.sigmoid(logits), probability)
+    np.testing.assert_allclose(psi, shift / probability)
+    np.testing.assert_allclose(expected(generator, at), shift)
+
+
+def test_says_the_same_of_every_drug(screen, build):
+    data = screen()
+    generator = build(MeanGenerator, data)
+    generator.solve(*data)
+    other = data.conditions._replace(
+        features=5 + data.conditions.features.flip(0), drug=-torch.ones_like(data.conditions.drug)
+    )
+    assert all((a == b).all() for a, b in zip(generator(other), generator(data.conditions), strict=True))
+
+
+def test_is_linear_between_doses_and_constant_outside(screen, build, expected):
+    data = screen(doses=2)
+    generator = build(MeanGenerator, data)
+    generator.solve(*data)
+    at = type(data.conditions)(*(each[:1].repeat_interleave(5, 0) for each in data.conditions))
+    low, quarter, high, below, above = expected(
+        generator, at._replace(log_dose=torch.tensor([-1, -0.5, 1, -9, 9.0]).double())
+    )
+    torch.testing.assert_close(quarter, 0.75 * low + 0.25 * high)
+    assert (below == low).all()
+    assert (above == high).all()
+
+
+def test_a_new_line_and_a_missing_dose_take_all_lines(screen, build, expected):
+    data = screen(doses=2, lines=2)
+    keep = ~((data.conditions.line == 1) & (data.conditions.log_dose > 0))
+    generator = build(MeanGenerator, data)
+    generator.solve(*data[keep])
+    high = data.conditions.log_dose > 0
+    rows = type(data.conditions)(*(each[high][:2] for each in data.conditions))
+    gap, new = (expected(generator, rows._replace(line=torch.full((2,), line)))[0] for line in (1, -1))
+    use = keep & high
+    truth = (data.n * data.probability * data.residual)[use].sum(0) / data.n[use].sum()
+    torch.testing.assert_close(gap, truth)
+    torch.testing.assert_close(new, truth)
+
+
+def test_doses_are_not_told_apart_where_every_drug_has_its_own(screen, build, expected):
+    data = screen(doses=1)
+    data = data._replace(conditions=data.conditions._replace(log_dose=torch.arange(len(data.n)).double()))
+    generator = build(MeanGenerator, data)
+    generator.solve(*data)
+    torch.testing.assert_close(expected(generator, data.conditions).std(0), torch.zeros(6).double(), atol=1e-12, rtol=0)
+
+
+@pytest.mark.parametrize("probability", [0.0, 1.0])
+def test_sure_probabilities_stay_finite(screen, build, probability):
+    data = screen()
+    data = data._replace(probability=torch.full_like(data.probability, probability))
+    generator = build(MeanGenerator, data)
+    generator.solve(*data)
+    assert all(torch.isfinite(each).all() for each in generator(data.conditions))
