@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 import hashlib
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
 import numpy as np
@@ -15,6 +14,8 @@ from scgim._checks import check_obs_column, check_option, listed, nearest, refus
 from scgim.statistics import accumulate, accumulate_dask, row_blocks
 from scgim.statistics._blocks import is_dask
 from scgim.statistics._dask import import_dask
+
+from ._scan import Tally, dense
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -27,7 +28,6 @@ if TYPE_CHECKING:
 Scale = Literal["counts", "lognorm", "continuous"]
 CHUNK, ENTRIES = 2**14, 2**23  # rows, and values: 32 MB in float32; a pass holds about three of these
 _COUNT_TARGET = 1e4
-_LOGNORM_MAX = 20.0  # e^20 transcripts of one gene in one cell do not exist
 
 
 class Cells:
@@ -185,16 +185,9 @@ class Cells:
         return sp.vstack([sp.csr_matrix(x.astype(np.float32, copy=False)) for _, x in chunks], format="csr")
 
 
-def _dense(x: Any, columns: np.ndarray | None) -> np.ndarray:
-    """Some columns, rows contiguous."""
-    x = x.toarray() if sp.issparse(x) else np.asarray(x)
-    # without a mode, take checks every index of every row
-    return np.ascontiguousarray(x) if columns is None else np.take(x, columns, axis=1, mode="clip")
-
-
 def _values(x: Any, columns: np.ndarray | None, dtype: DTypeLike, counts: bool, size: np.ndarray | None) -> np.ndarray:
     """Dense values on the training scale; ``size`` is the row sum by default."""
-    x = _dense(x, columns)
+    x = dense(x, columns)
     if not counts:
         return x.astype(dtype, copy=False)
     size = x.sum(1, dtype=np.float64) if size is None else size
@@ -204,81 +197,6 @@ def _values(x: Any, columns: np.ndarray | None, dtype: DTypeLike, counts: bool, 
     # four times as fast as log1p, and as good: in float32 the sum is off by 6e-8 at most where x is small
     x += 1
     return np.log(x, out=x)
-
-
-@dataclass
-class Tally:
-    """What a scan saw of the values: the range of every gene, and the first cell that is not finite or holds nothing."""
-
-    low: np.ndarray
-    high: np.ndarray
-    entries: int = 0
-    fractional: int = 0
-    negative: int = 0
-    examples: list[float] = field(default_factory=list)
-    infinite: tuple[int, float] | None = None
-    empty: int | None = None
-
-    @classmethod
-    def of(cls, x: Any, rows: np.ndarray, columns: np.ndarray | None, scale: Scale, *, fractions: bool = True) -> Tally:
-        """Of a block; ``fractions``: whether to look for values that are not integers."""
-        x = _dense(x, columns)
-        tally = cls(x.min(0), x.max(0), x.size)
-        if not (np.isfinite(tally.low).all() and np.isfinite(tally.high).all()):
-            i, j = np.argwhere(~np.isfinite(x))[0]
-            tally.infinite = int(rows[i]), x[i, j]
-            return tally
-        if scale == "continuous":
-            return tally
-        if (tally.low < 0).any():
-            tally.negative = int((x < 0).sum())
-        if fractions and x.dtype.kind == "f":
-            whole = x == np.rint(x)
-            tally.fractional = x.size - int(np.count_nonzero(whole))
-            tally.examples = x[~whole][:3].tolist() if tally.fractional else []
-        if scale == "counts" and not (some := x.any(1)).all():
-            tally.empty = int(rows[np.flatnonzero(~some)[0]])
-        return tally
-
-    def merge(self, other: Tally) -> Tally:
-        """Of this block and a later one."""
-        return Tally(
-            np.minimum(self.low, other.low),
-            np.maximum(self.high, other.high),
-            self.entries + other.entries,
-            self.fractional + other.fractional,
-            self.negative + other.negative,
-            (self.examples + other.examples)[:3],
-        )
-
-    def complaint(self, scale: Scale) -> tuple[str, str] | None:
-        """Why the values are not of this scale, and what to do about it."""
-        if scale == "counts" and self.negative:
-            return (
-                f"{self.negative:,} values are negative (smallest {self.low.min():.4g})",
-                "Set scale='continuous', or point layer= to the counts",
-            )
-        if scale == "counts" and self.fractional:
-            shown = ", ".join(f"{value:.4g}" for value in self.examples)
-            share = 100 * self.fractional / self.entries
-            return (
-                f"{share:.2g} % of the values are not integers (e.g. {shown})",
-                "Set scale='lognorm' if they are log-normalised, or point layer= to the counts",
-            )
-        if scale != "lognorm":
-            return None
-        high = self.high.max()
-        elsewhere = ", or point layer= to log-normalised values"
-        if self.negative:
-            return (
-                f"{self.negative:,} values are negative (smallest {self.low.min():.4g}), which looks scaled",
-                "Set scale='continuous'" + elsewhere,
-            )
-        if not self.fractional and high > 0:
-            return "all values are integers, which looks like counts", "Set scale='counts'" + elsewhere
-        if high > _LOGNORM_MAX:
-            return f"the largest value is {high:.4g}", "Take the logarithm first: sc.pp.log1p(adata)" + elsewhere
-        return None
 
 
 def data_hash(*arrays: np.ndarray) -> str:

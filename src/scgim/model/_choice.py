@@ -39,7 +39,7 @@ def choose_generator(
     expected: Tensor | None = None,
     candidates: Sequence[str] = CANDIDATES,
     folds: int = 4,
-    steps: int = 150,
+    steps: int = 120,
     lr: float = 0.1,
     seed: int = 0,
 ) -> tuple[str, pd.DataFrame]:

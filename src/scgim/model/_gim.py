@@ -27,7 +27,6 @@ from ._query import DrugTable
 from ._train import StatisticsModule, TrainingPlan
 
 if TYPE_CHECKING:
-    from ._fitted import Fitted
     from collections.abc import Sequence
 
     import pandas as pd
@@ -36,6 +35,7 @@ if TYPE_CHECKING:
     from scgim.module.generators import Generator
 
     from ._design import Design
+    from ._fitted import Fitted
 
 logger = logging.getLogger("scgim")
 

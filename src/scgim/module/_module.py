@@ -1,17 +1,18 @@
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import torch
 from torch import Tensor, nn
 
 from .interventions import INTERVENTIONS
 from .likelihood import complete, evidence, mixture, noise_loss
 from .mechanisms import MECHANISMS
-from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from .generators import Generator
-    from ._scale import ScaleMap
     from ._moments import Contexts, Moments
+    from ._scale import ScaleMap
+    from .generators import Generator
 
 
 class GIMModule(nn.Module):

@@ -5,10 +5,10 @@ from typing import TYPE_CHECKING, NamedTuple
 import torch
 from torch import Tensor
 
-
 if TYPE_CHECKING:
-    from ._conditions import Conditions
     from collections.abc import Iterator
+
+    from ._conditions import Conditions
 
 
 class Contexts(NamedTuple):

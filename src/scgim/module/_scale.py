@@ -1,9 +1,9 @@
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import torch
 from torch import Tensor, nn
-
-from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from ._conditions import Conditions

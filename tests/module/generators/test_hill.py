@@ -115,15 +115,23 @@ def test_the_penalty_is_its_formula(hill, conditions):
     torch.testing.assert_close(hill.penalty(logits, psi), idle + rest)
 
 
-def test_the_offset_is_added_whatever_the_dose_and_never_charged(hill, conditions, random_parameters):
+def test_the_offset_is_added_whatever_the_dose(hill, conditions):
     generator = HillGenerator(FEATURES, GENES, n_drugs=DRUGS, dosed=True, baseline=True)
-    state = hill.state_dict() | {"offset": torch.arange(1.0, 1 + GENES, dtype=torch.float64)}
-    generator.load_state_dict(state)
+    generator.load_state_dict(hill.state_dict() | {"offset": torch.arange(1.0, 1 + GENES, dtype=torch.float64)})
     logits, psi = generator(conditions)
     torch.testing.assert_close(psi, hill(conditions)[1] + generator.offset)
     torch.testing.assert_close(logits, hill(conditions)[0])
-    penalty = generator.penalty(logits, psi)
-    torch.testing.assert_close(penalty, hill.penalty(*hill(conditions)))
+
+
+def test_the_offset_costs_two_effects_until_pruning_and_nothing_for_being_idle(hill, conditions):
+    generator = HillGenerator(FEATURES, GENES, n_drugs=DRUGS, dosed=True, baseline=True)
+    generator.load_state_dict(hill.state_dict() | {"offset": torch.arange(1.0, 1 + GENES, dtype=torch.float64)})
+    without = hill.penalty(*hill(conditions))
+    torch.testing.assert_close(
+        generator.penalty(*generator(conditions)), without + 30 * 2 * generator.offset.abs().sum()
+    )
+    generator.prune(0.0)
+    penalty = generator.penalty(*generator(conditions))
     penalty.backward()
     torch.testing.assert_close(generator.offset.grad, torch.zeros(GENES, dtype=torch.float64), atol=1e-12, rtol=0)
 
