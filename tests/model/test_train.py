@@ -5,6 +5,7 @@ import lightning.pytorch as pl
 import numpy as np
 import pandas as pd
 import pytest
+import scvi
 from anndata.tests.helpers import assert_equal
 from lightning.pytorch.loggers import CSVLogger
 from scvi.train import SaveCheckpoint
@@ -176,6 +177,16 @@ def test_resumes_in_a_phase_as_if_nothing_had_happened(screen, fit, tmp_path, ph
     path = keep.paths[phase][1]
     resumed = fit(screen(), train={"max_epochs": 40, "ckpt_path": str(path)})
     assert_same_bits(bits(through), bits(resumed))
+    assert repr(through) == repr(resumed)
+
+
+@pytest.mark.parametrize("generator", ["network", "kernel", "mean"])
+def test_resumes_with_a_generator_of_any_kind(screen, fit, tmp_path, generator):
+    keep, gim = Keep(tmp_path), {"generator": generator}
+    through = fit(screen(), gim=gim, train={"max_epochs": 40, "callbacks": [keep]})
+    path = keep.paths["generator" if "generator" in keep.paths else "done"][0]
+    resumed = fit(screen(), gim=gim, train={"max_epochs": 40, "ckpt_path": str(path)})
+    assert_same_bits(bits(through), bits(resumed))
 
 
 def test_resumes_in_the_search(screen, fit, tmp_path):
@@ -189,6 +200,7 @@ def test_resumes_in_the_search(screen, fit, tmp_path):
 @pytest.mark.parametrize("own", [False, True])
 def test_checkpoints_of_scvi(screen, fit, tmp_path, monkeypatch, own):
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(scvi.settings, "logging_dir", tmp_path)
     callback = SaveCheckpoint("checkpoints", filename="best", monitor="mechanisms_nll")
     model = fit(screen(), train={"callbacks": [callback]} if own else {"enable_checkpointing": True})
     best = scgim.GIM.load(model.trainer.checkpoint_callback.best_model_path)

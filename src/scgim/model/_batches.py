@@ -44,7 +44,6 @@ class Batches:
         if mechanism.affine and contexts.own is not None:
             self.contexts = contexts._replace(own=mechanism.families(contexts.own, contexts.n))
         if not mechanism.affine:
-            self.generator = torch.Generator().manual_seed(plan.seed)
             k, d = contexts.mean.shape
             self.at_once = min(k, max(1, _VALUES // (plan.cells_per_step * d)))
             self.n_controls = max(plan.cells_per_step, self.at_once * plan.cells_per_step // 5)
@@ -60,15 +59,16 @@ class Batches:
             with torch.no_grad():
                 moments = cell_moments(self.plan.module.mechanism, self.store)
             self.targets = self.plan.clear_targets(self.contexts, moments)
-        return self._sample()
+        # of its own for every step, so that a resumed training draws as one that went through
+        return self._sample(torch.Generator().manual_seed(self.plan.seed * 2**20 + step))
 
-    def _sample(self) -> Batch:
+    def _sample(self, generator: torch.Generator) -> Batch:
         trainer = self.plan.trainer
         k, n, mechanism = len(self.contexts.n), self.plan.cells_per_step, self.plan.module.mechanism
-        chosen = torch.randperm(k, generator=self.generator)[: self.at_once].sort().values
+        chosen = torch.randperm(k, generator=generator)[: self.at_once].sort().values
         own = torch.arange(len(chosen))[trainer.global_rank :: trainer.world_size]
-        treated = self.store.draw(chosen + 1, n, self.generator)[own]
-        control = self.store.draw(torch.zeros(1, dtype=torch.long), self.n_controls, self.generator)[0]
+        treated = self.store.draw(chosen + 1, n, generator)[own]
+        control = self.store.draw(torch.zeros(1, dtype=torch.long), self.n_controls, generator)[0]
         control = control[trainer.global_rank :: trainer.world_size]
         x = torch.cat([treated.flatten(0, 1), control]).double()
         noise, m = x - mechanism(x), len(own)

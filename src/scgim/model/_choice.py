@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 CANDIDATES = ("mean", "kernel", "hill", "network")  # from simple to complex
 MIN_DRUGS = 8  # with fewer, folds say nothing
 MOST_GENES = 32
+SCHEDULE = {"hill": (130, 0.3), "network": (80, 0.05)}  # steps and their size: about as good as 400 steps of 0.1 here
 FORCED, PRUNED = 0.3, 0.6  # shares of the steps, as in training
 CLEAR = 1.0  # nats beyond the charge that make a target clear
 
@@ -39,8 +40,6 @@ def choose_generator(
     expected: Tensor | None = None,
     candidates: Sequence[str] = CANDIDATES,
     folds: int = 4,
-    steps: int = 120,
-    lr: float = 0.1,
     seed: int = 0,
 ) -> tuple[str, pd.DataFrame]:
     r"""The simplest generator that predicts held-out drugs about as well as the best one.
@@ -70,8 +69,8 @@ def choose_generator(
         What :math:`p \psi` is compared with, ``(contexts, genes)``; ``residual`` unless given.
     candidates
         Names, from simple to complex.
-    folds, steps, lr, seed
-        Of the cross-validation; of the gradient generators; of the folds.
+    folds, seed
+        Their number, and the seed that deals drugs out to them.
 
     Returns
     -------
@@ -99,7 +98,7 @@ def choose_generator(
     for name in candidates:
         generator = build(name, len(genes))
         if generator.by_gradient:
-            predicted = _descend(generator, conditions, residual, gain, n, variance, held, charge, steps, lr)
+            predicted = _descend(generator, conditions, residual, gain, n, variance, held, charge, *SCHEDULE[name])
         else:
             predicted = _solve(generator, conditions, residual, gain, n, variance, held, charge)
         losses[name] = _by_drug((expected - predicted) ** 2 / variance, conditions.drug)

@@ -256,11 +256,11 @@ def _check_own(table: pd.DataFrame, use: np.ndarray, n_genes: int, needs: Needs)
     """Own scatters are contexts x genes x genes (x 16 for the basis of networks)."""
     if not needs.own:
         return
-    n = len(table.loc[use, list(KEYS)].drop_duplicates())
+    n = len(table.loc[use, ["control", *KEYS, "batch"]].drop_duplicates())
     numbers = n * (n_genes * (4 if needs.cells else 1)) ** 2
     if numbers > MAX_OWN:
         raise ValueError(
-            f"Hard interventions (and scale_shift) need a scatter matrix for each of {n:,} contexts: {8 * numbers / 1e9:.0f} GB "
+            f"Hard interventions (and scale_shift) need a scatter matrix for each of {n:,} contexts (drug x dose x line x batch): {8 * numbers / 1e9:.0f} GB "
             f"for {n_genes:,} genes, and at most {8 * MAX_OWN / 1e9:.0f} GB are taken. Choose fewer genes "
             "(sc.pp.highly_variable_genes), or use intervention='shift', which needs one matrix in all."
         )

@@ -6,6 +6,7 @@ import logging
 from typing import TYPE_CHECKING
 
 import numpy as np
+import pandas as pd
 import torch
 
 from scgim.module import GENERATORS
@@ -13,8 +14,6 @@ from scgim.module import GENERATORS
 from ._choice import MIN_DRUGS, choose_generator
 
 if TYPE_CHECKING:
-    import pandas as pd
-
     from scgim.module import Contexts, Moments
     from scgim.module.generators import Generator
 
@@ -41,6 +40,7 @@ class Choice:
 
     def __init__(self, model: GIM, design: Design, seed: int) -> None:
         self.model, self.design, self.seed = model, design, seed
+        self.chosen: dict | None = None  # of plain values: it goes into checkpoints
 
     def __call__(self, contexts: Contexts, moments: Moments) -> Generator:
         """Choose on frozen moments."""
@@ -58,8 +58,16 @@ class Choice:
             reason = "auto: cross-validated over drugs"
         if asked == "auto":
             logger.info("generator=%r (%s).", name, reason)
-        model.generator_, model.choice_ = name, {"reason": reason, "scores": scores}  # before a checkpoint is written
-        return model._build_generator(moments.residual.shape[1], self.design, name)
+        scores = None if scores is None else scores.to_dict("index")
+        return self.take({"name": name, "reason": reason, "scores": scores})
+
+    def take(self, chosen: dict) -> Generator:
+        """The generator of a choice; the model is told of it."""
+        self.chosen, model = chosen, self.model
+        scores = chosen["scores"]
+        scores = None if scores is None else pd.DataFrame.from_dict(scores, orient="index").rename_axis("generator")
+        model.generator_, model.choice_ = chosen["name"], {"reason": chosen["reason"], "scores": scores}
+        return model._build_generator(model.summary_stats.n_vars, self.design, chosen["name"])
 
     def _cross_validate(self, contexts: Contexts, moments: Moments) -> tuple[str, pd.DataFrame]:
         module = self.model.module

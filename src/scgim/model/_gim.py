@@ -132,7 +132,7 @@ class GIM(AskingMixin, KeepingMixin, BaseModelClass):
             "dose_response": dose_response,
         }
         self.table = DrugTable.from_registry(self.get_state_registry(DRUG_TABLE))
-        if generator in {"hill", "network", "kernel"} and self.table.source == "identity":
+        if generator != "auto" and GENERATORS[generator].needs_features and self.table.source == "identity":
             raise ValueError(
                 f"generator={generator!r} needs drug features, and setup_anndata was given none. Pass features_key or "
                 "smiles_key there, or use generator='identity'."
@@ -334,7 +334,7 @@ class GIM(AskingMixin, KeepingMixin, BaseModelClass):
                 self.fitted = None  # half-trained is not trained
                 raise
         self.module = self.module.to("cpu").requires_grad_(False)
-        self.fitted = self.fitted.measure(*plan.measured)
+        self.fitted = self.fitted.measure(*plan.measured())
         if self.choice_["scores"] is not None:
             self.history_["generator_choice"] = self.choice_["scores"]
 

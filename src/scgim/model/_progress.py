@@ -51,7 +51,7 @@ def quiet_lightning() -> Iterator[None]:
 def few_threads(n_genes: int) -> Iterator[None]:
     """One thread for small matrices: handing them out costs more than the work, and far more where cores are shared."""
     before = torch.get_num_threads()
-    if n_genes <= 200:
+    if n_genes <= 1000:
         torch.set_num_threads(1)
     try:
         yield

@@ -13,27 +13,15 @@ if TYPE_CHECKING:
     from scgim.module import Contexts, GIMModule, Moments
 
 Evidence = Literal["auto", "data", "features"]
+LEAST_VARIANCE = 0.01  # of psi around the generator's, in control variances
 
 
 @torch.no_grad()
 def posterior(module: GIMModule, contexts: Contexts, moments: Moments) -> tuple[np.ndarray, ...]:
     """Probability, psi and its standard error, ``(contexts, genes)`` each; see ``GIMModule.posterior``."""
-    return tuple(a.numpy() for a in module.posterior(contexts, moments, _spread(module, contexts, moments)))
-
-
-def _spread(module: GIMModule, contexts: Contexts, moments: Moments) -> torch.Tensor:
-    """Variance of true shifts around the generator's over contexts it calls targets, by moments; ``(genes,)``.
-
-    Where a gene is never called, that of all genes; never below a hundredth of a control variance, so that a
-    generator that fits perfectly does not silence a context's own data.
-    """
-    logits, psi = module.generator(contexts.conditions)
-    observed, _ = module.intervention.observed(moments)
-    called = (logits > 0).to(psi.dtype)
-    excess = called * ((observed - psi) ** 2 - module.mechanism.variance / contexts.n)
-    pooled = excess.sum() / called.sum().clamp(min=1)
-    own = excess.sum(0) / called.sum(0).clamp(min=1)
-    return torch.where(called.sum(0) >= 3, own, pooled).clamp(min=0.01)
+    # a generator that fits perfectly must not silence a context's own data
+    prior = (module.generator.uncertainty(contexts.conditions) ** 2).clamp(min=LEAST_VARIANCE)
+    return tuple(a.numpy() for a in module.posterior(contexts, moments, prior))
 
 
 def rank(

@@ -17,12 +17,12 @@ from scgim.structure import fit_graph, search_dag
 from ._batches import Batches
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Iterator
 
     from scgim.module import Contexts, GIMModule, Moments
-    from scgim.module.generators import Generator
 
     from ._collect import Collected
+    from ._generators import Choice
 
 PHASES = ("structure", "mechanisms", "generator")
 _NOT_OPTIONS = {
@@ -97,7 +97,7 @@ class TrainingPlan(pl.LightningModule):
         structure: str = "search",
         allowed: np.ndarray | None = None,
         required: np.ndarray | None = None,
-        final: Callable[[Contexts, Moments], Generator] | None = None,
+        final: Choice | None = None,
         seed: int = 0,
         search_rounds: int = 100,
         search_patience: int = 20,
@@ -282,27 +282,24 @@ class TrainingPlan(pl.LightningModule):
         if self.step_in_phase == 0:
             self.module.generator.reset()
             if self.final is not None:
-                self.take_generator(self.final(contexts, moments))
+                self.module.generator = self.final(contexts, moments)
         optimizer.param_groups[0]["params"] = self._drug_parameters()
-        self.measured = (contexts, moments)
+        seen = self._seen(contexts, moments)
         if self.module.generator.by_gradient:
             yield from self._descend_generator(optimizer, contexts, moments, held, held_moments)
+            self.module.generator.calibrate(*seen)
         else:
-            self._solve_generator(contexts, moments)
+            self.module.generator.solve(*seen)
             optimizer.step()
             with torch.no_grad():
                 yield {"generator_nll": -self.module.evidence(contexts, moments).sum().item() / len(contexts.n)}
 
-    def take_generator(self, generator: Generator) -> None:
-        """Let another generator take the place of the one that the mechanisms were learned with."""
-        self.module.generator = generator
-
     @torch.no_grad()
-    def _solve_generator(self, contexts: Contexts, moments: Moments) -> None:
+    def _seen(self, contexts: Contexts, moments: Moments) -> tuple:
+        """What the contexts show, as generators take it: their best psi, and whether it is one."""
         best, _ = self.module.intervention.observed(moments)
         probability = torch.sigmoid(self.module.profile(contexts, moments) - self.module.charge)
-        variance = self.module.mechanism.variance
-        self.module.generator.solve(contexts.conditions, best, probability, contexts.n, variance)
+        return contexts.conditions, best, probability, contexts.n, self.module.mechanism.variance.detach()
 
     def _descend_generator(
         self,
@@ -337,6 +334,11 @@ class TrainingPlan(pl.LightningModule):
         if best_state is not None:
             self.module.generator.load_state_dict(best_state)
 
+    @torch.no_grad()
+    def measured(self) -> tuple[Contexts, Moments]:
+        """The training contexts and what the trained mechanisms leave of them."""
+        return self.data.contexts, self._moments(self.data.contexts, self.data.controls, self.data.store)
+
     # ---- what the phases share ---------------------------------------------------------------------------------------
 
     def _moments(self, contexts: Contexts, controls: object, store: object) -> Moments:
@@ -370,11 +372,14 @@ class TrainingPlan(pl.LightningModule):
 
     def on_save_checkpoint(self, checkpoint: dict) -> None:
         """Remember the place in the schedule; the graph found so far is in the module."""
-        checkpoint["scgim_schedule"] = {"phase": self.phase, "step": self.step_in_phase}
+        chosen = None if self.final is None else self.final.chosen
+        checkpoint["scgim_schedule"] = {"phase": self.phase, "step": self.step_in_phase, "chosen": chosen}
 
     def on_load_checkpoint(self, checkpoint: dict) -> None:
         """Go on from there."""
-        self.phase, self.step_in_phase = checkpoint["scgim_schedule"].values()
+        self.phase, self.step_in_phase, chosen = checkpoint["scgim_schedule"].values()
+        if chosen is not None:  # the weights that are loaded next are those of the generator of the last phase
+            self.module.generator = self.final.take(chosen)
 
 
 def _cool(step: int, steps: int) -> float:

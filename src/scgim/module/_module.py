@@ -124,7 +124,7 @@ class GIMModule(nn.Module):
         contexts, moments
             Measured contexts.
         prior_variance
-            :math:`\tau_j^2`, ``(genes,)``.
+            :math:`\tau^2`, ``(genes,)`` or ``(contexts, genes)``.
 
         Returns
         -------

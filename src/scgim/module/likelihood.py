@@ -39,7 +39,8 @@ def mixture(logits: Tensor, touched: Tensor, untouched: Tensor, charge: float) -
     >>> bool(even.abs() < 1e-6)
     True
     """
-    return torch.logaddexp(logsigmoid(logits) + touched - charge, logsigmoid(-logits) + untouched)
+    yes = logsigmoid(logits)  # and of no, log sigmoid(-l) = log sigmoid(l) - l
+    return torch.logaddexp(yes + touched - charge, yes - logits + untouched)
 
 
 def complete(logits: Tensor, touched: Tensor, untouched: Tensor, charge: float, targets: Tensor) -> Tensor:
@@ -47,8 +48,8 @@ def complete(logits: Tensor, touched: Tensor, untouched: Tensor, charge: float, 
 
     ``targets``, ``(contexts, genes)``, are bool, or probabilities, for which it is the expectation.
     """
-    targets = targets.to(logits.dtype)
-    return targets * (logsigmoid(logits) + touched - charge) + (1 - targets) * (logsigmoid(-logits) + untouched)
+    targets, yes = targets.to(logits.dtype), logsigmoid(logits)
+    return targets * (yes + touched - charge) + (1 - targets) * (yes - logits + untouched)
 
 
 def evidence(

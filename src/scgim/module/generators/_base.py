@@ -12,6 +12,7 @@ if TYPE_CHECKING:
 
 DoseResponse = Literal["hill", "free", "none"]
 
+FEW = 3.0  # contexts, whose spread says little
 NOT_TOUCHED = -30.0  # logit: probability 1e-13, and nothing overflows
 
 
@@ -34,6 +35,7 @@ class Generator(nn.Module):
     """
 
     pools_drugs = True  # says something of drugs that were never measured
+    needs_features = True  # has no answer without drug features
     by_gradient = True  # learns by descending the likelihood; otherwise by `solve`
 
     def __init__(
@@ -91,11 +93,14 @@ class Generator(nn.Module):
     ) -> None:
         r"""Learn how far true shifts lie from psi; arguments as in :meth:`solve`.
 
-        By moments over contexts: :math:`\tau_j^2 = \sum_k p_{kj}\,((r_{kj} - \psi_{kj})^2 - \sigma_j^2 / n_k) / \sum_k p_{kj}`.
+        By moments over contexts: :math:`\tau_j^2 = \sum_k p_{kj}\,((r_{kj} - \psi_{kj})^2 - \sigma_j^2 / n_k) / \sum_k p_{kj}`; a gene
+        that is touched in fewer than three contexts takes the value of all genes.
         """
         psi = self(conditions)[1]
-        excess = (probability * ((residual - psi) ** 2 - variance / n)).sum(0)
-        self.spread.copy_((excess / probability.sum(0).clamp(min=1.0)).clamp(min=0).sqrt())
+        excess, touched = (probability * ((residual - psi) ** 2 - variance / n)).sum(0), probability.sum(0)
+        pooled = excess.sum() / touched.sum().clamp(min=1.0)
+        own = torch.where(touched >= FEW, excess / touched.clamp(min=FEW), pooled)
+        self.spread.copy_(own.clamp(min=0).sqrt())
 
     @torch.no_grad()
     def uncertainty(self, conditions: Conditions) -> Tensor:

@@ -89,7 +89,8 @@ class HillGenerator(Generator):
 
         Besides L1 and L2 it is :math:`\sum_{kj} (1 - \sigma(\ell_{kj})) (\psi_{kj} - e_{0j})^2`: where a mechanism is not
         touched its psi meets no data, and of two features that come together in every drug that touches it, the one that
-        also comes where it is untouched must not take a share of the effect.
+        also comes where it is untouched must not take a share of the effect. Until pruning an offset costs as much as two
+        effects, or it would explain a gene that one feature targets, and nothing would be left to say which one.
         """
         by_features = psi if self.offset is None else psi - self.offset
         idle = ((1 - torch.sigmoid(logits.detach())) * by_features**2).sum()

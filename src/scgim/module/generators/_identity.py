@@ -16,7 +16,7 @@ class IdentityGenerator(HillGenerator):
     It knows nothing of drugs that were not measured.
     """
 
-    pools_drugs = False
+    pools_drugs = needs_features = False
 
     def __init__(self, n_features: int, n_genes: int, **options) -> None:
         super().__init__(n_features, n_genes, **{"effect_penalty": 0.0, "logit_penalty": 0.0} | options)

@@ -44,6 +44,8 @@ class KernelGenerator(MeanGenerator):
         See :class:`Generator`. The dose response option is ignored: the mean carries the dose.
     """
 
+    needs_features = True
+
     def __init__(
         self,
         n_features: int,

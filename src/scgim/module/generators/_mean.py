@@ -35,7 +35,7 @@ class MeanGenerator(Generator):
         See :class:`Generator`.
     """
 
-    by_gradient = False
+    needs_features = by_gradient = False
 
     def __init__(
         self,

@@ -52,8 +52,10 @@ class LinearMechanism(Mechanism):
         """What the likelihood needs of all cells, from their sufficient statistics."""
         w = self.skip * self.exists
         mean = torch.cat([controls.mean, contexts.mean])
-        # gathered: a product with all coefficients would cost genes x genes
-        residual = mean - self.bias - (mean[:, self.parents] * w).sum(-1)
+        # edge by edge: a product with all coefficients would cost genes x genes
+        gene, a = (self.exists > 0).nonzero(as_tuple=True)
+        flow = mean[:, self.parents[gene, a]] * self.skip[gene, a]
+        residual = (mean - self.bias).index_add(1, gene, flow, alpha=-1)
         pooled = self.families(controls.scatter[None], controls.n)
         rss = controls.scatter.diagonal() + _explained(pooled, w)[0] + controls.n * residual[0] ** 2
         within = torch.zeros_like(contexts.mean)

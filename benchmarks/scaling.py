@@ -1,0 +1,163 @@
+"""Time, memory and accuracy of training as genes and cells grow: ``python benchmarks/scaling.py [--genes 20 100] [--cells 10000]``.
+
+Simulated screens of 100 drugs x 4 doses, by default of 50 cells each and 800 controls; every one is drawn and trained on in a
+process of its own, so that peaks of memory do not mix. Writes ``scaling.csv`` and ``scaling.png`` beside this file.
+"""
+
+from __future__ import annotations
+
+import argparse
+import resource
+import tempfile
+import time
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
+from pathlib import Path
+
+import lightning.pytorch as pl
+import numpy as np
+import pandas as pd
+from sklearn.metrics import average_precision_score
+
+import scgim
+
+CONTEXTS, CONTROLS, CELLS = 400, 800, 50
+GENES_FOR_CELLS = 100
+PHASES = {"statistics": "statistics", "structure": "search", "mechanisms": "refit", "generator": "generator"}
+
+
+class Stopwatch(pl.Callback):
+    """Seconds by phase: a step counts for the phase that it ends in, and all before the first for the statistics."""
+
+    def __init__(self) -> None:
+        self.seconds = dict.fromkeys(PHASES.values(), 0.0)
+        self.last = time.perf_counter()
+
+    def lap(self, phase: str) -> None:
+        now = time.perf_counter()
+        self.seconds[phase] += now - self.last
+        self.last = now
+
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        self.lap("statistics")
+
+    def on_train_batch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule, *args: object) -> None:
+        self.lap(PHASES.get(pl_module.phase, "generator"))
+
+
+def peak() -> float:
+    """Most memory so far, MB."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+
+
+def draw(path: Path, mechanism: str, genes: int, cells: int, controls: int) -> None:
+    """Write a screen of ``cells`` cells a context."""
+    about = {"n_genes": genes, "n_cells": cells, "n_control": controls, "mechanism": mechanism}
+    # the truth about a single unseen dose: that of many would take longer than the cells
+    scgim.datasets.simulate_screen(n_drugs=CONTEXTS // 4, n_bits=64, n_new_drugs=0, new_doses=[3], **about).write_h5ad(
+        path
+    )
+
+
+def set_up(adata: object, mechanism: str) -> scgim.GIM:
+    columns = {"drug_key": "drug", "control": "DMSO", "dose_key": "dose", "features_key": "drug_features"}
+    scgim.setup_anndata(adata, scale="continuous", dose_unit="uM", **columns)
+    return scgim.GIM(adata, mechanism=mechanism)
+
+
+def train(path: Path, mechanism: str) -> dict[str, object]:
+    """Time, memory and accuracy on the screen in a file."""
+    import anndata as ad
+
+    small = set_up(scgim.datasets.simulate_screen(n_drugs=8, n_new_drugs=0), mechanism)
+    small.train(max_epochs=6, enable_progress_bar=False)  # compiles
+    adata = ad.read_h5ad(path)
+    model, before, watch = set_up(adata, mechanism), peak(), Stopwatch()
+    start = time.perf_counter()
+    model.train(enable_progress_bar=False, callbacks=[watch])
+    seconds, after = time.perf_counter() - start, peak()
+    return {
+        "mechanism": mechanism,
+        "genes": adata.n_vars,
+        "cells": adata.n_obs,
+        **{phase: round(value, 2) for phase, value in watch.seconds.items()},
+        "train": round(seconds, 2),
+        "mb_before": round(before),
+        "mb_peak": round(after),
+        **accuracy(model, adata),
+        "chosen": model.generator_,
+    }
+
+
+def accuracy(model: scgim.GIM, adata: object) -> dict[str, float]:
+    truth, strength = adata.varp["true_graph"].toarray() > 0, np.zeros((adata.n_vars, adata.n_vars))
+    edges = model.get_graph()
+    strength[adata.var_names.get_indexer(edges["source"]), adata.var_names.get_indexer(edges["target"])] = edges[
+        "strength"
+    ]
+    found, pairs = strength > 0, ~np.eye(adata.n_vars, dtype=bool)
+    return {
+        "edge_ap": round(average_precision_score(truth[pairs], strength[pairs]), 3),
+        "edge_f1": round(2 * (found & truth).sum() / (found.sum() + truth.sum()), 3),
+        "shd": scgim.metrics.shd(found, truth),
+    }
+
+
+def measure(mechanism: str, genes: int, cells: int, controls: int) -> dict[str, object]:
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "screen.h5ad"
+        alone(draw, path, mechanism, genes, cells, controls)
+        return alone(train, path, mechanism)
+
+
+def alone(function, *args):
+    with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
+        return pool.submit(function, *args).result()
+
+
+def figure(table: pd.DataFrame, path: Path) -> None:
+    import matplotlib.pyplot as plt
+
+    linear = table[table["mechanism"] == "linear"]
+    standard = linear["cells"] == CONTEXTS * CELLS + CONTROLS
+    genes, cells = linear[standard].sort_values("genes"), linear[~standard].sort_values("cells")
+    fig, (left, middle, right) = plt.subplots(1, 3, figsize=(13, 3.8), layout="constrained")
+    for ax, rows, size in ((left, genes, "genes"), (right, cells, "cells")):
+        for phase in (*PHASES.values(), "train"):
+            ax.loglog(rows[size], rows[phase], "o-", color="k" if phase == "train" else None, label=phase, markersize=4)
+        ax.set(xlabel=size, ylabel="seconds")
+    left.set_title(f"time, {CONTEXTS} contexts x {CELLS} cells", fontsize=10)
+    right.set_title(f"time, {GENES_FOR_CELLS} genes", fontsize=10)
+    left.legend(frameon=False, fontsize=8)
+    for column, label in {"edge_ap": "edge AP", "edge_f1": "edge F1"}.items():
+        middle.semilogx(genes["genes"], genes[column], "o-", label=label, markersize=4)
+    middle.set(xlabel="genes", ylabel="accuracy of the graph", ylim=(0, 1.02))
+    memory = middle.twinx()
+    memory.semilogx(genes["genes"], genes["mb_peak"] / 1000, "s--", color="0.5", label="peak memory", markersize=4)
+    memory.set(ylabel="GB", ylim=(0, None))
+    middle.set_title("accuracy and memory", fontsize=10)
+    handles = [*middle.get_lines(), *memory.get_lines()]
+    middle.legend(handles=handles, frameon=False, fontsize=8, loc="center left")
+    fig.savefig(path, dpi=130)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--genes", type=int, nargs="*", default=[20, 50, 100, 200, 500, 1000, 2000])
+    parser.add_argument("--network-genes", type=int, nargs="*", default=[500])
+    parser.add_argument("--cells", type=int, nargs="*", default=[10_000, 100_000, 1_000_000])
+    parser.add_argument("--out", type=Path, default=Path(__file__).with_suffix(".csv"))
+    options = parser.parse_args()
+    jobs = [("linear", genes, CELLS, CONTROLS) for genes in options.genes]
+    jobs += [("network", genes, CELLS, CONTROLS) for genes in options.network_genes]
+    jobs += [("linear", GENES_FOR_CELLS, cells * 24 // 10_000, cells // 25) for cells in options.cells]
+    rows = []
+    for job in jobs:
+        rows.append(measure(*job))
+        print(pd.DataFrame(rows[-1:]).to_string(index=False, header=len(rows) == 1), flush=True)
+        pd.DataFrame(rows).to_csv(options.out, index=False)
+    figure(pd.DataFrame(rows), options.out.with_suffix(".png"))
+
+
+if __name__ == "__main__":
+    main()
