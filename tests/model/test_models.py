@@ -29,7 +29,7 @@ KINDS = {
 LINEAR = [kind for kind in KINDS if kind.startswith("linear")]
 HARD = [kind for kind in KINDS if "hard" in kind]
 QUIET = [kind for kind in KINDS if "noise" not in kind]
-GENERATORS = ["mean", "kernel", "hill", "network", "identity", "auto"]
+GENERATORS = ["mean", "kernel", "hill", "network", "identity"]
 
 
 @pytest.fixture(scope="module")
@@ -112,7 +112,7 @@ def test_saved_and_loaded_to_the_bit(models, tmp_path, kind):
     model.save(tmp_path / "model")
     again = scgim.GIM.load(tmp_path / "model")
     assert_same_bits(model, again)
-    for as_, targets in product(FORMS, ("expectation", "map", "sample")):
+    for as_, targets in zip(FORMS, ("sample", "expectation", "map", "expectation"), strict=True):
         asked = PAIR | {"as_": as_, "targets": targets, "n_cells": 4}
         assert_equal(again.predict(**asked), model.predict(**asked))
     for evidence in ("data", "features"):
@@ -284,14 +284,14 @@ def test_samples_of_a_replaced_gene_are_independent_of_its_parents(models, kind,
 @pytest.mark.parametrize(
     ("options", "numbers"),
     [
-        pytest.param({"intervention": "hard"}, 30 * 6**2, id="hard"),
-        pytest.param({"scale_shift": True}, 30 * 6**2, id="noise"),
-        pytest.param({"intervention": "hard", "mechanism": "network"}, 30 * 24**2, id="network"),
+        pytest.param({"intervention": "hard"}, 31 * 6**2, id="hard"),
+        pytest.param({"scale_shift": True}, 31 * 6**2, id="noise"),
+        pytest.param({"intervention": "hard", "mechanism": "network"}, 31 * 24**2, id="network"),
     ],
 )
 def test_what_would_not_fit_into_memory_is_refused(screen, fit, monkeypatch, options, numbers):
     monkeypatch.setattr(_collect, "MAX_OWN", numbers - 1)
-    with pytest.raises(ValueError, match=r"each of 30 contexts: \d+ GB for 6 genes.*highly_variable.*intervention='shift'"):
+    with pytest.raises(ValueError, match=r"each of 31 contexts.*: \d+ GB for 6 genes.*highly_variable.*intervention='shift'"):
         fit(screen(), gim=options)
     fit(screen(), gim={"generator": "hill"}, train={"max_epochs": 5})
     monkeypatch.setattr(_collect, "MAX_OWN", numbers)
@@ -332,9 +332,9 @@ def noisy_screen(n=100, n_control=400):
 def test_noise_of_touched_mechanisms(fit, mechanism):
     adata = noisy_screen()
     undosed = {"dose_key": None, "dose_unit": None}
-    options = {"generator": "hill", "mechanism": mechanism, "scale_shift": True}
+    chain = pd.DataFrame({"source": ["G0", "G1"], "target": ["G1", "G2"], "kind": "required"})
+    options = {"generator": "hill", "mechanism": mechanism, "scale_shift": True, "prior_graph": chain}
     model = fit(adata, gim=options, train={"max_epochs": 60}, **undosed)
-    assert {("G0", "G1"), ("G1", "G2")} <= edges(model)
     sigma = model.module.mechanism.variance.sqrt().numpy() * model.fitted.scale
     np.testing.assert_allclose(sigma, 1.0, atol=0.15)
     for motif, factor in FACTORS.items():
@@ -361,24 +361,16 @@ def test_noise_of_touched_mechanisms(fit, mechanism):
 @pytest.mark.parametrize(
     "kind", [pytest.param(kind, marks=[pytest.mark.slow] if kind.startswith("network") else []) for kind in QUIET]
 )
-def test_most_edges_are_found(screen, fit, kind):
+def test_most_of_the_truth_is_found(screen, fit, kind):
     options = {name: KINDS[kind][name] for name in ("mechanism", "intervention")}
     adata = screen(n_genes=10, n_drugs=24, n_cells=40, n_control=400, doses=(0.5, 2.0), **options)
     model = fit(adata, gim=KINDS[kind], train={"max_epochs": 100})
     true, found = true_edges(adata), edges(model)
     assert len(true & found) >= 0.8 * len(true)
     assert len(true & found) >= 0.75 * len(found)
-
-
-@pytest.mark.parametrize("kind", ["linear shift", "linear hard"])
-def test_clear_targets_are_found(screen, fit, kind):
-    options = {name: KINDS[kind][name] for name in ("mechanism", "intervention")}
-    adata = screen(n_genes=10, n_drugs=24, n_cells=40, n_control=400, doses=(0.5, 2.0), **options)
-    model = fit(adata, gim=KINDS[kind], train={"max_epochs": 100})
     truth = adata.uns["truth"]
     hit = pd.DataFrame(truth["targets"] > 0, index=truth["drugs"], columns=adata.var_names).stack()
-    table = model.rank_targets(dose=2.0).set_index(["drug", "gene"])["probability"]
-    called = table > 0.5
+    called = model.rank_targets(dose=2.0).set_index(["drug", "gene"])["probability"] > 0.5
     known = hit.loc[called.index]
     assert (called & known).sum() >= 0.8 * known.sum()
     assert (called & known).sum() >= 0.8 * called.sum()
@@ -388,7 +380,7 @@ def test_clear_targets_are_found(screen, fit, kind):
 
 
 @pytest.mark.parametrize("intervention", ["shift", "hard"])
-@pytest.mark.parametrize("name", GENERATORS)
+@pytest.mark.parametrize("name", [*GENERATORS, "auto"])
 def test_every_generator_does_everything(by_generator, new, screen, tmp_path, name, intervention):
     model = by_generator(name, intervention=intervention)
     if name == "auto":
@@ -437,9 +429,10 @@ def test_generators_that_learn_by_gradient_know_their_error(by_generator, name):
     assert (error > 0).any()
 
 
-@pytest.mark.parametrize("intervention", ["shift", "hard"])
+@pytest.mark.parametrize(
+    ("name", "intervention"), [*product(GENERATORS, ["shift"]), ("hill", "hard"), ("network", "hard")]
+)
 @pytest.mark.parametrize("response", ["hill", "free", "none"])
-@pytest.mark.parametrize("name", GENERATORS)
 def test_every_generator_takes_every_dose_response(screen, fit, name, response, intervention):
     options = {"generator": name, "dose_response": response, "intervention": intervention}
     model = fit(screen(), gim=options, train={"max_epochs": 5})
@@ -456,8 +449,6 @@ def test_every_generator_takes_every_dose_response(screen, fit, name, response, 
 @pytest.mark.parametrize("name", GENERATORS)
 def test_dose_zero_is_the_control(by_generator, new, name, intervention, mechanism):
     options = {} if mechanism == "linear" else {"mechanism": mechanism}
-    if mechanism == "network" and name in {"auto", "identity"}:
-        pytest.skip("the same generators again")
     model = by_generator(name, intervention=intervention, **options)
     asked = {"drug": "drug-003"} if name == "identity" else {"drug": "new", "features": new}
     for targets in ("expectation", "map", "sample"):

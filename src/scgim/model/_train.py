@@ -273,7 +273,7 @@ class TrainingPlan(pl.LightningModule):
     # ---- generator ---------------------------------------------------------------------------------------------------
 
     def _generator(self) -> Iterator[dict[str, float]]:
-        _, optimizer = self.optimizers()
+        joint, optimizer = self.optimizers()
         self.module.mechanism.requires_grad_(False)
         contexts, controls, held = self._batch
         with torch.no_grad():
@@ -283,7 +283,9 @@ class TrainingPlan(pl.LightningModule):
             self.module.generator.reset()
             if self.final is not None:
                 self.module.generator = self.final(contexts, moments)
-        optimizer.param_groups[0]["params"] = self._drug_parameters()
+            joint.state.clear()
+        for each in (joint, optimizer):
+            each.param_groups[-1]["params"] = self._drug_parameters()
         seen = self._seen(contexts, moments)
         if self.module.generator.by_gradient:
             yield from self._descend_generator(optimizer, contexts, moments, held, held_moments)
