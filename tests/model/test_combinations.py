@@ -385,7 +385,6 @@ def test_refuses(models, verb, asked, error, message):
         getattr(models("linear shift"), verb)(**asked)
 
 
-@pytest.mark.xfail(strict=True, reason="_split_doses takes a tuple of anything for a combination's doses: TypeError")
 @pytest.mark.parametrize("dose", [((1.0, 2.0), (2.0, 1.0)), ([1.0], [2.0])], ids=["tuple of tuples", "tuple of lists"])
 def test_doses_in_the_wrong_brackets(models, dose):
     with pytest.raises(ValueError, match=r"[Dd]ose"):
@@ -412,7 +411,6 @@ def test_without_doses(undosed, tmp_path):
         undosed.predict(drug=(A, B), dose=(1.0, 1.0))
 
 
-@pytest.mark.xfail(strict=True, reason="Query.doses says 'nan + nan' where nothing is dosed")
 def test_without_doses_none_are_told(undosed):
     assert "nan" not in "".join(undosed.predict(drug=(B, A), as_="mean").obs["doses"])
     assert "nan" not in "".join(undosed.rank_targets(drug=(B, A))["doses"])

@@ -119,22 +119,7 @@ def test_without_search_what_is_required_is_all_there_is(screen, fit, kind):
     assert edges(alone) == set()
 
 
-@pytest.mark.parametrize(
-    "kind",
-    [
-        *(kind for kind in KINDS if not kind.startswith("network")),
-        *(
-            pytest.param(
-                kind,
-                marks=pytest.mark.xfail(
-                    strict=True, reason="NetworkMechanism.prune drops weak edges, required ones too"
-                ),
-            )
-            for kind in KINDS
-            if kind.startswith("network")
-        ),
-    ],
-)
+@pytest.mark.parametrize("kind", KINDS)
 def test_required_edges_survive_that_carry_nothing(screen, fit, kind):
     """Two genes that are independent of everything: an edge between them explains nothing, and is there."""
     adata = screen(n_cells=40, n_control=1000, doses=(0.5, 2.0))

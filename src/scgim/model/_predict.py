@@ -80,7 +80,8 @@ class Predictor:
         if as_ == "cells" or not self.mechanism.affine:
             rows = self._pick(source, n_cells if as_ == "cells" else None)
             x, z = self._cells(source, rows)
-            moved = counterfactual(self.mechanism, self.levels, z, **change.at(len(z), rng))
+            n_draws = len(z) if as_ == "cells" else 1  # every row of the answer draws its targets
+            moved = counterfactual(self.mechanism, self.levels, z, **change.at(n_draws, rng))
             x_moved = x + (moved - z).numpy() * self.scale
             if as_ == "cells":
                 return x_moved, x, source.names[rows]

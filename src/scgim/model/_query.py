@@ -64,7 +64,8 @@ class Query:
     def doses(self) -> np.ndarray:
         """Doses of every row as text: ``"0.5 + 2"`` for a combination."""
         text = np.array([f"{dose:g}" for dose in self.part_dose], dtype=object)
-        return np.array([" + ".join(text[self.row == i]) for i in range(len(self.drug))], dtype=object)
+        known = ~np.isnan(self.part_dose)  # of no part of a row without doses
+        return np.array([" + ".join(text[known & (self.row == i)]) for i in range(len(self.drug))], dtype=object)
 
     def take(self, rows: np.ndarray) -> Query:
         """Some rows: numbers or a mask."""
@@ -211,6 +212,11 @@ def _split_doses(design: Design, dose: object) -> tuple[np.ndarray, list[tuple[f
         if not entry:
             raise ValueError("A combination takes a tuple of doses, one for each of its drugs; got ().")
         for value in entry:
+            if np.ndim(value):
+                raise ValueError(
+                    f"A combination takes a tuple of numbers, got {entry!r}. Several of them come as a list of tuples: "
+                    "dose=[(1.0, 2.0), (2.0, 1.0)]."
+                )
             _doses(design, value)
     if len(set(together)) < len(together):
         raise ValueError(f"A dose was asked for more than once: {dose!r}.")

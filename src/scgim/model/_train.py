@@ -251,7 +251,8 @@ class TrainingPlan(pl.LightningModule):
         for step in range(self.step_in_phase, steps):
             late = step >= steps // 2
             if not mechanism.affine and step in {steps * share // 6 for share in (2, 3, 4, 5)}:
-                mechanism.prune(self.data.some_controls())
+                keep = None if self.required is None else torch.as_tensor(self.required)
+                mechanism.prune(self.data.some_controls(), keep)
                 self._retie(optimizer)
             for group, lr in zip(optimizer.param_groups, (self.mechanism_lr, self.generator_lr), strict=True):
                 group["lr"] = lr * _cool(step, steps)

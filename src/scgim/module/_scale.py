@@ -27,8 +27,9 @@ class ScaleMap(nn.Module):
         self.strength = penalty
 
     def forward(self, conditions: Conditions) -> Tensor:
-        """``(rows, genes)``, within a factor of e^3 of no change: beyond that it is a gene that stands still."""
-        return 3 * torch.tanh((conditions.features @ self.weight + self.base) / 3)
+        """``(rows, genes)``, 0 at dose 0, within a factor of e^3 of no change: beyond that it is a gene that stands still."""
+        there = (conditions.log_dose > -torch.inf)[:, None]
+        return there * 3 * torch.tanh((conditions.features @ self.weight + self.base) / 3)
 
     def penalty(self) -> Tensor:
         """Nats charged for the map."""

@@ -67,7 +67,7 @@ class LinearMechanism(Mechanism):
         """Sum of squared coefficients."""
         return ((self.skip * self.exists) ** 2).sum()
 
-    def prune(self, x: Tensor) -> None:
+    def prune(self, x: Tensor, keep: Tensor | None = None) -> None:
         """Keep every edge: the search has paid for each of them."""
 
     def effects(self, x: Tensor) -> tuple[Tensor, Tensor]:

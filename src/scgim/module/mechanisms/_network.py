@@ -80,9 +80,10 @@ class NetworkMechanism(Mechanism):
         return ((self.skip * exists) ** 2).sum() + inner.sum() + (self.outer**2 * exists[:, :1]).sum()
 
     @torch.no_grad()
-    def prune(self, x: Tensor, least: float = 0.003) -> None:
-        """Drop edges whose :meth:`strength` over cells ``x`` is less than ``least`` nats per cell."""
-        self.set_graph(self.graph & (self.strength(x) >= least))
+    def prune(self, x: Tensor, keep: Tensor | None = None, least: float = 0.003) -> None:
+        """Drop edges whose :meth:`strength` over cells ``x`` is less than ``least`` nats per cell, but for those in ``keep``."""
+        strong = self.strength(x) >= least
+        self.set_graph(self.graph & (strong if keep is None else strong | keep))
 
     @torch.no_grad()
     def effects(self, x: Tensor) -> tuple[Tensor, Tensor]:
