@@ -18,9 +18,11 @@ def parent_index(graph: Tensor) -> tuple[Tensor, Tensor]:
     >>> parents.tolist(), exists.tolist()
     ([[0], [0]], [[False], [True]])
     """
-    d = len(graph)
-    width = max(1, int(graph.sum(0).max()))
-    # a stable sort brings the parents to the front, in the order of genes
-    index = torch.argsort(~graph.T, dim=1, stable=True)[:, :width]
-    exists = torch.gather(graph.T, 1, index)
-    return torch.where(exists, index, torch.arange(d, device=graph.device)[:, None]), exists
+    gene, parent = graph.T.nonzero(as_tuple=True)
+    n_parents = graph.sum(0)
+    slot = torch.arange(len(gene), device=graph.device) - (torch.cumsum(n_parents, 0) - n_parents)[gene]
+    index = torch.arange(len(graph), device=graph.device)[:, None].repeat(1, max(1, int(n_parents.max())))
+    index[gene, slot] = parent
+    exists = torch.zeros_like(index, dtype=torch.bool)
+    exists[gene, slot] = True
+    return index, exists
