@@ -70,8 +70,9 @@ class Batches:
         treated = self.store.draw(chosen + 1, n, generator)[own]
         control = self.store.draw(torch.zeros(1, dtype=torch.long), self.n_controls, generator)[0]
         control = control[trainer.global_rank :: trainer.world_size]
-        x = torch.cat([treated.flatten(0, 1), control]).double()
-        noise, m = x - mechanism(x), len(own)
+        # single precision, as cells are kept, but for the sums: half the time, and nothing next to the sampling
+        x = torch.cat([treated.flatten(0, 1), control])
+        x, noise, m = x.double(), (x - mechanism(x)).double(), len(own)
         x, noise, at_control = x[: m * n].view(m, n, -1), noise[: m * n].view(m, n, -1), noise[m * n :]
         pooled = self.store.size[0] * (at_control**2).sum(0) / self.n_controls
         means = noise.mean(1), noise.var(1, correction=0), x.mean(1), x.var(1, correction=0)

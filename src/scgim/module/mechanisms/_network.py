@@ -63,15 +63,22 @@ class NetworkMechanism(Mechanism):
         self.inner_bias[gene, unit], self.outer[gene, unit] = -BASIS_SLOPE * centre, value[gene, unit]
 
     def forward(self, x: Tensor, genes: Tensor | slice = slice(None)) -> Tensor:
-        """The mechanisms of some genes at cells ``x``: ``(cells, genes)`` -> ``(cells, len(genes))``."""
-        return self._of_parents(x[:, self.parents[genes]], genes)
+        """The mechanisms of some genes at cells ``x``: ``(cells, genes)`` -> ``(cells, len(genes))``, in the precision of ``x``."""
+        return self._of_parents(self._parents_at(x, genes), genes).T
+
+    def _parents_at(self, x: Tensor, genes: Tensor | slice = slice(None)) -> Tensor:
+        """Values of the parents, ``(len(genes), width, cells)``: a parent's cells lie side by side."""
+        return x.T.contiguous()[self.parents[genes]]
 
     def _of_parents(self, z: Tensor, genes: Tensor | slice = slice(None)) -> Tensor:
-        """The same from the parents' values, ``(cells, len(genes), width)``."""
-        exists = self.exists[genes]
-        skip, inner = self.skip[genes] * exists, self.inner[genes] * exists[:, :, None]
-        unit = torch.tanh(torch.baddbmm(self.inner_bias[genes][:, None], z.transpose(0, 1), inner))  # (genes, cells, h)
-        return self.bias[genes] + (z * skip).sum(-1) + torch.einsum("jch,jh->cj", unit, self.outer[genes])
+        """The mechanisms from the parents' values, ``(len(genes), cells)``."""
+        exists = self.exists[genes][:, :, None]
+        # the linear part is one more unit, which is not bent
+        weight = torch.cat([self.inner[genes], self.skip[genes][:, :, None]], dim=2) * exists
+        inner_bias, outer, bias = (p[genes].to(z.dtype) for p in (self.inner_bias, self.outer, self.bias))
+        signal = torch.bmm(weight.to(z.dtype).transpose(1, 2), z)
+        unit = torch.tanh(signal[:, :-1] + inner_bias[:, :, None])
+        return bias[:, None] + signal[:, -1] + torch.bmm(outer[:, None], unit)[:, 0]
 
     def weight_penalty(self) -> Tensor:
         """Sum of squared weights."""
@@ -82,34 +89,32 @@ class NetworkMechanism(Mechanism):
     @torch.no_grad()
     def prune(self, x: Tensor, keep: Tensor | None = None, least: float = 0.003) -> None:
         """Drop edges whose :meth:`strength` over cells ``x`` is less than ``least`` nats per cell, but for those in ``keep``."""
-        strong = self.strength(x) >= least
+        strong = self.strength(x, n_permutations=1) >= least
         self.set_graph(self.graph & (strong if keep is None else strong | keep))
 
     @torch.no_grad()
     def effects(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """Mean derivative of every mechanism by every parent over cells ``x``, and its sign, 0 where that changes."""
-        z = _some(x)[:, self.parents]
-        inner = self.inner * self.exists[:, :, None]
-        unit = torch.tanh(torch.baddbmm(self.inner_bias[:, None], z.transpose(0, 1), inner))
-        slope = torch.einsum("jch,jh,jah->cja", 1 - unit**2, self.outer, inner) + self.skip * self.exists
-        sign = (slope > 0).all(0).double() - (slope < 0).all(0).double()
-        return self._dense(slope.mean(0)), self._dense(sign)
+        z, inner = self._parents_at(_some(x)), self.inner * self.exists[:, :, None]
+        unit = torch.tanh(torch.bmm(inner.transpose(1, 2), z) + self.inner_bias[:, :, None])
+        slope = torch.bmm(inner * self.outer[:, None], 1 - unit**2) + (self.skip * self.exists)[:, :, None]
+        sign = (slope > 0).all(2).double() - (slope < 0).all(2).double()
+        return self._dense(slope.mean(2)), self._dense(sign)
 
     @torch.no_grad()
-    def strength(self, x: Tensor) -> Tensor:
+    def strength(self, x: Tensor, n_permutations: int = 4) -> Tensor:
         r"""Nats per cell that an edge carries: :math:`E[(f_j(x) - f_j(x^{\pi i}))^2] / 2\sigma_j^2`.
 
-        :math:`x^{\pi i}` has parent :math:`i` permuted over cells; four fixed permutations are averaged.
+        :math:`x^{\pi i}` has parent :math:`i` permuted over cells; the average over a few fixed permutations is taken.
         """
-        z = _some(x)[:, self.parents]
+        z = self._parents_at(_some(x))
         f, total = self._of_parents(z), torch.zeros_like(self.skip)
         generator = torch.Generator().manual_seed(0)
-        orders = [torch.randperm(len(z), generator=generator) for _ in range(4)]
-        for a in range(z.shape[2]):
-            for order in orders:
+        for order in [torch.randperm(z.shape[2], generator=generator) for _ in range(n_permutations)]:
+            for a in range(z.shape[1]):
                 moved = z.clone()
-                moved[:, :, a] = z[order][:, :, a]
-                total[:, a] += ((f - self._of_parents(moved)) ** 2).mean(0) / len(orders)
+                moved[:, a] = z[:, a, order]
+                total[:, a] += ((f - self._of_parents(moved)) ** 2).mean(1) / n_permutations
         return self._dense(total / (2 * self.variance[:, None]))
 
 
