@@ -137,7 +137,7 @@ def figure(table: pd.DataFrame, path: Path) -> None:
     memory.set(ylabel="GB", ylim=(0, None))
     middle.set_title("accuracy and memory", fontsize=10)
     handles = [*middle.get_lines(), *memory.get_lines()]
-    middle.legend(handles=handles, frameon=False, fontsize=8, loc="center left")
+    middle.legend(handles=handles, frameon=False, fontsize=8, loc="lower right")
     fig.savefig(path, dpi=130)
 
 

@@ -115,7 +115,7 @@ def build_case(
     scatter = s.own[0] if needs else s.scatter
     controls = Controls(*map(torch.as_tensor, (s.n[0], s.mean[:1], scatter)))
     order = np.argsort(code, kind="stable")
-    store = CellStore(torch.as_tensor(x[order]).float(), torch.as_tensor(np.bincount(code)))
+    store = CellStore(torch.as_tensor(x[order]), torch.as_tensor(np.bincount(code)))
     return Case(module, x, code, contexts, controls, store)
 
 

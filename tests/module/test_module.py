@@ -118,8 +118,6 @@ def test_a_sample_of_contexts_stands_for_all(case):
 @pytest.mark.parametrize("model", MODELS)
 def test_gradients_of_the_joint_loss_are_finite_and_agree_with_differences(case, model):
     made = case(1, **model)
-    if not made.module.mechanism.affine:
-        made = made._replace(store=_double(made.store))
     for targets in (None, torch.as_tensor(np.random.default_rng(0).random((4, 4)) < 0.5)):
         made.module.zero_grad()
         loss = lambda targets=targets: _joint(made, targets)
@@ -136,10 +134,6 @@ def test_gradients_of_the_joint_loss_are_finite_and_agree_with_differences(case,
                 assert gradient.view(-1)[i].item() == pytest.approx((ends[0] - ends[1]) / 2e-5, rel=1e-4, abs=1e-3), (
                     name
                 )
-
-
-def _double(store):
-    return type(store)(store.x.double(), store.size)
 
 
 def _joint(made, targets):

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
     from ._train import TrainingPlan
 
-_VALUES = 400_000  # gene values of cells in a step; of a large screen a step sees some contexts
+_VALUES = 200_000  # gene values of cells in a step; of a large screen a step sees some contexts
 _REFRESH = 150  # steps between two looks at which mechanisms the contexts touch
 
 
@@ -75,7 +75,7 @@ class Batches:
         x, noise, m = x.double(), (x - mechanism(x)).double(), len(own)
         x, noise, at_control = x[: m * n].view(m, n, -1), noise[: m * n].view(m, n, -1), noise[m * n :]
         pooled = self.store.size[0] * (at_control**2).sum(0) / self.n_controls
-        means = noise.mean(1), noise.var(1, correction=0), x.mean(1), x.var(1, correction=0)
+        means = (*_moments(noise), *_moments(x))
         whole = torch.zeros(len(chosen), x.shape[2], dtype=x.dtype)
         moments = Moments(*(whole.index_copy(0, own, a) for a in means), pooled)
         weight = torch.zeros(len(chosen), 1, dtype=x.dtype).index_fill(0, own, k / len(chosen))
@@ -86,3 +86,9 @@ class Batches:
             conditions=type(self.contexts.conditions)(*(a[chosen] for a in self.contexts.conditions)),
         )
         return Batch(contexts, moments, self.targets[chosen], weight, 1 / trainer.world_size)
+
+
+def _moments(x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """Mean and variance over a context's cells; the values are of order 1, so nothing cancels."""
+    mean = x.mean(1)
+    return mean, (x * x).mean(1) - mean**2

@@ -108,7 +108,7 @@ class TrainingPlan(pl.LightningModule):
         forced_steps: int = 100,
         cells_per_step: int = 10,
         weight_decay: float = 1e-3,
-        generator_steps: int = 1000,
+        generator_steps: int = 800,
         generator_lr: float = 0.1,
         forced_share: float = 0.3,
         prune_at: float = 0.6,
@@ -252,7 +252,7 @@ class TrainingPlan(pl.LightningModule):
             late = step >= steps // 2
             if not mechanism.affine and step in {steps * share // 6 for share in (2, 3, 4, 5)}:
                 keep = None if self.required is None else torch.as_tensor(self.required)
-                mechanism.prune(self.data.some_controls(), keep)
+                mechanism.prune(self.data.some_controls().float(), keep)
                 self._retie(optimizer)
             for group, lr in zip(optimizer.param_groups, (self.mechanism_lr, self.generator_lr), strict=True):
                 group["lr"] = lr * _cool(step, steps)

@@ -75,8 +75,7 @@ def cell_moments(mechanism: torch.nn.Module, cells: CellStore) -> Moments:
     k, d = len(cells.size), cells.x.shape[1]
     sums = [torch.zeros(k, d, dtype=torch.float64) for _ in range(4)]
     for x, code in cells.blocks():
-        x = x.double()
-        noise = x - mechanism(x).double()
+        x, noise = x.double(), (x - mechanism(x)).double()
         sums = [s.index_add(0, code, part) for s, part in zip(sums, (noise, noise**2, x, x**2), strict=True)]
     n = cells.size[:, None].double()
     # validation contexts come without controls
