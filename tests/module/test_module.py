@@ -115,6 +115,28 @@ def test_a_sample_of_contexts_stands_for_all(case):
     assert (half[1] - half[0]).item() == pytest.approx(evidence_of_all.item())
 
 
+@pytest.mark.parametrize("known", [False, True])
+@pytest.mark.parametrize("model", [m for m in MODELS if not m.values[0]["scale_shift"]])
+def test_frozen_moments_differ_by_what_no_drug_changes(case, model, known):
+    made = case(1, **model)
+    module, moments = made.module, made.moments
+    module.mechanism.requires_grad_(False)
+    targets = torch.as_tensor(np.random.default_rng(0).random((4, 4)) < 0.5) if known else None
+    frozen, gaps, gradients = module.freeze(made.contexts, moments), [], []
+    for scale in (1.0, 0.3):
+        with torch.no_grad():
+            for parameter in module.generator.parameters():
+                parameter.mul_(scale)
+        losses = [module.generator_loss(made.contexts, m, targets)[0] for m in (moments, frozen)]
+        gaps.append((losses[0] - losses[1]).item())
+        gradients += [
+            torch.autograd.grad(loss, list(module.generator.parameters()), allow_unused=True) for loss in losses
+        ]
+    assert gaps[0] == pytest.approx(gaps[1], rel=1e-9)
+    for a, b in zip(gradients[0], gradients[1], strict=True):
+        torch.testing.assert_close(a, b)
+
+
 @pytest.mark.parametrize("model", MODELS)
 def test_gradients_of_the_joint_loss_are_finite_and_agree_with_differences(case, model):
     made = case(1, **model)

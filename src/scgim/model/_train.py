@@ -11,7 +11,7 @@ import torch
 from torch.utils.data import DataLoader
 
 from scgim._checks import check_option
-from scgim.module import cell_moments
+from scgim.module import cell_moments, evidence
 from scgim.structure import fit_graph, search_dag
 
 from ._batches import Batches
@@ -313,15 +313,18 @@ class TrainingPlan(pl.LightningModule):
         held_moments: Moments | None,
     ) -> Iterator[dict[str, float]]:
         targets = self.clear_targets(contexts, moments)
+        frozen = self.module.freeze(contexts, moments)
+        with torch.no_grad():  # what the frozen form leaves out
+            rest = 0.0 if frozen is None else -self._untouched(contexts, moments)
         best, best_step, best_state = np.inf, 0, None
         for step in range(self.step_in_phase, self.generator_steps):
             if step == int(self.prune_at * self.generator_steps):
                 self.module.generator.prune()
             optimizer.param_groups[0]["lr"] = self.generator_lr * _cool(step, self.generator_steps)
             forced = step < self.forced_share * self.generator_steps
-            loss, penalty = self.module.generator_loss(contexts, moments, targets if forced else None)
+            loss, penalty = self.module.generator_loss(contexts, frozen or moments, targets if forced else None)
             self._descend(optimizer, loss + penalty)
-            metrics = {"generator_nll": loss.item() / len(contexts.n)}
+            metrics = {"generator_nll": (loss.item() + rest) / len(contexts.n)}
             if held is not None:
                 with torch.no_grad():
                     value = -self.module.evidence(held, held_moments).sum().item() / len(held.n)
@@ -352,6 +355,12 @@ class TrainingPlan(pl.LightningModule):
         if isinstance(contexts.own, torch.Tensor):
             contexts = contexts._replace(own=mechanism.families(contexts.own, contexts.n))
         return mechanism.moments(contexts, controls)
+
+    def _untouched(self, contexts: Contexts, moments: Moments) -> float:
+        """Log likelihood of all contexts if no mechanism is touched."""
+        nothing = torch.zeros_like(moments.residual)
+        _, untouched = evidence(self.module.intervention, moments, nothing, contexts.n, self.module.mechanism.variance)
+        return untouched.sum().item()
 
     @torch.no_grad()
     def clear_targets(self, contexts: Contexts, moments: Moments) -> torch.Tensor:

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from .interventions import INTERVENTIONS
-from .likelihood import complete, evidence, mixture, noise_loss
+from .likelihood import Frozen, complete, evidence, mixture, noise_loss
 from .mechanisms import MECHANISMS
 
 if TYPE_CHECKING:
@@ -64,6 +64,14 @@ class GIMModule(nn.Module):
         touched, untouched = evidence(self.intervention, moments, best, contexts.n, self.mechanism.variance)
         return touched - untouched
 
+    @torch.no_grad()
+    def freeze(self, contexts: Contexts, moments: Moments) -> Frozen | None:
+        """The evidence once the mechanisms are frozen, cheap in every step; ``None`` if noise is scaled by what is learned."""
+        if self.scale_map is not None:
+            return None
+        best, _ = self.intervention.observed(moments)
+        return Frozen(best, self.profile(contexts, moments), contexts.n / (2 * self.mechanism.variance))
+
     def evidence(self, contexts: Contexts, moments: Moments, targets: Tensor | None = None) -> Tensor:
         """Log likelihood of the contexts' cells under the generator, ``(contexts, genes)``, exact over unknown targets.
 
@@ -72,20 +80,27 @@ class GIMModule(nn.Module):
         return self._evidence(contexts, moments, *self.generator(contexts.conditions), targets)
 
     def _evidence(
-        self, contexts: Contexts, moments: Moments, logits: Tensor, psi: Tensor, targets: Tensor | None
+        self, contexts: Contexts, moments: Moments | Frozen, logits: Tensor, psi: Tensor, targets: Tensor | None
     ) -> Tensor:
-        variance, scale = self.mechanism.variance, self.log_scale(contexts)
-        touched, untouched = evidence(self.intervention, moments, psi, contexts.n, variance, scale)
+        if isinstance(moments, Frozen):
+            touched, untouched = moments.touched(psi), 0.0
+        else:
+            variance, scale = self.mechanism.variance, self.log_scale(contexts)
+            touched, untouched = evidence(self.intervention, moments, psi, contexts.n, variance, scale)
         if targets is None:
             return mixture(logits, touched, untouched, self.charge)
         return complete(logits, touched, untouched, self.charge, targets)
 
     def generator_loss(
-        self, contexts: Contexts, moments: Moments, targets: Tensor | None = None, weight: Tensor | float = 1.0
+        self,
+        contexts: Contexts,
+        moments: Moments | Frozen,
+        targets: Tensor | None = None,
+        weight: Tensor | float = 1.0,
     ) -> tuple[Tensor, Tensor]:
         """Minus log likelihood of the contexts' cells, and the penalty of what is learned of drugs; nats.
 
-        ``weight`` is what a context counts for, ``(contexts, 1)``.
+        ``weight`` is what a context counts for, ``(contexts, 1)``. With frozen moments, what they leave out is missing.
         """
         logits, psi = self.generator(contexts.conditions)
         penalty = self.generator.penalty(logits, psi)

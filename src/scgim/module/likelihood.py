@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import torch
 from torch import Tensor
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from .interventions import Hard, Shift
 
 
-def mixture(logits: Tensor, touched: Tensor, untouched: Tensor, charge: float) -> Tensor:
+def mixture(logits: Tensor, touched: Tensor, untouched: Tensor | float, charge: float) -> Tensor:
     r"""Log likelihood of every context's every gene, the unknown target summed out.
 
     The indicators :math:`I_{kj}` are independent given the drug's features, and each changes only the conditional of
@@ -39,11 +39,11 @@ def mixture(logits: Tensor, touched: Tensor, untouched: Tensor, charge: float) -
     >>> bool(even.abs() < 1e-6)
     True
     """
-    yes = logsigmoid(logits)  # and of no, log sigmoid(-l) = log sigmoid(l) - l
-    return torch.logaddexp(yes + touched - charge, yes - logits + untouched)
+    # log sigmoid(-l) = log sigmoid(l) - l
+    return logsigmoid(logits) + torch.logaddexp(touched - charge, untouched - logits)
 
 
-def complete(logits: Tensor, touched: Tensor, untouched: Tensor, charge: float, targets: Tensor) -> Tensor:
+def complete(logits: Tensor, touched: Tensor, untouched: Tensor | float, charge: float, targets: Tensor) -> Tensor:
     """As :func:`mixture` with the targets known: what teacher forcing and the M step of EM maximise.
 
     ``targets``, ``(contexts, genes)``, are bool, or probabilities, for which it is the expectation.
@@ -90,6 +90,21 @@ def evidence(
         return -n * ((centre - psi) ** 2 + deviation) / (2 * variance), untouched
     touched_variance = variance * torch.exp(2 * log_scale)
     return -n * (((centre - psi) ** 2 + deviation) / (2 * touched_variance) + log_scale), untouched
+
+
+class Frozen(NamedTuple):
+    """The evidence of contexts whose mechanisms no longer move, as a parabola in psi.
+
+    What both hypotheses share, and the evidence of an untouched mechanism, are left out: they do not depend on drugs.
+    """
+
+    best: Tensor  # (contexts, genes) the psi that fits best
+    gain: Tensor  # (contexts, genes) nats by which a touched mechanism with that psi explains the context better
+    precision: Tensor  # (contexts, genes)
+
+    def touched(self, psi: Tensor) -> Tensor:
+        """Nats by which a mechanism touched by ``psi`` explains the context better, ``(contexts, genes)``."""
+        return self.gain - self.precision * (self.best - psi) ** 2
 
 
 def noise_loss(pooled: Tensor, variance: Tensor, n_cells: Tensor | float) -> Tensor:
