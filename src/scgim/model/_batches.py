@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from ._train import TrainingPlan
 
 _VALUES = 100_000  # gene values of cells in a step; of a large screen a step sees some contexts
-_REFRESH = 150  # steps between two looks at which mechanisms the contexts touch
+_REFRESH = 200  # steps between two looks at which mechanisms the contexts touch
 
 
 class Batch(NamedTuple):
