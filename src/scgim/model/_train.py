@@ -12,7 +12,7 @@ from torch.utils.data import DataLoader
 
 from scgim._checks import check_option
 from scgim.module import cell_moments, evidence
-from scgim.structure import fit_graph, search_dag
+from scgim.structure import fit_graph, orient_ties, search_dag
 
 from ._batches import Batches
 
@@ -224,21 +224,14 @@ class TrainingPlan(pl.LightningModule):
             "intervention": self.module.intervention.name,
             "charge": self.search_charge,
         }
-        rounds = search_dag(
-            self.data.search,
-            **score,
-            penalty=self.search_penalty,
-            allowed=self.allowed,
-            required=self.required,
-            seed=self.seed,
-            start=graph,
-            **self.search,
-        )
+        priors = {"penalty": self.search_penalty, "allowed": self.allowed, "required": self.required}
+        rounds = search_dag(self.data.search, **score, **priors, seed=self.seed, start=graph, **self.search)
         for state in rounds if self.structure == "search" else ():
             graph = state.graph
             mechanism.set_graph(torch.as_tensor(graph))
             idle.step()  # without gradients a no-op, but it advances the global step, without which nothing is checkpointed
             yield {"structure_score": state.score}
+        graph = orient_ties(graph, self.data.search, **score, **priors)
         mechanism.warm_start(torch.as_tensor(graph), fit_graph(graph, self.data.search, **score))
 
     # ---- mechanisms --------------------------------------------------------------------------------------------------

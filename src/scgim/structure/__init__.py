@@ -2,7 +2,18 @@
 
 from .dag import ancestors, levels, order
 from .kernels import local_score
+from .orient import orient_ties
 from .score import LocalFit, fit_graph
 from .search import SearchState, search_dag
 
-__all__ = ["LocalFit", "SearchState", "ancestors", "fit_graph", "levels", "local_score", "order", "search_dag"]
+__all__ = [
+    "LocalFit",
+    "SearchState",
+    "ancestors",
+    "fit_graph",
+    "levels",
+    "local_score",
+    "order",
+    "orient_ties",
+    "search_dag",
+]
