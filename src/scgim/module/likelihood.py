@@ -7,11 +7,13 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import torch
 from torch import Tensor
-from torch.nn.functional import logsigmoid
+from torch.nn.functional import logsigmoid, softplus
 
 if TYPE_CHECKING:
     from ._moments import Moments
     from .interventions import Hard, Shift
+
+_LINEAR = 40.0  # beyond it log(1 + e^x) is x in double precision
 
 
 def mixture(logits: Tensor, touched: Tensor, untouched: Tensor | float, charge: float) -> Tensor:
@@ -39,8 +41,9 @@ def mixture(logits: Tensor, touched: Tensor, untouched: Tensor | float, charge: 
     >>> bool(even.abs() < 1e-6)
     True
     """
-    # log sigmoid(-l) = log sigmoid(l) - l
-    return logsigmoid(logits) + torch.logaddexp(touched - charge, untouched - logits)
+    # the same with the fewest passes over the arrays: log(1 + e^l) = -log sigmoid(-l)
+    odds = logits + touched - charge - untouched
+    return untouched + softplus(odds, threshold=_LINEAR) - softplus(logits, threshold=_LINEAR)
 
 
 def complete(logits: Tensor, touched: Tensor, untouched: Tensor | float, charge: float, targets: Tensor) -> Tensor:

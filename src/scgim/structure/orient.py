@@ -6,11 +6,12 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from .dag import ancestors
 from .kernels import TOLERANCE, local_score
 from .score import score_data
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from scgim.statistics import Statistics
 
     from .score import Intervention
@@ -63,24 +64,27 @@ def orient_ties(
     data = score_data(statistics, columns=columns, intervention=intervention, charge=charge, penalty=penalty)
     graph, d = np.array(graph, dtype=bool), len(graph)
     score = np.array([_score(graph[:, j], j, data) for j in range(d)])
+    children, parents = ([set(np.flatnonzero(row).tolist()) for row in each] for each in (graph, graph.T))
+    size = np.array([len(_reached(children, [v])) for v in range(d)])
     most = np.log(max(d, 2))  # nats that the prior can make up for
     for _ in range(SWEEPS):
         turned = False
-        for i, j in np.argwhere(graph):
+        for i, j in np.argwhere(graph).tolist():
             if (allowed is not None and not allowed[j, i]) or (required is not None and required[i, j]):
                 continue
             turn = np.array([i, j]), np.array([j, i])
             graph[turn] = ~graph[turn]
             new = [_score(graph[:, k], k, data) for k in (i, j)]
             change = sum(new) - score[[i, j]].sum()
+            _turn(children, parents, i, j)
+            if change < most and j not in _reached(children, children[i]):
+                above = list(_reached(parents, [i, j]))  # nothing else can lose or gain what is downstream of it
+                after = np.array([len(_reached(children, [v])) for v in above])
+                if change + np.log(after / size[above]).sum() < -TOLERANCE:
+                    turned, size[above], score[[i, j]] = True, after, new
+                    continue
+            _turn(children, parents, j, i)
             graph[turn] = ~graph[turn]
-            if change > most or _leads(graph, i, j):
-                continue
-            after = graph.copy()
-            after[turn] = ~after[turn]
-            if change + _size(after) < _size(graph) - TOLERANCE:
-                graph, turned = after, True
-                score[[i, j]] = new
         if not turned:
             break
     return graph
@@ -91,18 +95,19 @@ def _score(column: np.ndarray, j: int, data: tuple) -> float:
     return local_score(j, parents, len(parents), data)
 
 
-def _leads(graph: np.ndarray, i: int, j: int) -> bool:
-    """Does a path lead from ``i`` to ``j`` besides the edge between them, so that its reversal would close a cycle?"""
-    seen, front = np.zeros(len(graph), dtype=bool), graph[i].copy()
-    front[j] = False
-    while front.any():
-        seen |= front
-        if seen[j]:
-            return True
-        front = graph[front].any(0) & ~seen
-    return False
+def _turn(children: list[set[int]], parents: list[set[int]], i: int, j: int) -> None:
+    """Let ``i -> j`` be ``j -> i``."""
+    children[i].discard(j)
+    parents[j].discard(i)
+    children[j].add(i)
+    parents[i].add(j)
 
 
-def _size(graph: np.ndarray) -> float:
-    r""":math:`\sum_v \log s_v`."""
-    return float(np.log1p(ancestors(graph).sum(1)).sum())
+def _reached(follow: list[set[int]], start: Iterable[int]) -> set[int]:
+    """What can be reached from some genes, themselves included."""
+    seen, front = set(start), list(start)
+    while front:
+        new = follow[front.pop()] - seen
+        seen |= new
+        front.extend(new)
+    return seen
