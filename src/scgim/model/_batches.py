@@ -23,7 +23,7 @@ class Batch(NamedTuple):
     contexts: Contexts
     moments: Moments
     targets: torch.Tensor | None  # None: unknown
-    weight: torch.Tensor | float  # what a context counts for, (contexts, 1); 0 if another process has it
+    weight: torch.Tensor | None  # what a context counts for, (contexts, 1); 0 if another process has it
     share: float  # of what does not belong to one context
 
 
@@ -54,7 +54,7 @@ class Batches:
         if self.plan.module.mechanism.affine:
             moments = self.plan.module.mechanism.moments(self.contexts, self.controls)
             targets = self.plan.clear_targets(self.contexts, moments) if step < self.plan.forced_steps else None
-            return Batch(self.contexts, moments, targets, 1.0, 1.0)
+            return Batch(self.contexts, moments, targets, None, 1.0)
         if self.targets is None or step % _REFRESH == 0:
             with torch.no_grad():
                 moments = cell_moments(self.plan.module.mechanism, self.store)

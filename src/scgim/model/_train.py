@@ -35,6 +35,7 @@ _NOT_OPTIONS = {
     "seed",
     "early_stopping_patience",
 }  # arguments of GIM and its train
+_PATIENCE = {True: 20, False: 3}  # rounds of the search without gain, likewise
 _STEPS = {True: 300, False: 400}  # of the mechanisms: on sufficient statistics, on batches of cells
 
 
@@ -72,7 +73,8 @@ class TrainingPlan(pl.LightningModule):
     seed
         Of the search and of batches of cells.
     search_rounds, search_patience, search_charge, search_penalty
-        See :func:`~scgim.structure.search_dag`.
+        See :func:`~scgim.structure.search_dag`. Patience is 20 rounds by default, and 3 for networks, whose score ignores
+        interactions of parents: there a better score is not always a better graph.
     mechanism_steps, mechanism_lr, forced_steps
         Gradient steps of the joint phase (300 on sufficient statistics, 400 on cells) and their size, which falls to 0 over
         the second half; the first ``forced_steps`` know the targets that the data clearly show.
@@ -100,7 +102,7 @@ class TrainingPlan(pl.LightningModule):
         final: Choice | None = None,
         seed: int = 0,
         search_rounds: int = 100,
-        search_patience: int = 20,
+        search_patience: int | None = None,
         search_charge: float = 6.0,
         search_penalty: float | None = None,
         mechanism_steps: int | None = None,
@@ -118,7 +120,8 @@ class TrainingPlan(pl.LightningModule):
         super().__init__()
         self.module, self.data, self.structure, self.seed = module, data, structure, seed
         self.allowed, self.required, self.final = allowed, required, final
-        self.search = {"max_rounds": search_rounds, "patience": search_patience}
+        patience = _PATIENCE[module.mechanism.affine] if search_patience is None else search_patience
+        self.search = {"max_rounds": search_rounds, "patience": patience}
         self.search_charge, self.search_penalty = search_charge, search_penalty
         self.mechanism_steps = mechanism_steps or _STEPS[module.mechanism.affine]
         self.mechanism_lr, self.cells_per_step = mechanism_lr, cells_per_step

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from .interventions import INTERVENTIONS
-from .likelihood import Frozen, complete, evidence, mixture, noise_loss
+from .likelihood import Frozen, complete, evidence, gained, mixture, noise_loss
 from .mechanisms import MECHANISMS
 
 if TYPE_CHECKING:
@@ -83,10 +83,12 @@ class GIMModule(nn.Module):
         self, contexts: Contexts, moments: Moments | Frozen, logits: Tensor, psi: Tensor, targets: Tensor | None
     ) -> Tensor:
         if isinstance(moments, Frozen):
-            touched, untouched = moments.touched(psi), 0.0
-        else:
-            variance, scale = self.mechanism.variance, self.log_scale(contexts)
-            touched, untouched = evidence(self.intervention, moments, psi, contexts.n, variance, scale)
+            gain = moments.touched(psi)
+            if targets is None:
+                return gained(logits, gain, self.charge)
+            return complete(logits, gain, 0.0, self.charge, targets)
+        variance, scale = self.mechanism.variance, self.log_scale(contexts)
+        touched, untouched = evidence(self.intervention, moments, psi, contexts.n, variance, scale)
         if targets is None:
             return mixture(logits, touched, untouched, self.charge)
         return complete(logits, touched, untouched, self.charge, targets)
@@ -96,7 +98,7 @@ class GIMModule(nn.Module):
         contexts: Contexts,
         moments: Moments | Frozen,
         targets: Tensor | None = None,
-        weight: Tensor | float = 1.0,
+        weight: Tensor | None = None,
     ) -> tuple[Tensor, Tensor]:
         """Minus log likelihood of the contexts' cells, and the penalty of what is learned of drugs; nats.
 
@@ -106,7 +108,8 @@ class GIMModule(nn.Module):
         penalty = self.generator.penalty(logits, psi)
         if self.scale_map is not None:
             penalty = penalty + self.scale_map.penalty()
-        return -(weight * self._evidence(contexts, moments, logits, psi, targets)).sum(), penalty
+        found = self._evidence(contexts, moments, logits, psi, targets)
+        return -(found if weight is None else weight * found).sum(), penalty
 
     def joint_loss(
         self,
@@ -114,7 +117,7 @@ class GIMModule(nn.Module):
         moments: Moments,
         n_cells: Tensor | float,
         targets: Tensor | None = None,
-        weight: Tensor | float = 1.0,
+        weight: Tensor | None = None,
     ) -> tuple[Tensor, Tensor]:
         """Minus log likelihood of all training cells, ``n_cells`` of them, and the generator's penalty; nats.
 

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 _LINEAR = 40.0  # beyond it log(1 + e^x) is x in double precision
 
 
-def mixture(logits: Tensor, touched: Tensor, untouched: Tensor | float, charge: float) -> Tensor:
+def mixture(logits: Tensor, touched: Tensor, untouched: Tensor, charge: float) -> Tensor:
     r"""Log likelihood of every context's every gene, the unknown target summed out.
 
     The indicators :math:`I_{kj}` are independent given the drug's features, and each changes only the conditional of
@@ -41,9 +41,16 @@ def mixture(logits: Tensor, touched: Tensor, untouched: Tensor | float, charge: 
     >>> bool(even.abs() < 1e-6)
     True
     """
-    # the same with the fewest passes over the arrays: log(1 + e^l) = -log sigmoid(-l)
-    odds = logits + touched - charge - untouched
-    return untouched + softplus(odds, threshold=_LINEAR) - softplus(logits, threshold=_LINEAR)
+    return untouched + gained(logits, touched - untouched, charge)
+
+
+def gained(logits: Tensor, gain: Tensor, charge: float) -> Tensor:
+    r"""By how much :func:`mixture` exceeds the log likelihood of an untouched mechanism, ``(contexts, genes)``.
+
+    With :math:`G = S^1 - S^0` as ``gain``, :math:`\log(1 + e^{\ell + G - c}) - \log(1 + e^\ell)`.
+    """
+    touched = softplus(logits + (gain - charge), threshold=_LINEAR)
+    return touched - softplus(logits, threshold=_LINEAR)
 
 
 def complete(logits: Tensor, touched: Tensor, untouched: Tensor | float, charge: float, targets: Tensor) -> Tensor:
