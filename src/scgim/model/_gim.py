@@ -283,8 +283,7 @@ class GIM(AskingMixin, KeepingMixin, BaseModelClass):
         table = self._context_field().table(self.adata)
         held = None if train_size == 1 else hold_out(table, 1 - train_size, seed)
         cells, genes = self._cells()
-        affine = MECHANISMS[self.settings_["mechanism"]].affine
-        options = TrainingPlan.within(max_epochs, plan_kwargs or {}, affine=affine)
+        options = TrainingPlan.within(max_epochs, plan_kwargs or {})
         data = collect(cells, table, genes, self.table.frame, seed=seed, needs=self._needs(), held=held)
         design = data.fitted.design
         self.generator_ = first_generator(self.settings_["generator"], self.table.source, distinct_drugs(design))

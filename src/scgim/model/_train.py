@@ -35,8 +35,7 @@ _NOT_OPTIONS = {
     "seed",
     "early_stopping_patience",
 }  # arguments of GIM and its train
-_PATIENCE = {True: 20, False: 3}  # rounds of the search without gain, likewise
-_STEPS = {True: 300, False: 400}  # of the mechanisms: on sufficient statistics, on batches of cells
+_PATIENCE = {True: 20, False: 3}  # rounds of the search without gain: on sufficient statistics, on cells
 
 
 class StatisticsModule(pl.LightningDataModule):
@@ -76,8 +75,8 @@ class TrainingPlan(pl.LightningModule):
         See :func:`~scgim.structure.search_dag`. Patience is 20 rounds by default, and 3 for networks, whose score ignores
         interactions of parents: there a better score is not always a better graph.
     mechanism_steps, mechanism_lr, forced_steps
-        Gradient steps of the joint phase (300 on sufficient statistics, 400 on cells) and their size, which falls to 0 over
-        the second half; the first ``forced_steps`` know the targets that the data clearly show.
+        Gradient steps of the joint phase and their size, which falls to 0 over the second half; the first ``forced_steps``
+        know the targets that the data clearly show.
     cells_per_step
         With mechanisms that need cells: how many of each context enter a step.
     weight_decay
@@ -105,7 +104,7 @@ class TrainingPlan(pl.LightningModule):
         search_patience: int | None = None,
         search_charge: float = 6.0,
         search_penalty: float | None = None,
-        mechanism_steps: int | None = None,
+        mechanism_steps: int = 300,
         mechanism_lr: float = 1e-2,
         forced_steps: int = 100,
         cells_per_step: int = 10,
@@ -123,8 +122,8 @@ class TrainingPlan(pl.LightningModule):
         patience = _PATIENCE[module.mechanism.affine] if search_patience is None else search_patience
         self.search = {"max_rounds": search_rounds, "patience": patience}
         self.search_charge, self.search_penalty = search_charge, search_penalty
-        self.mechanism_steps = mechanism_steps or _STEPS[module.mechanism.affine]
-        self.mechanism_lr, self.cells_per_step = mechanism_lr, cells_per_step
+        self.mechanism_steps, self.mechanism_lr = mechanism_steps, mechanism_lr
+        self.cells_per_step = cells_per_step
         self.forced_steps, self.weight_decay = min(forced_steps, self.mechanism_steps // 3), weight_decay
         self.generator_steps, self.generator_lr = generator_steps, generator_lr
         self.forced_share, self.prune_at, self.patience = forced_share, prune_at, early_stopping_patience
@@ -132,13 +131,12 @@ class TrainingPlan(pl.LightningModule):
         self.automatic_optimization = False
 
     @classmethod
-    def within(cls, max_epochs: int | None, plan_kwargs: dict, *, affine: bool) -> dict:
+    def within(cls, max_epochs: int | None, plan_kwargs: dict) -> dict:
         """Options with every phase shortened in proportion, so that all of them fit into ``max_epochs``."""
         defaults = {name: p.default for name, p in inspect.signature(cls).parameters.items()}
         for name in plan_kwargs:
             check_option("plan_kwargs", name, [name for name in defaults if name not in _NOT_OPTIONS])
         options = defaults | plan_kwargs
-        options["mechanism_steps"] = options["mechanism_steps"] or _STEPS[affine]
         wanted = cls._epochs(options)
         if max_epochs is None or max_epochs >= wanted:
             return plan_kwargs
