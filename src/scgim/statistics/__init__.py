@@ -3,16 +3,21 @@
 from ._accumulate import accumulate, combine
 from ._basis import BASIS_CENTRES, BASIS_SLOPE, expand
 from ._blocks import row_blocks
+from ._counts import Sizes, log_changes
 from ._dask import accumulate_dask
+from ._means import Means
 from ._statistics import Statistics
 
 __all__ = [
     "BASIS_CENTRES",
     "BASIS_SLOPE",
+    "Means",
+    "Sizes",
     "Statistics",
     "accumulate",
     "accumulate_dask",
     "combine",
     "expand",
+    "log_changes",
     "row_blocks",
 ]

@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
+from scgim.statistics import Means
+
 from .dag import levels
 
 if TYPE_CHECKING:
@@ -59,10 +61,15 @@ def check_priors(d: int, allowed: np.ndarray | None, required: np.ndarray | None
 
 
 def candidates(
-    statistics: Statistics, columns: int, allowed: np.ndarray, required: np.ndarray, start: np.ndarray
+    statistics: Statistics | Means, columns: int, allowed: np.ndarray, required: np.ndarray, start: np.ndarray
 ) -> Slots:
     """All allowed edges of up to 200 genes; beyond, those between :func:`neighbours`. Required ones and ``start`` always."""
-    may = allowed if len(allowed) <= ALL_PAIRS else allowed & neighbours(statistics, columns)
+    if len(allowed) <= ALL_PAIRS:
+        may = allowed
+    elif isinstance(statistics, Means):
+        may = allowed & moving_together(statistics)
+    else:
+        may = allowed & neighbours(statistics, columns)
     return make_slots(may | required | start, required)
 
 
@@ -81,6 +88,19 @@ def neighbours(statistics: Statistics, columns: int, count: int = N_CANDIDATES) 
     scale = np.sqrt(np.diag(precision))
     correlation = np.abs(correlation).reshape(d, columns, d).max(1)
     near = _largest(correlation, count // 2) | _largest(np.abs(precision / scale / scale[:, None]), count - count // 2)
+    return near | near.T
+
+
+def moving_together(means: Means, count: int = N_CANDIDATES) -> np.ndarray:
+    """Pairs of genes that contexts move together, or that vary together within them: ``(genes, genes)`` bool, symmetric.
+
+    A gene's ``count`` neighbours are half by the sum over contexts of the product of standardised changes and half by latent
+    correlation.
+    """
+    z = means.change / np.sqrt(means.variance + means.control[means.line])
+    scale = np.sqrt(np.diag(means.latent))
+    correlation = np.abs(means.latent / scale / scale[:, None])
+    near = _largest(np.abs(z.T @ z), count // 2) | _largest(correlation, count - count // 2)
     return near | near.T
 
 

@@ -7,19 +7,59 @@ file would go on running that file's old code after a change.
 from __future__ import annotations
 
 import math
+from typing import NamedTuple
 
 import numba as nb
 import numpy as np
+from numba.extending import overload
 
 MAX_PARENTS = 32
 TOLERANCE = 1e-6  # nats; keeps rounding from passing for an improvement
 _REFITS = 2
+_ROUNDS = 8  # reweightings of the means; they end when coefficients stand
 _FLOOR = 1e-12  # of a noise variance, in control variances
 # sums may be reordered, so that they run in vector registers; infinities and order of comparisons stay exact
 _compiled = nb.njit(cache=True, error_model="numpy", nogil=True, fastmath={"reassoc", "contract", "nsz"})
 
 
-# ---- the score of one gene ------------------------------------------------------------------------------------------
+class CellData(NamedTuple):
+    """What the likelihood of all cells needs; means are ``(columns, contexts)``, less those of the controls."""
+
+    n: np.ndarray  # (contexts,)
+    mean: np.ndarray
+    total: np.ndarray  # (columns,) weighted sum of the means
+    scatter: np.ndarray  # (columns, columns) pooled within contexts
+    between: np.ndarray  # (columns, columns) weighted second moment of the means
+    own: np.ndarray  # (columns, columns, contexts) every context's own scatter; empty for shifts
+    cells: float
+    charge: float
+    penalty: float
+    columns: int
+
+
+class MeanData(NamedTuple):
+    """What the likelihood of the contexts' means needs, ``(genes, contexts)`` each unless said otherwise."""
+
+    n: np.ndarray  # (contexts,)
+    change: np.ndarray  # from the controls
+    variance: np.ndarray  # of its sampling error
+    line: np.ndarray  # (contexts,) int: whose controls it was compared with
+    control: np.ndarray  # (genes, lines) sampling variance of the controls' mean, which all contexts of a line share
+    correlation: np.ndarray  # (genes, genes) of sampling errors
+    latent: np.ndarray  # (genes, genes) covariance between cells of a context, free of measurement noise
+    reliability: np.ndarray  # (genes,) its share of the variance
+    cells: float
+    charge: float  # nats that a target costs
+    penalty: float  # nats that a parent costs
+    columns: int  # 1: a parent is one column
+    slab: float  # prior variance of a target's shift
+    misfit: float  # relative error of what a parent's change does to its child
+    floor: float  # what sampling error leaves out, as a standard deviation
+    mismatch: float  # error of correlations within contexts as evidence of slopes between them
+    hard: bool
+
+
+# ---- the score of one gene, from all cells --------------------------------------------------------------------------
 
 
 @_compiled
@@ -102,8 +142,8 @@ def _excess(own, cols, w, q, out):
 
 
 @_compiled
-def fit_gene(j, parents, p, data, w, moved):
-    """Score, intercept and noise variance of gene ``j``; coefficients into ``w``, targets into ``moved``."""
+def _fit_cells(j, parents, p, data, w, moved):
+    """As :func:`fit_gene`."""
     n, mean, total, scatter, between, own, cells, charge, penalty, columns = data
     contexts, q, hard = len(n), p * columns, len(own) > 0
     cols = np.empty(q + 1, dtype=np.int64)
@@ -181,6 +221,142 @@ def fit_gene(j, parents, p, data, w, moved):
     return score, b, s2
 
 
+# ---- the score of one gene, from the contexts' means ----------------------------------------------------------------
+
+
+@_compiled
+def _error(j, parents, p, data, w, k):
+    """Variance of what a context's change leaves over parents that it does not touch: sampling, misfit and floor."""
+    own = math.sqrt(data.variance[j, k])
+    s, misfit = data.variance[j, k], data.floor**2
+    for a in range(p):
+        i = parents[a]
+        of_a = w[a] * math.sqrt(data.variance[i, k])
+        s -= 2 * of_a * own * data.correlation[j, i]
+        misfit += (data.misfit * w[a] * data.change[i, k]) ** 2
+        for c in range(p):
+            h = parents[c]
+            s += of_a * w[c] * math.sqrt(data.variance[h, k]) * data.correlation[i, h]
+    return max(s, 0.0) + misfit
+
+
+@_compiled
+def error_variances(j, parents, data, w):
+    """Of every context, ``(contexts,)``; see :func:`local_score`."""
+    out = np.empty(len(data.n))
+    for k in range(len(out)):
+        out[k] = _error(j, parents, len(parents), data, w, k)
+    return out
+
+
+@_compiled
+def _unexplained(j, parents, p, data, w):
+    """Latent variance within contexts that the parents leave, as a share of the gene's."""
+    s = data.latent[j, j]
+    for a in range(p):
+        s -= 2 * w[a] * data.latent[j, parents[a]]
+        for c in range(p):
+            s += w[a] * w[c] * data.latent[parents[a], parents[c]]
+    return max(s / data.latent[j, j], 0.02)
+
+
+@_compiled
+def _fit_means(j, parents, p, data, w, moved):
+    """As :func:`fit_gene`; the variance is that of the latent residual within contexts."""
+    contexts, lines = len(data.n), data.control.shape[1]
+    q = p + lines
+    change, v = data.change[j], np.empty(contexts)
+    system, left, theta, old = np.empty((q, q)), np.empty(q), np.zeros(q), np.zeros(q)
+    x = np.zeros((contexts, q))
+    for k in range(contexts):
+        for a in range(p):
+            x[k, a] = data.change[parents[a], k]
+        x[k, p + data.line[k]] = 1.0
+    within = 0.0
+    if p:
+        shared = 0.0
+        for a in range(p):
+            shared += data.reliability[parents[a]] / p
+        error = 1 / (data.cells * max(data.reliability[j] * shared, 1e-12)) + data.mismatch**2
+        within = 0.5 / error
+    score = 0.0
+    for step in range(_ROUNDS + 1):
+        score = 0.0
+        system[:] = 0.0
+        left[:] = 0.0
+        for a in range(q):
+            system[a, a] = 1.0 if a < p else 1 / max(data.control[j, a - p], 1e-12)
+            score += 0.5 * theta[a] ** 2 * system[a, a] - 0.5 * math.log(system[a, a])
+        for k in range(contexts):
+            v[k] = _error(j, parents, p, data, w, k)
+            r = change[k]
+            for a in range(q):
+                r -= theta[a] * x[k, a]
+            # a context that sets the gene says nothing of its parents
+            gone = change[k] if data.hard else r
+            prior = data.variance[j, k] + data.floor**2 + data.slab if data.hard else v[k] + data.slab
+            untouched = 0.5 * r * r / v[k] + 0.5 * math.log(v[k])
+            touched = 0.5 * gone * gone / prior + 0.5 * math.log(prior) + data.charge
+            low = min(untouched, touched)
+            share = math.exp(low - untouched)
+            total = share + math.exp(low - touched)
+            score += low - math.log(total)
+            share /= total
+            moved[k] = share < 0.5
+            weight = share / v[k] + (0.0 if data.hard else (1 - share) / prior)
+            for a in range(q):
+                each = weight * x[k, a]
+                left[a] += each * change[k]
+                for c in range(a + 1):
+                    system[a, c] += each * x[k, c]
+        share = 1.0
+        if p:
+            share = _unexplained(j, parents, p, data, w)
+            score += within * math.log(share)
+            each = 2 * within / (share * data.latent[j, j])
+            for a in range(p):
+                left[a] += each * data.latent[j, parents[a]]
+                for c in range(a + 1):
+                    system[a, c] += each * data.latent[parents[a], parents[c]]
+        change_of = 0.0
+        for a in range(q):
+            old[a] = theta[a]
+            theta[a] = left[a]
+        _solve(system, theta, q)
+        for a in range(q):
+            # the Cholesky factor of the curvature is what `_solve` leaves
+            score += math.log(system[a, a])
+            change_of = max(change_of, abs(theta[a] - old[a]))
+        if step == _ROUNDS or change_of < 1e-4:
+            for a in range(q):
+                theta[a] = old[a]
+            break
+        for a in range(p):
+            w[a] = theta[a]
+    variance = data.latent[j, j] * (_unexplained(j, parents, p, data, w) if p else 1.0)
+    return score + data.penalty * p, theta[p], variance
+
+
+# ---- either ----------------------------------------------------------------------------------------------------------
+
+
+def _fit(j, parents, p, data, w, moved):
+    """Of the data's kind; known when it is compiled, so that a climb knows nothing of it."""
+
+
+@overload(_fit)
+def _choose(j, parents, p, data, w, moved):
+    if data.instance_class is MeanData:
+        return lambda j, parents, p, data, w, moved: _fit_means(j, parents, p, data, w, moved)
+    return lambda j, parents, p, data, w, moved: _fit_cells(j, parents, p, data, w, moved)
+
+
+@_compiled
+def fit_gene(j, parents, p, data, w, moved):
+    """Score, intercept and noise variance of gene ``j``; coefficients into ``w``, targets into ``moved``."""
+    return _fit(j, parents, p, data, w, moved)
+
+
 def local_score(j: int, parents: np.ndarray, p: int, data: tuple) -> float:
     r"""Score of gene ``j`` given ``parents[:p]``, in nats; smaller is better.
 
@@ -205,7 +381,7 @@ def local_score(j: int, parents: np.ndarray, p: int, data: tuple) -> float:
     data
         What :func:`~scgim.structure.score.score_data` returns.
     """
-    return fit_gene(j, parents, p, data, np.empty(p * data[-1]), np.empty(len(data[0]), dtype=np.bool_))[0]
+    return fit_gene(j, parents, p, data, np.empty(p * data.columns), np.empty(len(data.n), dtype=np.bool_))[0]
 
 
 # ---- the climb ------------------------------------------------------------------------------------------------------
@@ -222,7 +398,7 @@ def score_genes(genes, slots, on, score, gain, data, memo):
     """
     start, source, fixed = slots[0], slots[1], slots[5]
     keys, values, code = memo
-    contexts, columns = len(data[0]), data[9]
+    contexts, columns = len(data.n), data.columns
     w, moved = np.empty(MAX_PARENTS * columns), np.empty(contexts, dtype=np.bool_)
     parents, toggled = np.empty(MAX_PARENTS, dtype=np.int64), np.empty(MAX_PARENTS, dtype=np.int64)
     for j in genes:

@@ -12,7 +12,7 @@ from .score import score_data
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from scgim.statistics import Statistics
+    from scgim.statistics import Means, Statistics
 
     from .score import Intervention
 
@@ -21,11 +21,11 @@ SWEEPS = 10
 
 def orient_ties(
     graph: np.ndarray,
-    statistics: Statistics,
+    statistics: Statistics | Means,
     *,
     columns: int = 1,
     intervention: Intervention = "shift",
-    charge: float = 6.0,
+    charge: float | None = None,
     penalty: float | None = None,
     allowed: np.ndarray | None = None,
     required: np.ndarray | None = None,

@@ -2,60 +2,66 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
-from .kernels import fit_gene
+from scgim.statistics import Means
+
+from .kernels import CellData, MeanData, error_variances, fit_gene
 
 if TYPE_CHECKING:
     from scgim.statistics import Statistics
 
 Intervention = Literal["shift", "hard"]
 _RIDGE = 1e-3
+SLAB, MISFIT, FLOOR, MISMATCH = 1.0, 0.25, 0.06, 0.08  # of the means' likelihood, see :class:`~scgim.structure.kernels.MeanData`
 
 
 @dataclass(frozen=True)
 class LocalFit:
-    """Least squares on a graph: ``weight`` (columns, genes), ``intercept`` and ``variance`` (genes,), ``moved``."""
+    """The regressions on a graph: ``weight`` (columns, genes), ``intercept`` and ``variance`` (genes,), ``moved``."""
 
     weight: np.ndarray
     intercept: np.ndarray
     variance: np.ndarray
     moved: np.ndarray  # (contexts, genes) bool: which mechanisms a context touches
+    error: np.ndarray | None = None  # (contexts, genes) variance of an untouched context's residual, if from means
 
 
 def score_data(
-    statistics: Statistics,
+    statistics: Statistics | Means,
     *,
     columns: int = 1,
     intervention: Intervention = "shift",
-    charge: float = 6.0,
+    charge: float | None = None,
     penalty: float | None = None,
-) -> tuple:
-    r"""What :func:`local_score` takes as ``data``.
+) -> CellData | MeanData:
+    r"""What :func:`local_score` takes as ``data``: of all cells, or of the contexts' means, which is all that a search sees of it.
 
-    Where the cells leave fewer degrees of freedom :math:`f = \max(N - K, 0)` than there are columns :math:`C`, the
+    *Cells.* Where they leave fewer degrees of freedom :math:`f = \max(N - K, 0)` than there are columns :math:`C`, the
     within-context scatter is singular, and the score is that of the scatter plus the ridge
     :math:`10^{-3} N (1 - f / C)`, in control variances, on its diagonal. With :math:`f \ge C` nothing is added.
 
     Parameters
     ----------
     statistics
-        On the standardised scale; context 0 holds the controls.
+        On the standardised scale, context 0 the controls; or :class:`~scgim.statistics.Means`.
     columns
-        Columns per gene, the first of which is its own value.
+        Columns per gene, the first of which is its own value. Of means always 1.
     intervention
-        What contexts do to a gene: ``"hard"`` needs ``statistics.own``.
-    charge, penalty
-        The nats that a target costs, and the price of a column in BICs: by default 2 for one column a gene, else 1.
+        What contexts do to a gene: ``"hard"`` needs ``statistics.own``, if it is cells.
+    charge
+        Nats that a target costs, by default 6; of means :math:`\log(d - 1)`.
+    penalty
+        Of cells, the price of a column in BICs: by default 2 for one column a gene, else .7. Of means, that of a parent in
+        :math:`\tfrac12 \log d`, by default 1.
 
     Returns
     -------
-    ``(n, mean, total, scatter, between, own, cells, charge, penalty, columns)``. Means are ``(columns, contexts)``
-    (transposed: a column's means lie together), less those of the controls, ``total`` and ``between`` their weighted
-    first and second moments, ``own`` ``(columns, columns, contexts)``, empty for shifts.
+    Named arrays for the kernels; means are transposed, because a column's means are read together.
 
     Raises
     ------
@@ -64,6 +70,9 @@ def score_data(
     """
     if intervention not in ("shift", "hard"):
         raise ValueError(f"intervention={intervention!r} is neither 'shift' nor 'hard'.")
+    if isinstance(statistics, Means):
+        return _mean_data(statistics, hard=intervention == "hard", charge=charge, penalty=penalty)
+    charge = 6.0 if charge is None else charge
     # a read-only array would be a type of its own to numba, and compiled for anew
     n, scatter = (np.require(a, np.float64, ["C", "W"]) for a in (statistics.n, statistics.scatter))
     mean = np.ascontiguousarray((statistics.mean - statistics.mean[0]).T)
@@ -78,26 +87,50 @@ def score_data(
     if lack > 0:
         scatter = scatter + _RIDGE * cells * lack * np.eye(len(scatter))
     penalty = (2.0 if columns == 1 else 0.7) if penalty is None else float(penalty)
-    return n, mean, weighted.sum(1), scatter, weighted @ mean.T, own, cells, float(charge), penalty, int(columns)
+    moments = weighted.sum(1), scatter, weighted @ mean.T
+    return CellData(n, mean, *moments, own, cells, float(charge), penalty, int(columns))
+
+
+def _mean_data(means: Means, *, hard: bool, charge: float | None, penalty: float | None) -> MeanData:
+    d = len(means.latent)
+    of_genes = (np.ascontiguousarray(a.T, dtype=np.float64) for a in (means.change, means.variance))
+    change, variance = of_genes
+    return MeanData(
+        n=np.require(means.n, np.float64, ["C", "W"]),
+        change=change,
+        variance=variance,
+        line=np.require(means.line, np.int64, ["C", "W"]),
+        control=np.ascontiguousarray(means.control.T, dtype=np.float64),
+        correlation=np.require(means.correlation, np.float64, ["C", "W"]),
+        latent=np.require(means.latent, np.float64, ["C", "W"]),
+        reliability=np.require(means.reliability, np.float64, ["C", "W"]),
+        cells=float(means.n_cells),
+        charge=math.log(max(d - 1, 2)) if charge is None else float(charge),
+        penalty=(1.0 if penalty is None else float(penalty)) * 0.5 * math.log(max(d, 2)),
+        columns=1,
+        slab=SLAB,
+        misfit=MISFIT,
+        floor=FLOOR,
+        mismatch=MISMATCH,
+        hard=hard,
+    )
 
 
 def fit_graph(
     graph: np.ndarray,
-    statistics: Statistics,
+    statistics: Statistics | Means,
     *,
     columns: int = 1,
     intervention: Intervention = "shift",
-    charge: float = 6.0,
+    charge: float | None = None,
 ) -> LocalFit:
-    """The regressions behind the score of a whole graph: the warm start of the gradient phases.
+    """The regressions behind the score of a whole graph.
 
     Parameters
     ----------
     graph
         ``(genes, genes)`` bool, row = source.
-    statistics
-        Of ``genes * columns`` columns, on the standardised scale; context 0 holds the controls.
-    columns, intervention, charge
+    statistics, columns, intervention, charge
         See :func:`score_data`.
 
     Returns
@@ -105,15 +138,19 @@ def fit_graph(
     ``weight[i * columns + b, j]`` is the coefficient of column ``b`` of gene ``i`` in gene ``j``.
     """
     data = score_data(statistics, columns=columns, intervention=intervention, charge=charge)
-    d = len(graph)
+    d, columns, contexts = len(graph), data.columns, len(data.n)
     weight, intercept, variance = np.zeros((d, columns, d)), np.empty(d), np.empty(d)
-    moved = np.empty((d, len(statistics.n)), dtype=np.bool_)
+    moved, error = np.empty((d, contexts), dtype=np.bool_), np.empty((d, contexts))
     for j in range(d):
         parents = np.flatnonzero(graph[:, j])
         w = np.empty(len(parents) * columns)
         _, intercept[j], variance[j] = fit_gene(j, parents, len(parents), data, w, moved[j])
         weight[parents, :, j] = w.reshape(-1, columns)
+        if isinstance(data, MeanData):
+            error[j] = error_variances(j, parents, data, w)
     weight = weight.reshape(d * columns, d)
+    if isinstance(data, MeanData):
+        return LocalFit(weight, intercept, variance, moved.T, error.T)
     # the kernels know means less those of the controls
     intercept += statistics.mean[0, ::columns] - statistics.mean[0] @ weight
     return LocalFit(weight, intercept, variance, moved.T)

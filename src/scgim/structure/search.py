@@ -20,7 +20,7 @@ from .score import score_data
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from scgim.statistics import Statistics
+    from scgim.statistics import Means, Statistics
 
     from .candidates import Slots
     from .score import Intervention
@@ -39,11 +39,11 @@ class SearchState:
 
 
 def search_dag(
-    statistics: Statistics,
+    statistics: Statistics | Means,
     *,
     columns: int = 1,
     intervention: Intervention = "shift",
-    charge: float = 6.0,
+    charge: float | None = None,
     penalty: float | None = None,
     allowed: np.ndarray | None = None,
     required: np.ndarray | None = None,
@@ -101,8 +101,8 @@ def search_dag(
     >>> np.argwhere(last.graph).tolist()
     [[0, 1]]
     """
-    d = len(statistics.scatter) // columns
     data = score_data(statistics, columns=columns, intervention=intervention, charge=charge, penalty=penalty)
+    columns, d = data.columns, data[1].shape[0] // data.columns
     allowed, required = check_priors(d, allowed, required)
     graph = required if start is None else (np.asarray(start, dtype=bool) & allowed) | required
     levels(graph)  # a cycle would never be broken

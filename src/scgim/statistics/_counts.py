@@ -1,0 +1,200 @@
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from ._means import Means
+
+if TYPE_CHECKING:
+    from ._statistics import Statistics
+
+PRIOR = 0.5  # of a rate's ratio to the controls', in units of the controls'
+_STRONG = 0.25, 5.0  # log ratio and standard errors beyond which a gene is no measure of size
+_LEAST_RATIO = 0.3  # a gene without counts does not have a variance of zero
+_LEAST_LATENT, _LEAST_EIGENVALUE = 0.02, 0.05
+_SIZE_ROUNDS = 3
+
+
+class Sizes:
+    """What a cell's counts are measured against: its total less the genes that some context moves strongly.
+
+    A strong effect on an abundant gene changes the total, and would look like the opposite effect on all others; that
+    holds for contexts and, as much, for cells within one. Sizes that are no totals (some cell has more counts than
+    size) are taken as they are.
+
+    Parameters
+    ----------
+    totals
+        Of raw counts, the last column the cells' given sizes, by fine context (control, drug, dose, line, batch).
+    group
+        Line x batch of every fine context, ``(fine contexts,)`` int.
+    label
+        0 for fine contexts of controls, else 1 + the context, ``(fine contexts,)`` int.
+    """
+
+    def __init__(self, totals: Statistics, group: np.ndarray, label: np.ndarray) -> None:
+        counts, given = _split(totals)
+        treated, k = label > 0, int(label.max(initial=0))
+        self.strong = np.zeros(counts.shape[1], dtype=bool)
+        for _ in range(_SIZE_ROUNDS):
+            size = self._less(given, counts)
+            base = _control_rates(counts, size, group, treated)
+            expected = _sum(size[treated, None] * base[group[treated]], label[treated] - 1, k)
+            observed = _sum(counts[treated], label[treated] - 1, k)
+            z = (observed - expected) / np.sqrt(2 * expected + 1)
+            ratio = np.abs(np.log(np.maximum(observed / np.maximum(expected, 1e-9), 1e-3)))
+            found = ((ratio > _STRONG[0]) & (np.abs(z) > _STRONG[1])).any(0)
+            # where nearly all is moved, a total is as good as any
+            if found.mean() > 0.5 or (found == self.strong).all():
+                break
+            self.strong = found
+        self.rate = counts / self._less(given, counts)[:, None]
+
+    def _less(self, given: np.ndarray, counts: np.ndarray) -> np.ndarray:
+        total = counts.sum(1)
+        if not self.strong.any() or (given < 0.999 * total).any():
+            return given
+        return np.maximum(given - counts[:, self.strong].sum(1), 0.02 * given)
+
+    def residuals(self, x: np.ndarray, code: np.ndarray) -> np.ndarray:
+        """Counts with sizes, ``(cells, genes + 1)``, of fine contexts -> what the context's rate leaves of them, and sizes."""
+        size = self._less(x[:, -1], x[:, :-1])
+        return np.column_stack([x[:, :-1] - size[:, None] * self.rate[code], size])
+
+
+def log_changes(
+    totals: Statistics, residuals: Statistics, rate: np.ndarray, group: np.ndarray, label: np.ndarray, line: np.ndarray
+) -> Means:
+    r"""Changes of UMI counts: logarithms of the ratio of a context's rates to those of its controls.
+
+    With counts :math:`O_{kj}`, and :math:`X_{kj}` those expected from the controls of the context's own line and batches,
+
+    .. math:: \rho_{kj} = O_{kj} / X_{kj}, \qquad M_{kj} = (1 + a) \log \frac{\rho_{kj} + a}{1 + a}, \qquad a = 1/2.
+
+    Its variance is Poisson's, times what the gene's counts vary beyond that in a context, plus what context means vary between
+    batches beyond both. The latent covariance is that of log rates,
+    :math:`\log(1 + \sum_i (e_i e_i' - \operatorname{diag} y_i) / \sum_i \mu_i \mu_i')` with
+    :math:`e_i = y_i - \mu_i` and :math:`\mu_i = s_i \rho_k`, every entry shrunk by its own sampling error.
+
+    Parameters
+    ----------
+    totals, group, label
+        As in :class:`Sizes`.
+    residuals
+        Of :meth:`Sizes.residuals`, by fine context.
+    rate
+        ``Sizes.rate``.
+    line
+        Of every context, ``(contexts,)`` int.
+    """
+    counts, n, k, treated = _split(totals)[0], totals.n, len(line), label > 0
+    size = n * residuals.mean[:, -1]
+    squares = (residuals.squares + n[:, None] * residuals.mean**2)[:, :-1]
+    context = label[treated] - 1
+    base = _control_rates(counts, size, group, treated)
+    observed = _sum(counts[treated], context, k)
+    expected = _sum(size[treated, None] * base[group[treated]], context, k)
+    dispersion = np.maximum(squares.sum(0) / np.maximum(counts.sum(0), 1.0), 1.0)
+
+    ratio = observed / expected
+    slope = (1 + PRIOR) / (ratio + PRIOR)
+    variance = dispersion * np.maximum(ratio, _LEAST_RATIO) / expected * slope**2
+    between, batches = _between_batches(counts, size, base, group, label, k, dispersion)
+
+    lines = int(line.max(initial=0)) + 1
+    line_of_group = np.zeros(len(base), dtype=np.int64)
+    line_of_group[group[treated]] = line[context]
+    seen = _sum(counts[~treated], line_of_group[group[~treated]], lines)
+    correlation, latent, reliability = _latent(residuals, counts, size)
+    return Means(
+        n=_sum(n[treated, None], context, k)[:, 0],
+        change=(1 + PRIOR) * np.log((ratio + PRIOR) / (1 + PRIOR)),
+        variance=variance + between / batches[:, None],
+        line=np.asarray(line, dtype=np.int64),
+        control=dispersion / np.maximum(seen, 1.0),
+        correlation=correlation,
+        latent=latent,
+        reliability=reliability,
+        n_cells=float(n.sum()),
+    )
+
+
+def _split(totals: Statistics) -> tuple[np.ndarray, np.ndarray]:
+    """Counts ``(fine contexts, genes)`` and sizes ``(fine contexts,)``, summed over cells."""
+    sums = totals.n[:, None] * totals.mean
+    return sums[:, :-1], sums[:, -1]
+
+
+def _sum(x: np.ndarray, code: np.ndarray, n: int) -> np.ndarray:
+    """Rows of ``x`` summed by code, ``(n, columns)``."""
+    out = np.zeros((n, x.shape[1]))
+    np.add.at(out, code, x)
+    return out
+
+
+def _control_rates(counts: np.ndarray, size: np.ndarray, group: np.ndarray, treated: np.ndarray) -> np.ndarray:
+    """Rates of the controls of every line x batch, ``(groups, genes)``, as if each had one count more at the rate of all."""
+    groups = int(group.max()) + 1
+    own = _sum(counts[~treated], group[~treated], groups)
+    own_size = _sum(size[~treated, None], group[~treated], groups)
+    overall = np.maximum(own.sum(0) / own_size.sum(), 0.5 / own_size.sum())
+    return (own + 1) / (own_size + 1 / overall)
+
+
+def _between_batches(
+    counts: np.ndarray,
+    size: np.ndarray,
+    base: np.ndarray,
+    group: np.ndarray,
+    label: np.ndarray,
+    k: int,
+    dispersion: np.ndarray,
+) -> tuple[np.ndarray, np.ndarray]:
+    r"""Variance of log ratios between batches of a context beyond sampling, ``(genes,)``, and batches of every context.
+
+    By moments (DerSimonian & Laird 1986): with weights :math:`w_b` the inverse sampling variances and
+    :math:`Q = \sum_b w_b (m_b - \bar m)^2` about the context's weighted mean,
+    :math:`E[Q] = (B - 1) + \tau^2 (\sum_b w_b - \sum_b w_b^2 / \sum_b w_b)`, summed over contexts; a gene's own estimate is pooled
+    with that of all genes.
+    """
+    treated = label > 0
+    context = label[treated] - 1
+    batches = np.bincount(context, minlength=k).astype(float)
+    expected = size[treated, None] * base[group[treated]]
+    change = np.log((counts[treated] + 0.5) / (expected + 0.5))
+    controls = _sum(counts[~treated], group[~treated], len(base))[group[treated]]
+    w = 1 / (dispersion * (1 / (expected + 0.5) + 1 / (controls + 0.5)))
+    total, square = _sum(w, context, k), _sum(w**2, context, k)
+    centre = _sum(w * change, context, k) / total
+    q = _sum(w * (change - centre[context]) ** 2, context, k).sum(0)
+    freedom = float(np.maximum(batches - 1, 0).sum())
+    if freedom < 1:
+        return np.zeros(counts.shape[1]), np.maximum(batches, 1)
+    leverage = (total - square / total).sum(0)
+    each = (q - freedom) / np.maximum(leverage, 1e-12)
+    pooled = max(float((q - freedom).sum() / leverage.sum()), 0.0)
+    share = freedom / (freedom + 10)
+    return np.maximum(share * each + (1 - share) * pooled, 0.0), np.maximum(batches, 1)
+
+
+def _latent(
+    residuals: Statistics, counts: np.ndarray, size: np.ndarray
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Correlation of sampling errors, latent covariance of log rates, and reliability."""
+    scatter, n = residuals.scatter[:-1, :-1], residuals.n
+    variance = np.maximum(np.diag(scatter), 1e-12)
+    correlation = scatter / np.sqrt(np.outer(variance, variance))
+    total = counts.sum(0)
+    rate = np.maximum(total / size.sum(), 1e-12)
+    unit = (residuals.squares[:, -1] + size**2 / n).sum() * np.outer(rate, rate)
+    latent = np.log1p(np.maximum((scatter - np.diag(total)) / unit, -0.9))
+    error = np.outer(variance, variance) / n.sum() / unit**2
+    # James-Stein: an entry of the size of its error is none
+    shrunk = latent * np.maximum(1 - error / np.maximum(latent**2, 1e-300), 0)
+    diagonal = np.maximum(np.diag(latent), _LEAST_LATENT)
+    shrunk[np.diag_indices(len(total))] = diagonal
+    values, vectors = np.linalg.eigh(shrunk)
+    latent = (vectors * np.maximum(values, _LEAST_EIGENVALUE)) @ vectors.T
+    reliability = np.clip(diagonal * np.diag(unit) / variance, 0.0, 1.0)
+    return correlation, latent, reliability
