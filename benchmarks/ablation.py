@@ -44,7 +44,7 @@ class Charge(pl.Callback):
         self.nats = nats
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        pl_module.module.charge = self.nats
+        pl_module.module.charge.fill_(self.nats)
 
 
 @dataclass(frozen=True)

@@ -65,6 +65,7 @@ class Cells:
         check_genes(adata)
         self.columns = adata.var_names.get_indexer(genes)
         self.scale, self.obs_names = scale, adata.obs_names
+        self.read_as = "log" if scale == "counts" else "given"
         self.size = None if size_factor_key is None else _sizes(adata, size_factor_key)
         self.rows = np.arange(adata.n_obs) if rows is None else rows
 
@@ -162,7 +163,7 @@ class Cells:
         read = import_dask().delayed(_values, pure=False) if is_dask(self.matrix) else _values
         for rows, x in row_blocks(self.matrix, self.rows, self._step()):
             size = None if self.size is None else self.size[rows]
-            yield rows, read(x, self._gathered(), dtype, self.scale == "counts", size)
+            yield rows, read(x, self._gathered(), dtype, self.read_as, size)
 
     def _step(self) -> int:
         """Rows of a block."""
@@ -179,18 +180,26 @@ class Cells:
         chosen.rows = rows
         return chosen
 
+    def counts(self) -> Cells:
+        """The same cells as raw counts, with one more column: the cell's size."""
+        raw = copy.copy(self)
+        raw.read_as = "raw"
+        return raw
+
     def take(self, rows: np.ndarray) -> sp.csr_matrix:
         """Some cells on the training scale, sparse float32; ``rows`` ascending."""
         chunks = self.subset(rows).chunks(np.float32)
         return sp.vstack([sp.csr_matrix(x.astype(np.float32, copy=False)) for _, x in chunks], format="csr")
 
 
-def _values(x: Any, columns: np.ndarray | None, dtype: DTypeLike, counts: bool, size: np.ndarray | None) -> np.ndarray:
-    """Dense values on the training scale; ``size`` is the row sum by default."""
+def _values(x: Any, columns: np.ndarray | None, dtype: DTypeLike, read_as: str, size: np.ndarray | None) -> np.ndarray:
+    """Dense values as given, on the training scale of counts, or raw with the size as last column."""
     x = dense(x, columns)
-    if not counts:
+    if read_as == "given":
         return x.astype(dtype, copy=False)
     size = x.sum(1, dtype=np.float64) if size is None else size
+    if read_as == "raw":
+        return np.column_stack([x, size]).astype(dtype, copy=False)
     x = np.multiply(x, (_COUNT_TARGET / size)[:, None], dtype=dtype, casting="same_kind")
     if dtype == np.float64:
         return np.log1p(x, out=x)

@@ -36,7 +36,7 @@ def choose_generator(
     n: Tensor,
     variance: Tensor,
     *,
-    charge: float,
+    charge: Tensor,
     expected: Tensor | None = None,
     candidates: Sequence[str] = CANDIDATES,
     folds: int = 4,
@@ -62,9 +62,9 @@ def choose_generator(
         Nats by which a touched mechanism explains a context better, psi chosen at best; for shifts
         :math:`n_k r_{kj}^2 / 2 \sigma_j^2`; ``(contexts, genes)``.
     n, variance
-        Cells ``(contexts, 1)``, and noise variance of a cell ``(genes,)``.
+        Cells that every mean is worth, ``(contexts, genes)`` or ``(contexts, 1)``, and noise variance of a cell ``(genes,)``.
     charge
-        Occam charge in nats for every target.
+        Occam charge in nats for a target, ``(genes,)``.
     expected
         What :math:`p \psi` is compared with, ``(contexts, genes)``; ``residual`` unless given.
     candidates
@@ -90,7 +90,8 @@ def choose_generator(
         )
     genes = _strongest(gain, charge)
     expected = (residual if expected is None else expected)[:, genes]
-    residual, gain, variance = residual[:, genes], gain[:, genes], variance[genes]
+    residual, gain, variance, charge = residual[:, genes], gain[:, genes], variance[genes], charge[genes]
+    n = n.expand(-1, len(variance)) if n.shape[1] == 1 else n[:, genes]
     fold = np.random.default_rng(seed).permutation(n_groups) % folds
     held = torch.as_tensor(fold)[group] == torch.arange(folds)[:, None]
 
@@ -112,7 +113,7 @@ def _equal_drugs(conditions: Conditions) -> Tensor:
     return torch.unique(features, dim=0, return_inverse=True)[1]
 
 
-def _strongest(gain: Tensor, charge: float) -> Tensor:
+def _strongest(gain: Tensor, charge: Tensor) -> Tensor:
     """Genes that decide, ascending."""
     strength = (torch.sigmoid(gain - charge) * gain).sum(0)
     return torch.argsort(strength, descending=True, stable=True)[:MOST_GENES].sort().values
@@ -126,7 +127,7 @@ def _solve(
     n: Tensor,
     variance: Tensor,
     held: Tensor,
-    charge: float,
+    charge: Tensor,
 ) -> Tensor:
     """Predictions of every context by the fold that holds it out, in closed form."""
     predicted, probability = torch.zeros_like(residual), torch.sigmoid(gain - charge)
@@ -161,7 +162,7 @@ def _descend(
     n: Tensor,
     variance: Tensor,
     held: Tensor,
-    charge: float,
+    charge: Tensor,
     steps: int,
     lr: float,
 ) -> Tensor:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -11,14 +12,20 @@ import torch
 
 from scgim._checks import listed
 from scgim.module import CellStore, Contexts, Controls
-from scgim.statistics import Statistics, expand
+from scgim.statistics import Sizes, Statistics, expand
 
 from ._cells import data_hash
 from ._design import Design, contexts_of
 from ._fitted import Fitted
+from ._means import MeanEvidence
+from ._placebos import Placebos
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+    import scipy.sparse as sp
+
+    from scgim.statistics import Means
 
     from ._cells import Cells
 
@@ -35,23 +42,39 @@ class Needs:
 
     own: bool = False  # every context's own scatter
     cells: bool = False  # cells themselves, and the statistics of a nonlinear basis
+    means: bool = False  # the contexts' means with their errors, which the graph is then learned from
+
+
+@dataclass(frozen=True)
+class Fine:
+    """Treated contexts batch by batch: standardised ``mean`` (rows, genes), cells, ``context``, and cells of the controls."""
+
+    mean: np.ndarray
+    n: np.ndarray
+    context: np.ndarray
+    controls: np.ndarray
 
 
 @dataclass(frozen=True)
 class Collected:
     """Training data as the plan sees it.
 
-    ``search`` are the statistics that the search climbs, on the columns of its score. ``store`` holds cells, where the
-    mechanisms need them. ``held`` are validation contexts.
+    ``search`` are the statistics that the search climbs, on the columns of its score; ``means`` the same if it climbs the
+    likelihood of means. ``store`` holds cells, where the mechanisms need them. ``held`` are validation contexts.
+    ``fine`` are the contexts by batch, ``placebos`` are made of the controls that ``fitted`` keeps, ``raw`` their counts with sizes where values are counts.
     """
 
     fitted: Fitted
     contexts: Contexts
     controls: Controls
-    search: Statistics
+    search: Statistics | Means
     store: CellStore | None
     held: Contexts | None
     held_store: CellStore | None
+    placebos: Placebos
+    fine: Fine
+    means: MeanEvidence | None = None
+    raw: sp.csr_matrix | None = None
 
     @property
     def n_cells(self) -> float:
@@ -107,7 +130,9 @@ def collect(
     contexts, label = contexts_of(fine[~control], KEYS)
     labels = np.zeros(len(fine), dtype=np.int64)
     labels[~control] = 1 + label
-    statistics = raw.standardise(group_mean[own_group], scale).merge(labels)
+    standardised = raw.standardise(group_mean[own_group], scale)
+    statistics = standardised.merge(labels)
+    fine_contexts = Fine(standardised.mean[~control], raw.n[~control], label, group_size[own_group[~control]])
     lines = np.unique(groups["line"].to_numpy(str))
     design = Design.build(contexts, features, lines)
     standard = _Standard(group_mean, scale)
@@ -127,11 +152,16 @@ def collect(
         control_names=cells.obs_names[kept].to_numpy(str),
         data_hash=data_hash(raw.n, raw.mean, raw.scatter, features.to_numpy(np.float64)),
     )
-    search, store = statistics, None
-    if needs.cells:
+    search, store, means, kept_counts = statistics, None, None, None
+    if needs.means:
+        means = _means(whole, statistics, own_group, labels, design.line)
+        search = means.means
+        kept_counts = None if means.sizes is None else cells.counts().take(kept)
+    elif needs.cells:
         columns = expand(np.zeros((1, len(genes)))).shape[1]
         basis = _Basis(standard, own_group)
         search = whole.statistics(columns, own=needs.own, transform=basis).merge(labels)
+    if needs.cells:
         store = _keep(cells, np.flatnonzero(use), labels[code], group_of(table[use], groups), standard, seed)
     own = None if statistics.own is None else torch.as_tensor(statistics.own[1:])
     n = statistics.n[1:] if store is None else store.size[1:].numpy().astype(float)
@@ -143,7 +173,26 @@ def collect(
     validation, held_store = None, None
     if held is not None:
         validation, held_store = _validation(cells, table, held, fitted, features, standard, needs, seed)
-    return Collected(fitted, train, controls, search, store, validation, held_store)
+    of_contexts = np.zeros((len(contexts), len(groups)))
+    np.add.at(of_contexts, (label, own_group[~control]), raw.n[~control])
+    placebos = Placebos.draw(fitted.control_group, of_contexts, seed)
+    return Collected(
+        fitted, train, controls, search, store, validation, held_store, placebos, fine_contexts, means, kept_counts
+    )
+
+
+def _means(
+    reader: _Reader, statistics: Statistics, group: np.ndarray, labels: np.ndarray, line: np.ndarray
+) -> MeanEvidence:
+    """Evidence of the contexts' means: of counts from two more passes over them, else from the statistics."""
+    if reader.cells.scale != "counts":
+        return MeanEvidence.of(statistics, line)
+    counts, columns = copy.copy(reader), len(statistics.scatter) + 1
+    counts.cells = reader.cells.counts()
+    totals = counts.statistics(columns, own=False)
+    sizes = Sizes(totals, group, labels)
+    residuals = counts.statistics(columns, own=False, transform=sizes.residuals)
+    return MeanEvidence.of_counts(statistics, totals, residuals, sizes, (group, labels, line))
 
 
 def _validation(

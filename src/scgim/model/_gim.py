@@ -40,6 +40,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger("scgim")
 
 STRUCTURES = ("search", "none")
+LIKELIHOODS = ("auto", "cells", "means")
 
 
 class GIM(AskingMixin, KeepingMixin, BaseModelClass):
@@ -62,6 +63,10 @@ class GIM(AskingMixin, KeepingMixin, BaseModelClass):
         ``"mean"``, the training mean per dose and line, whatever the drug; ``"identity"``, every measured drug on its own;
         ``"auto"``: cross-validated over drugs among the first four, or identity without features or with fewer than 8
         drugs.
+    likelihood
+        What the graph and targets are learned from: ``"cells"``, all cells by their sufficient statistics; ``"means"``, how
+        the contexts' means move, with the errors of both sides, and a little of how genes vary within contexts. ``"auto"``
+        takes means for ``scale="counts"``, whose measurement noise misleads within contexts, and cells otherwise.
     structure
         ``"search"``: iterated local search of the graph; ``"none"``: the empty graph, every gene on its own.
     prior_graph
@@ -107,6 +112,7 @@ class GIM(AskingMixin, KeepingMixin, BaseModelClass):
         mechanism: Literal["linear", "network"] = "linear",
         intervention: Literal["shift", "hard"] = "shift",
         generator: Literal["auto", "mean", "kernel", "hill", "network", "identity"] = "auto",
+        likelihood: Literal["auto", "cells", "means"] = "auto",
         structure: Literal["search", "none"] = "search",
         prior_graph: pd.DataFrame | None = None,
         regulators: Sequence[str] | None = None,
@@ -117,6 +123,7 @@ class GIM(AskingMixin, KeepingMixin, BaseModelClass):
         check_option("mechanism", mechanism, MECHANISMS)
         check_option("intervention", intervention, INTERVENTIONS)
         check_option("generator", generator, ["auto", *GENERATORS])
+        check_option("likelihood", likelihood, LIKELIHOODS)
         check_option("structure", structure, STRUCTURES)
         if dose_response is not None:
             check_option("dose_response", dose_response, DOSE_RESPONSES)
@@ -125,6 +132,7 @@ class GIM(AskingMixin, KeepingMixin, BaseModelClass):
             "mechanism": mechanism,
             "intervention": intervention,
             "generator": generator,
+            "likelihood": likelihood,
             "structure": structure,
             "prior_graph": prior_graph,
             "regulators": regulators,
@@ -136,6 +144,11 @@ class GIM(AskingMixin, KeepingMixin, BaseModelClass):
             raise ValueError(
                 f"generator={generator!r} needs drug features, and setup_anndata was given none. Pass features_key or "
                 "smiles_key there, or use generator='identity'."
+            )
+        if scale_shift and mechanism == "linear" and self._from_means():
+            raise ValueError(
+                "scale_shift=True needs every cell: means do not show how noise is scaled. Use likelihood='cells', or "
+                "mechanism='network'."
             )
         self.module: GIMModule | None = None
         self.fitted: Fitted | None = None
@@ -287,7 +300,7 @@ class GIM(AskingMixin, KeepingMixin, BaseModelClass):
         data = collect(cells, table, genes, self.table.frame, seed=seed, needs=self._needs(), held=held)
         design = data.fitted.design
         self.generator_ = first_generator(self.settings_["generator"], self.table.source, distinct_drugs(design))
-        self.choice_ = {"reason": "as asked", "scores": None}
+        self.choice_, self.calibration_ = {"reason": "as asked", "scores": None}, {}
         module = self._build(len(genes), design, self.generator_)
         allowed, required = masks(self.settings_["prior_graph"], self.settings_["regulators"], genes)
         plan = TrainingPlan(
@@ -334,6 +347,7 @@ class GIM(AskingMixin, KeepingMixin, BaseModelClass):
                 raise
         self.module = self.module.to("cpu").requires_grad_(False)
         self.fitted = self.fitted.measure(*plan.measured())
+        self.calibration_ = plan.calibration.about()
         if self.choice_["scores"] is not None:
             self.history_["generator_choice"] = self.choice_["scores"]
 
@@ -341,7 +355,14 @@ class GIM(AskingMixin, KeepingMixin, BaseModelClass):
         """What the settings need of the cells."""
         affine = MECHANISMS[self.settings_["mechanism"]].affine
         hard = INTERVENTIONS[self.settings_["intervention"]].needs_own
+        if self._from_means():
+            return Needs(own=hard and not affine, cells=not affine, means=True)
         return Needs(own=hard or (affine and self.settings_["scale_shift"]), cells=not affine)
+
+    def _from_means(self) -> bool:
+        """Whether the graph is learned from the contexts' means."""
+        asked = self.settings_["likelihood"]
+        return asked == "means" or (asked == "auto" and self.registry_["setup_args"]["scale"] == "counts")
 
     def _build(self, n_genes: int, design: Design, generator: str) -> GIMModule:
         """A module of the model's settings and a design's sizes."""

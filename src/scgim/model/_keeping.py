@@ -154,6 +154,7 @@ class KeepingMixin:
             "settings": self.settings_,
             "generator": self.generator_,
             "choice": self.choice_,
+            "calibration": self.calibration_,
             "seed": self.seed_,
             "fitted": arrays
             | {"design": vars(fitted.design), "statistics": vars(replace(fitted.statistics, own=None))},
@@ -197,7 +198,7 @@ class KeepingMixin:
         saved = DrugTable.from_registry(state["table"])
         model.table = saved if adata is None else _join(saved, model.table)
         model.generator_, model.seed_ = state["generator"], state["seed"]
-        model.choice_ = state["choice"]
+        model.choice_, model.calibration_ = state["choice"], state["calibration"]
         model.module = model._build(len(fitted.genes), design, model.generator_).requires_grad_(False)
         model.module.load_state_dict({name: torch.as_tensor(array) for name, array in state["module"].items()})
         model.module.eval()
@@ -217,6 +218,7 @@ class KeepingMixin:
             "settings": settings,
             "training": counts | {"n_edges": int(self.module.mechanism.graph.sum())},
             "generator_choice": self._choice(),
+            "charge": self.calibration_,
         }
 
     def _choice(self) -> dict:
@@ -247,7 +249,7 @@ class KeepingMixin:
             "mechanism": f"{self.settings_['mechanism']}, {self.settings_['intervention']} interventions"
             + (" that scale the noise" if self.settings_["scale_shift"] else ""),
             "generator": self.settings_["generator"],
-            "structure": self.settings_["structure"],
+            "structure": self.settings_["structure"] + (", from means" if self._from_means() else ""),
             "trained": "no",
         }
         if self.fitted is not None:

@@ -12,17 +12,21 @@ from torch.utils.data import DataLoader
 
 from scgim._checks import check_option
 from scgim.module import cell_moments, evidence
-from scgim.structure import fit_graph, orient_ties, search_dag
+from scgim.structure import FLOOR, fit_graph, orient_ties, search_dag
 
 from ._batches import Batches
+from ._calibrate import calibration, worth
+from ._choice import CLEAR
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from scgim.module import Contexts, GIMModule, Moments
+    from scgim.structure import LocalFit
 
     from ._collect import Collected
     from ._generators import Choice
+    from ._placebos import Calibration
 
 PHASES = ("structure", "mechanisms", "generator")
 _NOT_OPTIONS = {
@@ -71,6 +75,8 @@ class TrainingPlan(pl.LightningModule):
         Gives the generator of the last phase from contexts and moments; ``None``: the module's own.
     seed
         Of the search and of batches of cells.
+    charge
+        Nats that a target costs; by default learned, for every gene, from placebos of control cells.
     search_rounds, search_patience, search_charge, search_penalty
         See :func:`~scgim.structure.search_dag`. Patience is 20 rounds by default, and 3 for networks, whose score ignores
         interactions of parents: there a better score is not always a better graph.
@@ -100,9 +106,10 @@ class TrainingPlan(pl.LightningModule):
         required: np.ndarray | None = None,
         final: Choice | None = None,
         seed: int = 0,
+        charge: float | None = None,
         search_rounds: int = 100,
         search_patience: int | None = None,
-        search_charge: float = 6.0,
+        search_charge: float | None = None,
         search_penalty: float | None = None,
         mechanism_steps: int = 300,
         mechanism_lr: float = 1e-2,
@@ -121,7 +128,8 @@ class TrainingPlan(pl.LightningModule):
         self.allowed, self.required, self.final = allowed, required, final
         patience = _PATIENCE[module.mechanism.affine] if search_patience is None else search_patience
         self.search = {"max_rounds": search_rounds, "patience": patience}
-        self.search_charge, self.search_penalty = search_charge, search_penalty
+        self.charge, self.search_charge, self.search_penalty = charge, search_charge, search_penalty
+        self.calibration: Calibration | None = None
         self.mechanism_steps, self.mechanism_lr = mechanism_steps, mechanism_lr
         self.cells_per_step = cells_per_step
         self.forced_steps, self.weight_decay = min(forced_steps, self.mechanism_steps // 3), weight_decay
@@ -233,13 +241,23 @@ class TrainingPlan(pl.LightningModule):
             idle.step()  # without gradients a no-op, but it advances the global step, without which nothing is checkpointed
             yield {"structure_score": state.score}
         graph = orient_ties(graph, self.data.search, **score, **priors)
-        mechanism.warm_start(torch.as_tensor(graph), fit_graph(graph, self.data.search, **score))
+        mechanism.warm_start(torch.as_tensor(graph), self._least_squares(graph))
+
+    def _least_squares(self, graph: np.ndarray) -> LocalFit:
+        """The fit behind the search's score, on the standardised scale."""
+        mechanism, means = self.module.mechanism, self.data.means
+        score = {"intervention": self.module.intervention.name, "charge": self.search_charge}
+        if means is not None:
+            return means.fit(graph, self.data.fitted.statistics, **score)
+        return fit_graph(graph, self.data.search, columns=mechanism.columns, **score)
 
     # ---- mechanisms --------------------------------------------------------------------------------------------------
 
     def _mechanisms(self) -> Iterator[dict[str, float]]:
         optimizer, _ = self.optimizers()
         mechanism, steps, n_cells = self.module.mechanism, self.mechanism_steps, self.data.n_cells
+        if self.data.means is not None and mechanism.affine:
+            return  # cells would only attenuate what the means have said
         batches = Batches(self, self._batch[0], self._batch[1])
         self._retie(optimizer)
         for step in range(self.step_in_phase, steps):
@@ -270,7 +288,8 @@ class TrainingPlan(pl.LightningModule):
     def _generator(self) -> Iterator[dict[str, float]]:
         joint, optimizer = self.optimizers()
         self.module.mechanism.requires_grad_(False)
-        contexts, controls, held = self._batch
+        contexts, held = self._weighed()
+        controls = self._batch[1]
         with torch.no_grad():
             moments = self._moments(contexts, controls, self.data.store)
             held_moments = None if held is None else self._moments(held, controls, self.data.held_store)
@@ -337,7 +356,8 @@ class TrainingPlan(pl.LightningModule):
     @torch.no_grad()
     def measured(self) -> tuple[Contexts, Moments]:
         """The training contexts and what the trained mechanisms leave of them."""
-        return self.data.contexts, self._moments(self.data.contexts, self.data.controls, self.data.store)
+        contexts, _ = self._weighed()
+        return contexts, self._moments(contexts, self.data.controls, self.data.store)
 
     # ---- what the phases share ---------------------------------------------------------------------------------------
 
@@ -350,6 +370,30 @@ class TrainingPlan(pl.LightningModule):
             contexts = contexts._replace(own=mechanism.families(contexts.own, contexts.n))
         return mechanism.moments(contexts, controls)
 
+    @torch.no_grad()
+    def _weighed(self) -> tuple[Contexts, Contexts | None]:
+        """Training and validation contexts as evidence: how many independent cells each gene's mean is worth.
+
+        Also sets the charges, once.
+        """
+        mechanism, data = self.module.mechanism, self.data
+        variance = mechanism.variance.numpy()
+        fit = None if data.means is None else self._least_squares(mechanism.graph.numpy())
+        if self.calibration is None:
+            self.calibration = calibration(data, mechanism, fit)
+            self.module.charge.copy_(torch.as_tensor(self.calibration.charge))
+            if self.charge is not None:
+                self.module.charge.fill_(self.charge)
+        if fit is not None and mechanism.affine:
+            contexts = data.means.contexts(data.contexts, fit)
+        else:
+            contexts = data.contexts._replace(n=torch.as_tensor(worth(data, mechanism, variance)))
+        held = data.held
+        if held is not None and data.means is not None:
+            floor = (FLOOR * data.means.unit) ** 2 / variance
+            held = held._replace(n=1 / (1 / held.n + torch.as_tensor(floor)), spread=torch.zeros_like(held.spread))
+        return contexts, held
+
     def _untouched(self, contexts: Contexts, moments: Moments) -> float:
         """Log likelihood of all contexts if no mechanism is touched."""
         nothing = torch.zeros_like(moments.residual)
@@ -359,7 +403,7 @@ class TrainingPlan(pl.LightningModule):
     @torch.no_grad()
     def clear_targets(self, contexts: Contexts, moments: Moments) -> torch.Tensor:
         """Mechanisms that a context touches beyond what chance explains, ``(contexts, genes)`` bool."""
-        return self.module.profile(contexts, moments) > self.search_charge
+        return self.module.profile(contexts, moments) > self.module.charge + CLEAR
 
     def _descend(self, optimizer: torch.optim.Optimizer, loss: torch.Tensor, *, add: bool = False) -> None:
         """One step; ``add``: the loss is this process's part of a sum over all."""

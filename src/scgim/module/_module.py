@@ -29,7 +29,7 @@ class GIMModule(nn.Module):
     scale_map
         What says how far a touched mechanism's noise is scaled; ``None``: it is not.
     charge
-        Occam charge in nats for every target.
+        Occam charge in nats for every target, at first the same for all genes: :attr:`charge` is ``(genes,)``.
     """
 
     def __init__(
@@ -47,7 +47,7 @@ class GIMModule(nn.Module):
         self.intervention = INTERVENTIONS[intervention]
         self.generator = generator
         self.scale_map = scale_map
-        self.charge = charge
+        self.register_buffer("charge", torch.full((n_genes,), float(charge), dtype=torch.float64))
 
     @property
     def needs_own(self) -> bool:

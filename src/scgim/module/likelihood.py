@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 _LINEAR = 40.0  # beyond it log(1 + e^x) is x in double precision
 
 
-def mixture(logits: Tensor, touched: Tensor, untouched: Tensor, charge: float) -> Tensor:
+def mixture(logits: Tensor, touched: Tensor, untouched: Tensor, charge: Tensor | float) -> Tensor:
     r"""Log likelihood of every context's every gene, the unknown target summed out.
 
     The indicators :math:`I_{kj}` are independent given the drug's features, and each changes only the conditional of
@@ -44,7 +44,7 @@ def mixture(logits: Tensor, touched: Tensor, untouched: Tensor, charge: float) -
     return untouched + gained(logits, touched - untouched, charge)
 
 
-def gained(logits: Tensor, gain: Tensor, charge: float) -> Tensor:
+def gained(logits: Tensor, gain: Tensor, charge: Tensor | float) -> Tensor:
     r"""By how much :func:`mixture` exceeds the log likelihood of an untouched mechanism, ``(contexts, genes)``.
 
     With :math:`G = S^1 - S^0` as ``gain``, :math:`\log(1 + e^{\ell + G - c}) - \log(1 + e^\ell)`.
@@ -53,7 +53,7 @@ def gained(logits: Tensor, gain: Tensor, charge: float) -> Tensor:
     return touched - softplus(logits, threshold=_LINEAR)
 
 
-def complete(logits: Tensor, touched: Tensor, untouched: Tensor | float, charge: float, targets: Tensor) -> Tensor:
+def complete(logits: Tensor, touched: Tensor, untouched: Tensor | float, charge: Tensor | float, targets: Tensor) -> Tensor:
     """As :func:`mixture` with the targets known: what teacher forcing and the M step of EM maximise.
 
     ``targets``, ``(contexts, genes)``, are bool, or probabilities, for which it is the expectation.

@@ -3,7 +3,7 @@
 from ._accumulate import accumulate, combine
 from ._basis import BASIS_CENTRES, BASIS_SLOPE, expand
 from ._blocks import row_blocks
-from ._counts import Sizes, log_changes
+from ._counts import Sizes, between_batches, change_of, log_changes
 from ._dask import accumulate_dask
 from ._means import Means
 from ._statistics import Statistics
@@ -16,6 +16,8 @@ __all__ = [
     "Statistics",
     "accumulate",
     "accumulate_dask",
+    "between_batches",
+    "change_of",
     "combine",
     "expand",
     "log_changes",

@@ -14,13 +14,14 @@ _STRONG = 0.25, 5.0  # log ratio and standard errors beyond which a gene is no m
 _LEAST_RATIO = 0.3  # a gene without counts does not have a variance of zero
 _LEAST_LATENT, _LEAST_EIGENVALUE = 0.02, 0.05
 _SIZE_ROUNDS = 3
+_PRIOR_FREEDOM = 10  # of the variance of all genes between batches, beside a gene's own
 
 
 class Sizes:
     """What a cell's counts are measured against: its total less the genes that some context moves strongly.
 
     A strong effect on an abundant gene changes the total, and would look like the opposite effect on all others; that
-    holds for contexts and, as much, for cells within one. Sizes that are no totals (some cell has more counts than
+    holds for contexts and, as much, for cells within one. Sizes that are no totals (a context has more counts than
     size) are taken as they are.
 
     Parameters
@@ -36,7 +37,7 @@ class Sizes:
     def __init__(self, totals: Statistics, group: np.ndarray, label: np.ndarray) -> None:
         counts, given = _split(totals)
         treated, k = label > 0, int(label.max(initial=0))
-        self.strong = np.zeros(counts.shape[1], dtype=bool)
+        self.strong, self.whole = np.zeros(counts.shape[1], dtype=bool), bool((given >= 0.999 * counts.sum(1)).all())
         for _ in range(_SIZE_ROUNDS):
             size = self._less(given, counts)
             base = _control_rates(counts, size, group, treated)
@@ -52,14 +53,17 @@ class Sizes:
         self.rate = counts / self._less(given, counts)[:, None]
 
     def _less(self, given: np.ndarray, counts: np.ndarray) -> np.ndarray:
-        total = counts.sum(1)
-        if not self.strong.any() or (given < 0.999 * total).any():
+        if not self.strong.any() or not self.whole:
             return given
         return np.maximum(given - counts[:, self.strong].sum(1), 0.02 * given)
 
+    def of(self, x: np.ndarray) -> np.ndarray:
+        """Sizes of cells, ``(cells,)``, from counts with given sizes, ``(cells, genes + 1)``."""
+        return self._less(x[:, -1], x[:, :-1])
+
     def residuals(self, x: np.ndarray, code: np.ndarray) -> np.ndarray:
         """Counts with sizes, ``(cells, genes + 1)``, of fine contexts -> what the context's rate leaves of them, and sizes."""
-        size = self._less(x[:, -1], x[:, :-1])
+        size = self.of(x)
         return np.column_stack([x[:, :-1] - size[:, None] * self.rate[code], size])
 
 
@@ -97,10 +101,11 @@ def log_changes(
     expected = _sum(size[treated, None] * base[group[treated]], context, k)
     dispersion = np.maximum(squares.sum(0) / np.maximum(counts.sum(0), 1.0), 1.0)
 
-    ratio = observed / expected
-    slope = (1 + PRIOR) / (ratio + PRIOR)
-    variance = dispersion * np.maximum(ratio, _LEAST_RATIO) / expected * slope**2
-    between, batches = _between_batches(counts, size, base, group, label, k, dispersion)
+    change, variance = change_of(observed, expected, dispersion)
+    alone = size[treated, None] * base[group[treated]] + 0.5
+    controls = _sum(counts[~treated], group[~treated], len(base))[group[treated]] + 0.5
+    ratios = np.log((counts[treated] + 0.5) / alone)
+    between, batches = between_batches(ratios, dispersion * (1 / alone + 1 / controls), context, k)
 
     lines = int(line.max(initial=0)) + 1
     line_of_group = np.zeros(len(base), dtype=np.int64)
@@ -109,15 +114,24 @@ def log_changes(
     correlation, latent, reliability = _latent(residuals, counts, size)
     return Means(
         n=_sum(n[treated, None], context, k)[:, 0],
-        change=(1 + PRIOR) * np.log((ratio + PRIOR) / (1 + PRIOR)),
-        variance=variance + between / batches[:, None],
+        change=change,
+        variance=variance + between / batches,
         line=np.asarray(line, dtype=np.int64),
         control=dispersion / np.maximum(seen, 1.0),
         correlation=correlation,
         latent=latent,
         reliability=reliability,
         n_cells=float(n.sum()),
+        dispersion=dispersion,
     )
+
+
+def change_of(observed: np.ndarray, expected: np.ndarray, dispersion: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Change of every context and its sampling variance, ``(contexts, genes)`` each; see :func:`log_changes`."""
+    ratio = observed / expected
+    slope = (1 + PRIOR) / (ratio + PRIOR)
+    change = (1 + PRIOR) * np.log((ratio + PRIOR) / (1 + PRIOR))
+    return change, dispersion * np.maximum(ratio, _LEAST_RATIO) / expected * slope**2
 
 
 def _split(totals: Statistics) -> tuple[np.ndarray, np.ndarray]:
@@ -142,40 +156,36 @@ def _control_rates(counts: np.ndarray, size: np.ndarray, group: np.ndarray, trea
     return (own + 1) / (own_size + 1 / overall)
 
 
-def _between_batches(
-    counts: np.ndarray,
-    size: np.ndarray,
-    base: np.ndarray,
-    group: np.ndarray,
-    label: np.ndarray,
-    k: int,
-    dispersion: np.ndarray,
+def between_batches(
+    change: np.ndarray, variance: np.ndarray, context: np.ndarray, k: int
 ) -> tuple[np.ndarray, np.ndarray]:
-    r"""Variance of log ratios between batches of a context beyond sampling, ``(genes,)``, and batches of every context.
+    r"""Variance of contexts' changes between batches beyond sampling, ``(genes,)``, and batches of every context, ``(k, 1)``.
 
     By moments (DerSimonian & Laird 1986): with weights :math:`w_b` the inverse sampling variances and
     :math:`Q = \sum_b w_b (m_b - \bar m)^2` about the context's weighted mean,
-    :math:`E[Q] = (B - 1) + \tau^2 (\sum_b w_b - \sum_b w_b^2 / \sum_b w_b)`, summed over contexts; a gene's own estimate is pooled
-    with that of all genes.
+    :math:`E[Q] = (B - 1) + \tau^2 (\sum_b w_b - \sum_b w_b^2 / \sum_b w_b)`, summed over contexts; a gene's own estimate is
+    pooled with that of all genes.
+
+    Parameters
+    ----------
+    change, variance
+        Of every context in every of its batches and the sampling variance, ``(rows, genes)``.
+    context
+        Of every row, ``(rows,)`` int below ``k``.
     """
-    treated = label > 0
-    context = label[treated] - 1
     batches = np.bincount(context, minlength=k).astype(float)
-    expected = size[treated, None] * base[group[treated]]
-    change = np.log((counts[treated] + 0.5) / (expected + 0.5))
-    controls = _sum(counts[~treated], group[~treated], len(base))[group[treated]]
-    w = 1 / (dispersion * (1 / (expected + 0.5) + 1 / (controls + 0.5)))
+    w = 1 / variance
     total, square = _sum(w, context, k), _sum(w**2, context, k)
-    centre = _sum(w * change, context, k) / total
+    centre = _sum(w * change, context, k) / np.maximum(total, 1e-300)
     q = _sum(w * (change - centre[context]) ** 2, context, k).sum(0)
-    freedom = float(np.maximum(batches - 1, 0).sum())
+    freedom, at_least_one = float(np.maximum(batches - 1, 0).sum()), np.maximum(batches, 1)[:, None]
     if freedom < 1:
-        return np.zeros(counts.shape[1]), np.maximum(batches, 1)
-    leverage = (total - square / total).sum(0)
+        return np.zeros(change.shape[1]), at_least_one
+    leverage = (total - square / np.maximum(total, 1e-300)).sum(0)
     each = (q - freedom) / np.maximum(leverage, 1e-12)
     pooled = max(float((q - freedom).sum() / leverage.sum()), 0.0)
-    share = freedom / (freedom + 10)
-    return np.maximum(share * each + (1 - share) * pooled, 0.0), np.maximum(batches, 1)
+    share = freedom / (freedom + _PRIOR_FREEDOM)
+    return np.maximum(share * each + (1 - share) * pooled, 0.0), at_least_one
 
 
 def _latent(

@@ -32,6 +32,10 @@ class Means:
         Covariance of genes between cells of a context without what measuring adds, ``(genes, genes)``, positive definite.
     reliability
         Share of the latent in the whole variance, ``(genes,)``.
+    n_cells
+        Cells in all contexts and controls.
+    dispersion
+        Of counts: variance over mean within a context, ``(genes,)``.
     """
 
     n: np.ndarray
@@ -43,6 +47,7 @@ class Means:
     latent: np.ndarray
     reliability: np.ndarray
     n_cells: float
+    dispersion: np.ndarray | None = None
 
     @classmethod
     def of(cls, statistics: Statistics, line: np.ndarray) -> Means:

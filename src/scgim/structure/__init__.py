@@ -3,10 +3,12 @@
 from .dag import ancestors, levels, order
 from .kernels import local_score
 from .orient import orient_ties
-from .score import LocalFit, fit_graph
+from .score import FLOOR, SLAB, LocalFit, fit_graph
 from .search import SearchState, search_dag
 
 __all__ = [
+    "FLOOR",
+    "SLAB",
     "LocalFit",
     "SearchState",
     "ancestors",

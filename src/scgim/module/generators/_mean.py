@@ -73,7 +73,7 @@ class MeanGenerator(Generator):
         """Means by dose, line and gene, the gaps filled."""
         line = torch.nn.functional.one_hot(conditions.line % (self.n_lines + 1), self.n_lines + 1).to(torch.float64)
         line[:, -1] = 1.0
-        n = torch.where(conditions.log_dose > -torch.inf, n[:, 0], 0.0)
+        n = torch.where(conditions.log_dose > -torch.inf, n.mean(1), 0.0)
         dose = self._doses(conditions)
         weight = torch.einsum("k,kc,kl->cl", n, dose, line)[..., None]
         total = torch.einsum("k,kc,kl,kj->clj", n, dose, line, values)

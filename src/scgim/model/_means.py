@@ -1,0 +1,97 @@
+"""What is learned from the contexts' means, on the standardised scale that everything else lives on."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+
+from scgim.statistics import Means, Sizes, log_changes
+from scgim.structure import SLAB, fit_graph
+
+if TYPE_CHECKING:
+    from scgim.module import Contexts
+    from scgim.statistics import Statistics
+    from scgim.structure import LocalFit
+
+_LEAST_UNIT = 1e-3
+
+
+@dataclass(frozen=True)
+class MeanEvidence:
+    """Means as the search sees them, and the way to control standard deviations.
+
+    Parameters
+    ----------
+    means
+        Of the training contexts.
+    unit
+        Control standard deviations of the training scale that a unit of ``means.change`` is worth, ``(genes,)``.
+    sizes
+        Of counts, what cells are measured against; else ``None``.
+    """
+
+    means: Means
+    unit: np.ndarray
+    sizes: Sizes | None = None
+
+    @classmethod
+    def of(cls, statistics: Statistics, line: np.ndarray) -> MeanEvidence:
+        """From standardised statistics, whose context 0 holds the controls."""
+        means = Means.of(statistics, line)
+        return cls(means, np.ones(len(means.latent)))
+
+    @classmethod
+    def of_counts(
+        cls, statistics: Statistics, totals: Statistics, residuals: Statistics, sizes: Sizes, labels: tuple
+    ) -> MeanEvidence:
+        """From those and what :func:`~scgim.statistics.log_changes` takes; ``labels`` are its group, label and line.
+
+        The unit is the slope, over contexts, of the training scale's changes by log changes: both come from the same
+        cells, sampling errors included.
+        """
+        means = log_changes(totals, residuals, sizes.rate, *labels)
+        shift = statistics.mean[1:] - statistics.mean[0]
+        square = (means.change**2).sum(0)
+        unit = (means.change * shift).sum(0) / np.where(square > 0, square, 1.0)
+        return cls(means, np.maximum(unit, _LEAST_UNIT), sizes)
+
+    def standardised(self, fit: LocalFit, statistics: Statistics) -> LocalFit:
+        """A fit on ``means`` in control standard deviations; the variance is that of cells about it."""
+        weight = fit.weight * self.unit / self.unit[:, None]
+        scatter = statistics.scatter
+        explained = (weight * (scatter @ weight)).sum(0) - 2 * (weight * scatter).sum(0)
+        variance = (np.diag(scatter) + explained) / statistics.n_cells
+        least = 0.05 * np.diag(scatter) / statistics.n_cells  # attenuated cells may contradict the means
+        return replace(
+            fit,
+            weight=weight,
+            intercept=fit.intercept * self.unit,
+            variance=np.maximum(variance, least),
+            error=fit.error * self.unit**2,
+        )
+
+    def unscaled(self, fit: LocalFit) -> np.ndarray:
+        """The weights of a standardised fit in units of ``means.change``."""
+        return fit.weight * self.unit[:, None] / self.unit
+
+    def contexts(self, contexts: Contexts, fit: LocalFit) -> Contexts:
+        """The contexts with these means, worth as many cells as would leave the errors of a standardised fit."""
+        mean = torch.as_tensor(self.means.change * self.unit)
+        n = torch.as_tensor(fit.variance / fit.error)
+        return contexts._replace(mean=mean, n=n, spread=torch.zeros_like(contexts.spread))
+
+    def fit(self, graph: np.ndarray, statistics: Statistics, **score) -> LocalFit:
+        """The standardised fit on a graph; ``score`` as for :func:`~scgim.structure.fit_graph`."""
+        return self.standardised(fit_graph(graph, self.means, **score), statistics)
+
+    def charge(self, fit: LocalFit) -> np.ndarray:
+        r"""Nats for a target, ``(genes,)``: :math:`\log(d - 1) + \tfrac12 \log(1 + s / v_j)`, that of the search's score.
+
+        With :math:`v_j` the median error variance over contexts and :math:`s` the prior variance of a shift.
+        """
+        d = len(self.unit)
+        error = np.median(fit.error, axis=0) / self.unit**2
+        return np.log(max(d - 1, 2)) + 0.5 * np.log1p(SLAB / error)

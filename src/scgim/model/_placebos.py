@@ -1,0 +1,146 @@
+"""Placebo contexts: control cells against the other control cells, to see what passes for an effect where there is none."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+import scipy.sparse as sp
+from scipy.stats import chi2
+
+from scgim.statistics import change_of
+from scgim.structure import FLOOR
+
+if TYPE_CHECKING:
+    from ._means import MeanEvidence
+
+N_PLACEBOS = 200
+LEVEL = 0.02  # share of placebos that may have any target
+LEAST_CHARGE = 5.0
+_PRIOR_PLACEBOS = 50  # placebos' worth of belief that a gene's overdispersion is that of all genes
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """What placebos say: ``charge`` and ``overdispersion`` ``(genes,)``, the ``level`` aimed at, and how many there were."""
+
+    charge: np.ndarray
+    overdispersion: np.ndarray
+    level: float
+    placebos: int
+
+    def about(self) -> dict:
+        """For provenance, plain values."""
+        q = np.quantile(self.charge, [0, 0.5, 1])
+        return {
+            "method": "placebos: control cells against the other controls of their line and batch",
+            "placebos": self.placebos,
+            "level": self.level,
+            "charge_min": float(q[0]),
+            "charge_median": float(q[1]),
+            "charge_max": float(q[2]),
+            "overdispersion_median": float(np.median(self.overdispersion)),
+            "overdispersion_max": float(self.overdispersion.max(initial=0.0)),
+        }
+
+
+@dataclass(frozen=True)
+class Placebos:
+    """Which control cells make up every placebo: ``member`` (placebos, cells) sparse of ones, and ``cells`` of each.
+
+    Drawn without replacement within control groups (line x batch), at most half of a group, at the sizes and with the
+    groups of real contexts.
+    """
+
+    member: sp.csr_matrix
+    group: np.ndarray  # (cells,)
+
+    @classmethod
+    def draw(cls, group: np.ndarray, of_contexts: np.ndarray, seed: int, n: int = N_PLACEBOS) -> Placebos:
+        """``group`` of every kept control cell, ``of_contexts`` ``(contexts, groups)`` cells of the real ones."""
+        rng = np.random.default_rng([seed, 0x0C0A])
+        rows = [np.flatnonzero(group == g) for g in range(of_contexts.shape[1])]
+        chosen, placebo = [], []
+        for p, k in enumerate(rng.integers(0, len(of_contexts), n)):
+            for g in np.flatnonzero(of_contexts[k]):
+                size = min(int(of_contexts[k, g]), len(rows[g]) // 2)
+                picked = rng.choice(rows[g], size, replace=False)
+                chosen.append(picked)
+                placebo.append(np.full(size, p))
+        at = (np.concatenate(placebo), np.concatenate(chosen)) if chosen else (np.zeros(0, int), np.zeros(0, int))
+        member = sp.csr_matrix((np.ones(len(at[0])), at), shape=(n, len(group)))
+        return cls(member[np.asarray(member.sum(1)).ravel() > 0], group)
+
+    def by_group(self, x: np.ndarray) -> np.ndarray:
+        """Sums over each placebo's cells in every group, ``(placebos, groups, columns)``."""
+        groups = int(self.group.max()) + 1
+        return np.stack([self.member[:, self.group == g] @ x[self.group == g] for g in range(groups)], 1)
+
+
+def excess_of_cells(placebos: Placebos, residual: np.ndarray, variance: np.ndarray) -> np.ndarray:
+    r"""Squares of placebos' standardised mean residuals, ``(placebos, genes)``: 1 on average if cells are independent.
+
+    ``residual`` are those of control cells, ``(cells, genes)``, and ``variance`` theirs, ``(genes,)``; what is measured is the
+    difference to the other cells of the group.
+    """
+    sums = placebos.by_group(residual)
+    size = placebos.by_group(np.ones((len(residual), 1)))[..., 0]
+    whole = np.bincount(placebos.group, minlength=size.shape[1]).astype(float)
+    total = np.stack([residual[placebos.group == g].sum(0) for g in range(size.shape[1])])
+    rest = np.maximum(whole - size, 1.0)
+    gap = (sums - size[..., None] * (total - sums) / rest[..., None]).sum(1)  # own sum less what the rest would give
+    return gap**2 / (size + size**2 / rest).sum(1)[:, None] / variance
+
+
+def excess_of_counts(placebos: Placebos, x: np.ndarray, evidence: MeanEvidence, weight: np.ndarray) -> np.ndarray:
+    """The same of log changes; ``x`` are raw counts with sizes, ``(cells, genes + 1)``, ``weight`` of the means' changes."""
+    size = evidence.sizes.of(x)
+    own = placebos.by_group(np.column_stack([x[:, :-1], size]))
+    whole = np.stack([x[placebos.group == g, :-1].sum(0) for g in range(own.shape[1])])
+    total = np.array([size[placebos.group == g].sum() for g in range(own.shape[1])])
+    counts, sizes = own[..., :-1], own[..., -1:]
+    overall = np.maximum(whole.sum(0) / total.sum(), 0.5 / total.sum())
+    left = whole - counts
+    rate = (left + 1) / (total[:, None] - sizes + 1 / overall)
+    expected, dispersion = (sizes * rate).sum(1), evidence.means.dispersion
+    change, variance = change_of(counts.sum(1), expected, dispersion)
+    # the controls' own error, which real contexts share
+    variance = variance + dispersion * ((sizes * rate) ** 2 / (left + 1)).sum(1) / expected**2
+    residual, sd = change - change @ weight, np.sqrt(variance)
+    return residual**2 / (error_of(weight, evidence.means.correlation, sd) + FLOOR**2)
+
+
+def error_of(weight: np.ndarray, correlation: np.ndarray, sd: np.ndarray) -> np.ndarray:
+    """Variance of every gene's residual given errors of all genes, ``(rows, genes)``, parents' included."""
+    own = np.eye(len(weight)) - weight
+    out = np.empty_like(sd)
+    for j in range(len(weight)):
+        rows = np.flatnonzero(own[:, j])
+        part = sd[:, rows] * own[rows, j]
+        out[:, j] = ((part @ correlation[np.ix_(rows, rows)]) * part).sum(1)
+    return np.maximum(out, 1e-12)
+
+
+def calibrate(squares: np.ndarray, least: np.ndarray | float = LEAST_CHARGE, level: float = LEVEL) -> Calibration:
+    r"""Charges at which a share ``level`` of the placebos would have any target.
+
+    A gene's gain without an effect is half a :math:`\chi^2_1` times its overdispersion :math:`\phi_j \ge 1`, the mean of
+    its placebos' squares, drawn towards that of all genes. The charge is :math:`\phi_j / 2` times the larger of the
+    :math:`\chi^2_1` quantile at :math:`1 - \alpha / d` and the placebos' own quantile at :math:`1 - \alpha` of the largest
+    :math:`z_{pj}^2 / \phi_j` over genes; never less than ``least`` nor 5 nats.
+
+    Parameters
+    ----------
+    squares
+        :math:`z_{pj}^2`, ``(placebos, genes)``.
+    """
+    n, d = squares.shape
+    if n == 0:
+        return Calibration(np.maximum(LEAST_CHARGE, np.broadcast_to(least, d)).astype(float), np.ones(d), level, 0)
+    # a few huge squares are the tail's business
+    mean = np.minimum(squares, chi2.ppf(1 - 1 / max(n, 2), 1)).mean(0)
+    phi = np.maximum((n * mean + _PRIOR_PLACEBOS * mean.mean()) / (n + _PRIOR_PLACEBOS), 1.0)
+    tail = max(chi2.ppf(1 - level / d, 1), float(np.quantile((squares / phi).max(1), 1 - level)))
+    charge = np.maximum(np.maximum(0.5 * phi * tail, least), LEAST_CHARGE)
+    return Calibration(charge, phi, level, n)
