@@ -279,6 +279,7 @@ def _fit_means(j, parents, p, data, w, moved):
             shared += data.reliability[parents[a]] / p
         error = 1 / (data.cells * max(data.reliability[j] * shared, 1e-12)) + data.mismatch**2
         within = 0.5 / error
+    w[:p] = 0.0
     score = 0.0
     for step in range(_ROUNDS + 1):
         score = 0.0
