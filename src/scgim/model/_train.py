@@ -116,7 +116,7 @@ class TrainingPlan(pl.LightningModule):
         forced_steps: int = 100,
         cells_per_step: int = 10,
         weight_decay: float = 1e-3,
-        generator_steps: int = 800,
+        generator_steps: int = 600,
         generator_lr: float = 0.1,
         forced_share: float = 0.3,
         prune_at: float = 0.6,
