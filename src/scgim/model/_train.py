@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import lightning.pytorch as pl
@@ -248,7 +249,10 @@ class TrainingPlan(pl.LightningModule):
         mechanism, means = self.module.mechanism, self.data.means
         score = {"intervention": self.module.intervention.name, "charge": self.search_charge}
         if means is not None:
-            return means.fit(graph, self.data.fitted.statistics, **score)
+            fit = means.fit(graph, self.data.fitted.statistics, **score)
+            weight = np.zeros((len(graph) * mechanism.columns, len(graph)))
+            weight[:: mechanism.columns] = fit.weight  # means say nothing of bends
+            return replace(fit, weight=weight)
         return fit_graph(graph, self.data.search, columns=mechanism.columns, **score)
 
     # ---- mechanisms --------------------------------------------------------------------------------------------------

@@ -74,8 +74,7 @@ class Mechanism(nn.Module):
     def warm_start(self, graph: Tensor, fit: LocalFit) -> None:
         """Take a graph and the least-squares fit on it."""
         self.set_graph(graph)
-        columns = len(fit.weight) // len(self.bias)  # the first of which is linear
-        self.skip.copy_(self._gather(torch.as_tensor(fit.weight)[::columns]))
+        self.skip.copy_(self._gather(torch.as_tensor(fit.weight)[:: self.columns]))
         self.bias.copy_(torch.as_tensor(fit.intercept))
         self.log_sigma.copy_(0.5 * torch.log(torch.as_tensor(fit.variance)))
 
