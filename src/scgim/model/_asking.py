@@ -242,8 +242,8 @@ class AskingMixin(RunningMixin):
 
         Returns
         -------
-        DataFrame source, target, weight, sign (-1 or 1; 0 where the derivative changes sign), and strength for edges;
-        the strongest first.
+        DataFrame source, target, weight, sign (-1 or 1; 0 where the derivative changes sign), and for edges strength, and
+        stability once :meth:`~scgim.GIM.stability` has been asked; the strongest first.
 
         Examples
         --------
@@ -265,6 +265,8 @@ class AskingMixin(RunningMixin):
             strength = mechanism.strength(z).numpy()
             source, target = np.nonzero(graph)
             extra = {"strength": strength[source, target]}
+            if self.stability_ is not None:
+                extra["stability"] = self.stability_.direct[source, target]
         else:
             weight = self._total_effects(z)
             sign = np.sign(weight)

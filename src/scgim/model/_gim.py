@@ -14,6 +14,7 @@ from scvi.train import TrainRunner
 from scgim._checks import check_option
 from scgim.module import GENERATORS, INTERVENTIONS, MECHANISMS, GIMModule, ScaleMap
 from scgim.module.generators import DOSE_RESPONSES
+from scgim.structure import search_dag
 
 from ._asking import AskingMixin
 from ._cells import Cells, Scale, check_matrix
@@ -24,6 +25,7 @@ from ._keeping import KeepingMixin
 from ._prior import check_prior, masks
 from ._progress import PhaseProgress, few_threads, quiet_lightning
 from ._query import DrugTable
+from ._stability import edge_table, recurrence, redraw
 from ._train import StatisticsModule, TrainingPlan
 
 if TYPE_CHECKING:
@@ -33,9 +35,11 @@ if TYPE_CHECKING:
     from anndata import AnnData
 
     from scgim.module.generators import Generator
+    from scgim.statistics import Means, Statistics
 
     from ._design import Design
     from ._fitted import Fitted
+    from ._stability import Recurrence
 
 logger = logging.getLogger("scgim")
 
@@ -151,6 +155,7 @@ class GIM(AskingMixin, KeepingMixin, BaseModelClass):
                 "mechanism='network'."
             )
         self.module: GIMModule | None = None
+        self.stability_: Recurrence | None = None
         self.fitted: Fitted | None = None
         self.init_params_ = self._get_init_params(locals())
 
@@ -320,7 +325,7 @@ class GIM(AskingMixin, KeepingMixin, BaseModelClass):
             trainer_kwargs["callbacks"].append(PhaseProgress())
         trainer_kwargs.setdefault("checkpointing_monitor", "generator_nll" if held is None else "nll_validation")
         # all of it already here, so that scvi-tools' SaveCheckpoint can save the model under way
-        self.history_, self.is_trained_, self.module = None, False, module
+        self.history_, self.is_trained_, self.module, self.stability_ = None, False, module, None
         self.fitted, self.seed_ = data.fitted, seed
         with warnings.catch_warnings(), quiet_lightning(), few_threads(len(genes)):
             # advice for loaders of cells; ours holds one object
@@ -350,6 +355,68 @@ class GIM(AskingMixin, KeepingMixin, BaseModelClass):
         self.calibration_ = plan.calibration.about()
         if self.choice_["scores"] is not None:
             self.history_["generator_choice"] = self.choice_["scores"]
+
+    def stability(self, n: int = 20, *, max_rounds: int = 20, seed: int = 0) -> pd.DataFrame:
+        """How often the edges of the graph come back if the cells had been others.
+
+        The search is repeated on ``n`` draws of the sufficient statistics, a parametric bootstrap over cells within
+        contexts: the data are read once, whatever ``n``. It tells of sampling, not of assumptions that do not hold.
+        :meth:`get_graph` and :meth:`annotate` know of the result from then on.
+
+        Parameters
+        ----------
+        n
+            Refits.
+        max_rounds
+            Rounds of each search.
+        seed
+            Of the draws.
+
+        Returns
+        -------
+        DataFrame source, target, ``stability`` (share of refits with the edge), ``adjacency`` (with the edge or its
+        reverse), ``recurs`` (in at least half of them), ``module``: number of the group of genes that recurring edges
+        join without agreeing on their direction, -1 if both genes are in none. Least stable last.
+
+        Raises
+        ------
+        ValueError
+            If the model has no data or is not trained, or ``n`` is not positive.
+
+        Examples
+        --------
+        >>> import scgim
+        >>> adata = scgim.datasets.sachs()
+        >>> scgim.setup_anndata(adata, drug_key="drug", control="cd3cd28", scale="continuous")
+        >>> model = scgim.GIM(adata)
+        >>> model.train(max_epochs=20, enable_progress_bar=False)  # for the example; the default gets further
+        >>> model.stability(n=3, max_rounds=2).columns.tolist()
+        ['source', 'target', 'stability', 'adjacency', 'recurs', 'module']
+        """
+        self._require_fitted()
+        if self.adata is None:
+            raise ValueError("This model was loaded without data. Load it with GIM.load(path, adata=...).")
+        if n < 1:
+            raise ValueError(f"n is a number of refits, at least 1, got {n}.")
+        cells, genes = self._cells()
+        needs, table = self._needs(), self._context_field().table(self.adata)
+        data = collect(cells, table, genes, self.table.frame, seed=self.seed_, needs=needs)
+        allowed, required = masks(self.settings_["prior_graph"], self.settings_["regulators"], genes)
+        options = {
+            "columns": self.module.mechanism.columns,
+            "intervention": self.settings_["intervention"],
+            "allowed": allowed,
+            "required": required,
+            "max_rounds": max_rounds,
+            "patience": 3,
+        }
+
+        def search(statistics: Statistics | Means, seed: int) -> np.ndarray:
+            *_, last = search_dag(statistics, seed=seed, **options)
+            return last.graph
+
+        self.stability_ = recurrence(search, redraw(data.search, n, seed))
+        return edge_table(self.module.mechanism.graph.numpy(), genes, self.stability_)
 
     def _needs(self) -> Needs:
         """What the settings need of the cells."""

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
+import scipy.sparse as sp
 import torch
 
 from scgim import __version__, _keys
@@ -20,6 +21,7 @@ from ._design import Design
 from ._fitted import Fitted
 from ._query import DrugTable
 from ._running import contexts
+from ._stability import Recurrence
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -90,6 +92,9 @@ class KeepingMixin:
         write_shift(adata, table, fitted, order, delta)
         weight, _ = self.module.mechanism.effects(fitted.standardised_controls())
         write_graph(adata, weight.numpy()[np.ix_(order, order)])
+        if self.stability_ is not None:
+            recurs = np.where(self.module.mechanism.graph.numpy(), self.stability_.direct, 0.0)
+            adata.varp[_keys.STABILITY] = sp.csr_matrix(recurs[np.ix_(order, order)])
         write_targets(adata, targets, drug_key=field.drug_key, control=field.control)
         adata.uns[_keys.UNS] = self._provenance()
 
@@ -155,6 +160,7 @@ class KeepingMixin:
             "generator": self.generator_,
             "choice": self.choice_,
             "calibration": self.calibration_,
+            "stability": None if self.stability_ is None else self.stability_._asdict(),
             "seed": self.seed_,
             "fitted": arrays
             | {"design": vars(fitted.design), "statistics": vars(replace(fitted.statistics, own=None))},
@@ -199,6 +205,7 @@ class KeepingMixin:
         model.table = saved if adata is None else _join(saved, model.table)
         model.generator_, model.seed_ = state["generator"], state["seed"]
         model.choice_, model.calibration_ = state["choice"], state["calibration"]
+        model.stability_ = None if state["stability"] is None else Recurrence(**state["stability"])
         model.module = model._build(len(fitted.genes), design, model.generator_).requires_grad_(False)
         model.module.load_state_dict({name: torch.as_tensor(array) for name, array in state["module"].items()})
         model.module.eval()

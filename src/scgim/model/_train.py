@@ -241,7 +241,8 @@ class TrainingPlan(pl.LightningModule):
             mechanism.set_graph(torch.as_tensor(graph))
             idle.step()  # without gradients a no-op, but it advances the global step, without which nothing is checkpointed
             yield {"structure_score": state.score}
-        graph = orient_ties(graph, self.data.search, **score, **priors)
+        if self.data.means is None:  # among hubs that a few nats tell apart, that prior would choose worse than they
+            graph = orient_ties(graph, self.data.search, **score, **priors)
         mechanism.warm_start(torch.as_tensor(graph), self._least_squares(graph))
 
     def _least_squares(self, graph: np.ndarray) -> LocalFit:

@@ -53,7 +53,9 @@ def gained(logits: Tensor, gain: Tensor, charge: Tensor | float) -> Tensor:
     return touched - softplus(logits, threshold=_LINEAR)
 
 
-def complete(logits: Tensor, touched: Tensor, untouched: Tensor | float, charge: Tensor | float, targets: Tensor) -> Tensor:
+def complete(
+    logits: Tensor, touched: Tensor, untouched: Tensor | float, charge: Tensor | float, targets: Tensor
+) -> Tensor:
     """As :func:`mixture` with the targets known: what teacher forcing and the M step of EM maximise.
 
     ``targets``, ``(contexts, genes)``, are bool, or probabilities, for which it is the expectation.

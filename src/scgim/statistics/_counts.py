@@ -188,9 +188,7 @@ def between_batches(
     return np.maximum(share * each + (1 - share) * pooled, 0.0), at_least_one
 
 
-def _latent(
-    residuals: Statistics, counts: np.ndarray, size: np.ndarray
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def _latent(residuals: Statistics, counts: np.ndarray, size: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Correlation of sampling errors, latent covariance of log rates, and reliability."""
     scatter, n = residuals.scatter[:-1, :-1], residuals.n
     variance = np.maximum(np.diag(scatter), 1e-12)

@@ -17,7 +17,12 @@ if TYPE_CHECKING:
 
 Intervention = Literal["shift", "hard"]
 _RIDGE = 1e-3
-SLAB, MISFIT, FLOOR, MISMATCH = 1.0, 0.25, 0.06, 0.08  # of the means' likelihood, see :class:`~scgim.structure.kernels.MeanData`
+SLAB, MISFIT, FLOOR, MISMATCH = (
+    1.0,
+    0.25,
+    0.06,
+    0.08,
+)  # of the means' likelihood, see :class:`~scgim.structure.kernels.MeanData`
 
 
 @dataclass(frozen=True)

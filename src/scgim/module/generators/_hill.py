@@ -25,12 +25,15 @@ class HillGenerator(Generator):
     feature it is not sparse. Values that hard interventions set (``baseline``) do. An L1 penalty keeps :math:`E` sparse;
     after pruning, what is left is no longer shrunk.
 
+    With several cell lines every feature acts in all of them alike, and besides in each of them as much more or less as its
+    data insist on: :math:`F` becomes :math:`(F, F \otimes \text{line})`. A line that was not measured has the common part.
+
     Parameters
     ----------
     n_features, n_genes, n_drugs, n_lines, dosed, baseline, dose_response, log_doses
         See :class:`Generator`.
-    effect_penalty, logit_penalty
-        L1 weights in nats per unit.
+    effect_penalty, logit_penalty, line_penalty
+        L1 weights in nats per unit; the last of what a line's effects differ from the common ones, if that is more.
     """
 
     def __init__(
@@ -46,9 +49,11 @@ class HillGenerator(Generator):
         log_doses: Sequence[float] = (),
         effect_penalty: float = 30.0,
         logit_penalty: float = 0.3,
+        line_penalty: float = 5.0,
     ) -> None:
         super().__init__(n_features, n_genes, n_drugs=n_drugs, n_lines=n_lines, dosed=dosed, baseline=baseline)
         self.effect_penalty, self.logit_penalty = effect_penalty, logit_penalty
+        self.line_penalty = max(line_penalty - effect_penalty, 0.0)  # on top of the other
         shape = (self.n_inputs, n_genes)
         self.logit, self.effect = (nn.Parameter(torch.zeros(shape, dtype=torch.float64)) for _ in range(2))
         self.logit_0 = nn.Parameter(torch.zeros(n_genes, dtype=torch.float64))
@@ -58,9 +63,14 @@ class HillGenerator(Generator):
         self.register_buffer("pruned", torch.tensor(False))
 
     @property
-    def n_inputs(self) -> int:
-        """Length of a drug's encoding."""
+    def n_codes(self) -> int:
+        """Length of what the maps know of a drug."""
         return self.n_features
+
+    @property
+    def n_inputs(self) -> int:
+        """Length of the maps' input."""
+        return self.n_codes * (1 + (self.n_lines if self.n_lines > 1 else 0))
 
     @torch.no_grad()
     def reset(self) -> None:
@@ -71,13 +81,21 @@ class HillGenerator(Generator):
         self.kept.fill_(True)
         self.pruned.fill_(False)
 
-    def encode(self, features: Tensor, drug: Tensor) -> Tensor:
-        """What the maps see of a drug: its features. ``drug`` is its training index, -1 if unseen."""
-        return features
+    def code(self, conditions: Conditions) -> Tensor:
+        """What the maps know of drugs, ``(rows, codes)``: their features."""
+        return conditions.features
+
+    def encode(self, conditions: Conditions) -> Tensor:
+        """Input of the maps: the drug's code, and once more in the place of its line."""
+        code = self.code(conditions)
+        if self.n_lines == 1:
+            return code
+        line = conditions.line[:, None] == torch.arange(self.n_lines)
+        return torch.cat([code, (line[:, :, None] * code[:, None, :]).flatten(1)], dim=1)
 
     def forward(self, conditions: Conditions) -> tuple[Tensor, Tensor]:
         """As in the class above."""
-        f = self.encode(conditions.features, conditions.drug)
+        f = self.encode(conditions)
         # a feature whose effect was pruned may still rule a target out, but no longer call one
         weight = torch.where(self.kept, self.logit, self.logit.clamp(max=0))
         psi = f @ (self.effect * self.kept) * self.dose_response(f, conditions.log_dose)
@@ -96,6 +114,7 @@ class HillGenerator(Generator):
         idle = ((1 - torch.sigmoid(logits.detach())) * by_features**2).sum()
         size = self.effect.abs().sum() + (0.0 if self.offset is None else 2 * self.offset.abs().sum())
         effect = torch.where(self.pruned, 0.0, self.effect_penalty) * size
+        effect = effect + self.line_penalty * self.effect[self.n_codes :].abs().sum()
         return idle + effect + self.logit_penalty * self.logit.abs().sum() + self.dose_response.penalty()
 
     @torch.no_grad()

@@ -9,6 +9,8 @@ from ._hill import HillGenerator
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from scgim.module._conditions import Conditions
+
 
 class IdentityGenerator(HillGenerator):
     """The same maps on the drug's identity: every drug has its own targets, shared over its doses.
@@ -22,13 +24,13 @@ class IdentityGenerator(HillGenerator):
         super().__init__(n_features, n_genes, **{"effect_penalty": 0.0, "logit_penalty": 0.0} | options)
 
     @property
-    def n_inputs(self) -> int:
-        """Length of a drug's encoding."""
+    def n_codes(self) -> int:
+        """Training drugs."""
         return self.n_drugs
 
-    def encode(self, features: Tensor, drug: Tensor) -> Tensor:
+    def code(self, conditions: Conditions) -> Tensor:
         """One-hot identity; a drug that was not measured has none."""
-        return (drug[:, None] == torch.arange(self.n_drugs, device=drug.device)).to(torch.float64)
+        return (conditions.drug[:, None] == torch.arange(self.n_drugs, device=conditions.drug.device)).to(torch.float64)
 
     def penalty(self, logits: Tensor, psi: Tensor) -> Tensor:
         """As the class above, but smooth in the logits: nothing is to be selected, and at a kink rounding decides."""

@@ -19,7 +19,8 @@ class NetworkGenerator(Generator):
     r"""A plain network from features and log dose to logits and psi, the form of the generative intervention model's paper.
 
     Two hidden layers of tanh units and a linear output. The dose is an input, in standard deviations of the distinct
-    training log doses, so psi may take any course along it; dose 0 has no effect (beyond the offset of ``baseline``).
+    training log doses, so psi may take any course along it, and so is the cell line, if there are several; dose 0 has no
+    effect (beyond the offset of ``baseline``).
     Weights are :math:`w / \sqrt{\text{inputs}}` with a standard normal prior on :math:`w`, the penalty being
     :math:`w^2 / 2` nats: layers of any width then learn at one step size. The start is drawn from a seed of its own.
 
@@ -49,7 +50,8 @@ class NetworkGenerator(Generator):
     ) -> None:
         super().__init__(n_features, n_genes, n_drugs=n_drugs, n_lines=n_lines, dosed=dosed, baseline=baseline)
         self.seed = seed
-        sizes = [n_features + dosed, n_hidden, n_hidden, 2 * n_genes]
+        self.lines = n_lines if n_lines > 1 else 0
+        sizes = [n_features + dosed + self.lines, n_hidden, n_hidden, 2 * n_genes]
         pairs = list(zip(sizes[:-1], sizes[1:], strict=True))
         self.weights = nn.ParameterList(torch.empty(pair, dtype=torch.float64) for pair in pairs)
         self.biases = nn.ParameterList(torch.empty(out, dtype=torch.float64) for _, out in pairs)
@@ -79,6 +81,8 @@ class NetworkGenerator(Generator):
             there = conditions.log_dose > -torch.inf
             dose = torch.where(there, (conditions.log_dose - self.dose_centre) / self.dose_scale, 0.0)
             x = torch.cat([x, dose[:, None]], dim=1)
+        if self.lines:  # an unseen one is none of them
+            x = torch.cat([x, (conditions.line[:, None] == torch.arange(self.lines)).to(x.dtype)], dim=1)
         for i, (weight, bias) in enumerate(zip(self.weights, self.biases, strict=True)):
             x = (x if i == 0 else torch.tanh(x)) @ weight / max(len(weight), 1) ** 0.5 + bias
         logits, psi = x.chunk(2, dim=1)
