@@ -87,11 +87,13 @@ class MeanEvidence:
         """The standardised fit on a graph; ``score`` as for :func:`~scgim.structure.fit_graph`."""
         return self.standardised(fit_graph(graph, self.means, **score), statistics)
 
-    def charge(self, fit: LocalFit) -> np.ndarray:
-        r"""Nats for a target, ``(genes,)``: :math:`\log(d - 1) + \tfrac12 \log(1 + s / v_j)`, that of the search's score.
+    def occam(self, fit: LocalFit) -> np.ndarray:
+        r"""Nats that not knowing a shift costs in a typical context, ``(genes,)``: :math:`\tfrac12 \log(1 + s / v_j)`.
 
         With :math:`v_j` the median error variance over contexts and :math:`s` the prior variance of a shift.
         """
-        d = len(self.unit)
-        error = np.median(fit.error, axis=0) / self.unit**2
-        return np.log(max(d - 1, 2)) + 0.5 * np.log1p(SLAB / error)
+        return 0.5 * np.log1p(SLAB / np.median(fit.error / self.unit**2, axis=0))
+
+    def charge(self, fit: LocalFit) -> np.ndarray:
+        r"""Nats for a target, ``(genes,)``: :math:`\log(d - 1)` and :meth:`occam`, as in the search's score."""
+        return np.log(max(len(self.unit) - 1, 2)) + self.occam(fit)

@@ -13,7 +13,7 @@ from torch.utils.data import DataLoader
 
 from scgim._checks import check_option
 from scgim.module import cell_moments, evidence
-from scgim.structure import FLOOR, fit_graph, orient_ties, search_dag
+from scgim.structure import FLOOR, SLAB, fit_graph, orient_ties, search_dag
 
 from ._batches import Batches
 from ._calibrate import calibration, worth
@@ -389,6 +389,9 @@ class TrainingPlan(pl.LightningModule):
             self.module.charge.copy_(torch.as_tensor(self.calibration.charge))
             if self.charge is not None:
                 self.module.charge.fill_(self.charge)
+            if fit is not None and mechanism.affine:
+                self.module.slab.copy_(torch.as_tensor(SLAB * data.means.unit**2))
+                self.module.occam.copy_(torch.as_tensor(data.means.occam(fit)))
         if fit is not None and mechanism.affine:
             contexts = data.means.contexts(data.contexts, fit)
         else:

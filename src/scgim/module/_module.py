@@ -48,6 +48,9 @@ class GIMModule(nn.Module):
         self.generator = generator
         self.scale_map = scale_map
         self.register_buffer("charge", torch.full((n_genes,), float(charge), dtype=torch.float64))
+        # learned from means: a priori variance of a shift, and what of the charge stands for it in a typical context
+        self.register_buffer("slab", torch.zeros(n_genes, dtype=torch.float64))
+        self.register_buffer("occam", torch.zeros(n_genes, dtype=torch.float64))
 
     @property
     def needs_own(self) -> bool:
@@ -137,6 +140,9 @@ class GIMModule(nn.Module):
             + \tfrac12\log\frac{v}{\tau_j^2 + v} - \frac{(a - \hat\psi_{kj})^2}{2(\tau_j^2 + v)} - c,
             \qquad E[\psi \mid D] = \frac{\tau_j^2\, a + v\, \hat\psi_{kj}}{\tau_j^2 + v}
 
+        A generator that knows drugs only by name has no prior: there :math:`\ell = 0`, and of means
+        :math:`\psi_{kj} \sim N(0, s_j)`.
+
         Parameters
         ----------
         contexts, moments
@@ -150,6 +156,12 @@ class GIMModule(nn.Module):
         touched; ``(contexts, genes)`` each.
         """
         logits, psi = self.generator(contexts.conditions)
+        charge = self.charge
+        if not self.generator.pools_drugs:
+            # learned from this context alone, they would be its own data counted twice
+            logits = torch.zeros_like(logits)
+            if self.slab.any():
+                psi, prior_variance, charge = torch.zeros_like(psi), self.slab, charge - self.occam
         scale, (best, _) = self.log_scale(contexts), self.intervention.observed(moments)
         touched, untouched = evidence(self.intervention, moments, best, contexts.n, self.mechanism.variance, scale)
         v = self.mechanism.variance / contexts.n
@@ -157,5 +169,5 @@ class GIMModule(nn.Module):
             v = v * torch.exp(2 * scale)
         total = prior_variance + v
         gain = touched - untouched + 0.5 * torch.log(v / total) - (best - psi) ** 2 / (2 * total)
-        probability = torch.sigmoid(logits + gain - self.charge)
+        probability = torch.sigmoid(logits + gain - charge)
         return probability, (prior_variance * best + v * psi) / total, torch.sqrt(prior_variance * v / total)
