@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 Scale = Literal["counts", "lognorm", "continuous"]
 CHUNK, ENTRIES = 2**14, 2**23  # rows, and values: 32 MB in float32; a pass holds about three of these
-_COUNT_TARGET = 1e4
+COUNT_TARGET = 1e4
 
 
 class Cells:
@@ -200,7 +200,7 @@ def _values(x: Any, columns: np.ndarray | None, dtype: DTypeLike, read_as: str, 
     size = x.sum(1, dtype=np.float64) if size is None else size
     if read_as == "raw":
         return np.column_stack([x, size]).astype(dtype, copy=False)
-    x = np.multiply(x, (_COUNT_TARGET / size)[:, None], dtype=dtype, casting="same_kind")
+    x = np.multiply(x, (COUNT_TARGET / size)[:, None], dtype=dtype, casting="same_kind")
     if dtype == np.float64:
         return np.log1p(x, out=x)
     # four times as fast as log1p, and as good: in float32 the sum is off by 6e-8 at most where x is small

@@ -17,7 +17,7 @@ from scgim.statistics import Sizes, Statistics, expand
 from ._cells import data_hash
 from ._design import Design, contexts_of
 from ._fitted import Fitted
-from ._means import MeanEvidence
+from ._means import MeanEvidence, slope_of_scale
 from ._placebos import Placebos
 
 if TYPE_CHECKING:
@@ -154,9 +154,9 @@ def collect(
     )
     search, store, means, kept_counts = statistics, None, None, None
     if needs.means:
-        means = _means(whole, statistics, own_group, labels, design.line)
+        kept_counts = cells.counts().take(kept) if cells.scale == "counts" else None
+        means = _means(whole, statistics, own_group, labels, design.line, kept_counts, scale)
         search = means.means
-        kept_counts = None if means.sizes is None else cells.counts().take(kept)
     elif needs.cells:
         columns = expand(np.zeros((1, len(genes)))).shape[1]
         basis = _Basis(standard, own_group)
@@ -182,17 +182,24 @@ def collect(
 
 
 def _means(
-    reader: _Reader, statistics: Statistics, group: np.ndarray, labels: np.ndarray, line: np.ndarray
+    reader: _Reader,
+    statistics: Statistics,
+    group: np.ndarray,
+    labels: np.ndarray,
+    line: np.ndarray,
+    controls: sp.csr_matrix | None,
+    scale: np.ndarray,
 ) -> MeanEvidence:
     """Evidence of the contexts' means: of counts from two more passes over them, else from the statistics."""
-    if reader.cells.scale != "counts":
+    if controls is None:
         return MeanEvidence.of(statistics, line)
     counts, columns = copy.copy(reader), len(statistics.scatter) + 1
     counts.cells = reader.cells.counts()
     totals = counts.statistics(columns, own=False)
     sizes = Sizes(totals, group, labels)
     residuals = counts.statistics(columns, own=False, transform=sizes.residuals)
-    return MeanEvidence.of_counts(statistics, totals, residuals, sizes, (group, labels, line))
+    slope = slope_of_scale(controls.toarray().astype(np.float64), scale)
+    return MeanEvidence.of_counts(totals, residuals, sizes, (group, labels, line), slope)
 
 
 def _validation(

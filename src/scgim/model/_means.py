@@ -11,12 +11,14 @@ import torch
 from scgim.statistics import Means, Sizes, log_changes
 from scgim.structure import SLAB, fit_graph
 
+from ._cells import COUNT_TARGET
+
 if TYPE_CHECKING:
     from scgim.module import Contexts
     from scgim.statistics import Statistics
     from scgim.structure import LocalFit
 
-_LEAST_UNIT = 1e-3
+_LEAST_UNIT = 0.01
 
 
 @dataclass(frozen=True)
@@ -45,18 +47,11 @@ class MeanEvidence:
 
     @classmethod
     def of_counts(
-        cls, statistics: Statistics, totals: Statistics, residuals: Statistics, sizes: Sizes, labels: tuple
+        cls, totals: Statistics, residuals: Statistics, sizes: Sizes, labels: tuple, slope: np.ndarray
     ) -> MeanEvidence:
-        """From those and what :func:`~scgim.statistics.log_changes` takes; ``labels`` are its group, label and line.
-
-        The unit is the slope, over contexts, of the training scale's changes by log changes: both come from the same
-        cells, sampling errors included.
-        """
+        """From what :func:`~scgim.statistics.log_changes` takes; ``labels`` are its group, label and line."""
         means = log_changes(totals, residuals, sizes.rate, *labels)
-        shift = statistics.mean[1:] - statistics.mean[0]
-        square = (means.change**2).sum(0)
-        unit = (means.change * shift).sum(0) / np.where(square > 0, square, 1.0)
-        return cls(means, np.maximum(unit, _LEAST_UNIT), sizes)
+        return cls(means, np.maximum(slope, _LEAST_UNIT), sizes)
 
     def standardised(self, fit: LocalFit, statistics: Statistics) -> LocalFit:
         """A fit on ``means`` in control standard deviations; the variance is that of cells about it."""
@@ -97,3 +92,22 @@ class MeanEvidence:
     def charge(self, fit: LocalFit) -> np.ndarray:
         r"""Nats for a target, ``(genes,)``: :math:`\log(d - 1)` and :meth:`occam`, as in the search's score."""
         return np.log(max(len(self.unit) - 1, 2)) + self.occam(fit)
+
+
+def slope_of_scale(counts: np.ndarray, scale: np.ndarray) -> np.ndarray:
+    r"""By how many control sd a gene's mean on the training scale rises with the log of its rate, ``(genes,)``.
+
+    For :math:`y \sim \text{Poisson}(\lambda)`, also if :math:`\lambda` varies over cells,
+    :math:`\partial E f(y) / \partial \log\lambda = E[\lambda (f(y + 1) - f(y))] = E[y (f(y) - f(y - 1))]`, taken over control cells
+    with :math:`f(y) = \log(1 + 10^4 y / s)`.
+
+    Parameters
+    ----------
+    counts
+        Of control cells with their sizes, ``(cells, genes + 1)``.
+    scale
+        Control standard deviations of the training scale, ``(genes,)``.
+    """
+    y, factor = counts[:, :-1], COUNT_TARGET / counts[:, -1:]
+    step = np.log1p(factor * y) - np.log1p(factor * np.maximum(y - 1, 0))
+    return (y * step).mean(0) / scale

@@ -23,9 +23,10 @@ _PRIOR_PLACEBOS = 50  # placebos' worth of belief that a gene's overdispersion i
 
 @dataclass(frozen=True)
 class Calibration:
-    """What placebos say: ``charge`` and ``overdispersion`` ``(genes,)``, the ``level`` aimed at, and how many there were."""
+    """What placebos say: ``charge``, ``chance`` (what they gain) and ``overdispersion`` ``(genes,)``, the ``level``, how many."""
 
     charge: np.ndarray
+    chance: np.ndarray
     overdispersion: np.ndarray
     level: float
     placebos: int
@@ -137,10 +138,11 @@ def calibrate(squares: np.ndarray, least: np.ndarray | float = LEAST_CHARGE, lev
     """
     n, d = squares.shape
     if n == 0:
-        return Calibration(np.maximum(LEAST_CHARGE, np.broadcast_to(least, d)).astype(float), np.ones(d), level, 0)
+        charge = np.maximum(LEAST_CHARGE, np.broadcast_to(least, d)).astype(float)
+        return Calibration(charge, np.full(d, LEAST_CHARGE), np.ones(d), level, 0)
     # a few huge squares are the tail's business
     mean = np.minimum(squares, chi2.ppf(1 - 1 / max(n, 2), 1)).mean(0)
     phi = np.maximum((n * mean + _PRIOR_PLACEBOS * mean.mean()) / (n + _PRIOR_PLACEBOS), 1.0)
     tail = max(chi2.ppf(1 - level / d, 1), float(np.quantile((squares / phi).max(1), 1 - level)))
-    charge = np.maximum(np.maximum(0.5 * phi * tail, least), LEAST_CHARGE)
-    return Calibration(charge, phi, level, n)
+    chance = np.maximum(0.5 * phi * tail, LEAST_CHARGE)
+    return Calibration(np.maximum(chance, least), chance, phi, level, n)

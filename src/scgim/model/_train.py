@@ -391,7 +391,7 @@ class TrainingPlan(pl.LightningModule):
                 self.module.charge.fill_(self.charge)
             if fit is not None and mechanism.affine:
                 self.module.slab.copy_(torch.as_tensor(SLAB * data.means.unit**2))
-                self.module.occam.copy_(torch.as_tensor(data.means.occam(fit)))
+                self.module.chance.copy_(torch.as_tensor(self.calibration.chance))
         if fit is not None and mechanism.affine:
             contexts = data.means.contexts(data.contexts, fit)
         else:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING
 
 import torch
@@ -48,9 +49,9 @@ class GIMModule(nn.Module):
         self.generator = generator
         self.scale_map = scale_map
         self.register_buffer("charge", torch.full((n_genes,), float(charge), dtype=torch.float64))
-        # learned from means: a priori variance of a shift, and what of the charge stands for it in a typical context
+        # learned from means: a priori variance of a shift, and what chance can gain
         self.register_buffer("slab", torch.zeros(n_genes, dtype=torch.float64))
-        self.register_buffer("occam", torch.zeros(n_genes, dtype=torch.float64))
+        self.register_buffer("chance", torch.zeros(n_genes, dtype=torch.float64))
 
     @property
     def needs_own(self) -> bool:
@@ -161,13 +162,17 @@ class GIMModule(nn.Module):
             # learned from this context alone, they would be its own data counted twice
             logits = torch.zeros_like(logits)
             if self.slab.any():
-                psi, prior_variance, charge = torch.zeros_like(psi), self.slab, charge - self.occam
+                psi, prior_variance = torch.zeros_like(psi), self.slab
         scale, (best, _) = self.log_scale(contexts), self.intervention.observed(moments)
         touched, untouched = evidence(self.intervention, moments, best, contexts.n, self.mechanism.variance, scale)
         v = self.mechanism.variance / contexts.n
         if isinstance(scale, Tensor):
             v = v * torch.exp(2 * scale)
         total = prior_variance + v
+        if not self.generator.pools_drugs and self.slab.any():
+            # one gene is expected to be touched, and no gain counts that chance can bring about
+            odds = torch.full_like(charge, math.log(max(len(charge) - 1, 2)))
+            charge = torch.maximum(odds, self.chance - 0.5 * torch.log(total / v))
         gain = touched - untouched + 0.5 * torch.log(v / total) - (best - psi) ** 2 / (2 * total)
         probability = torch.sigmoid(logits + gain - charge)
         return probability, (prior_variance * best + v * psi) / total, torch.sqrt(prior_variance * v / total)
