@@ -19,6 +19,7 @@ from scgim.structure import search_dag
 from ._asking import AskingMixin
 from ._cells import Cells, Scale, check_matrix
 from ._collect import Needs, collect, hold_out
+from ._evaluate import check_unseen, evaluate
 from ._fields import DRUG_TABLE, ContextField, DrugTableField
 from ._generators import Choice, distinct_drugs, first_generator
 from ._keeping import KeepingMixin
@@ -417,6 +418,57 @@ class GIM(AskingMixin, KeepingMixin, BaseModelClass):
 
         self.stability_ = recurrence(search, redraw(data.search, n, seed))
         return edge_table(self.module.mechanism.graph.numpy(), genes, self.stability_)
+
+    def evaluate(
+        self,
+        *,
+        refit: bool = True,
+        distributions: bool = True,
+        seed: int = 0,
+        train_kwargs: dict | None = None,
+    ) -> pd.DataFrame:
+        """Score predictions for the test conditions of ``split_key``, beside every baseline on the same rows.
+
+        Methods: ``"scgim"``; ``"control"`` (no change); ``"training mean"`` of the same line at the nearest dose; ``"nearest
+        drug"`` by features at the nearest dose; ``"dose interpolation"`` between a drug's own doses; ``"ridge"``,
+        ``"kernel ridge"`` and ``"network"`` on features and dose; ``"duplicate"``, one half of the condition's own cells for the
+        other: the ceiling; and, trained anew on the same rows, scgim with an ``"empty graph"`` (the same generator), with ``"shuffled
+        features"`` and with ``"zeroed features"`` (then the training mean is all it can say).
+
+        Parameters
+        ----------
+        refit
+            Whether to train the last three.
+        distributions
+            Whether to compare cells as well as their means (at most 200 of a condition).
+        seed
+            Of halves, samples and shuffles.
+        train_kwargs
+            For the trainings.
+
+        Returns
+        -------
+        One row for each method and test condition, then means over all conditions (drug ``"(all)"``), over the strong ones and over
+        the weak ones: those whose cells can, or cannot, be told from control cells (``strong``: energy permutation test,
+        ``p_moved`` < .05). In control standard deviations: ``rmse`` over genes of the mean change, ``wmse`` weighted towards
+        genes that moved, ``size_ratio`` of predicted to true change; ``pearson`` over genes of the changes, and
+        ``pearson_centred`` of what is left of both once the training mean is removed; ``rank``, how often the prediction lies nearer to
+        its own truth than to another condition's (chance .5); ``energy`` distance, mean per-gene ``w1`` and RMSE of standard
+        deviations ``sd`` between cells. ``.attrs["verdict"]`` says it in sentences.
+
+        Raises
+        ------
+        ValueError
+            If the model has no data, no ``split_key``, no test condition, or saw one in training.
+        """
+        self._require_fitted()
+        if self.adata is None:
+            raise ValueError("This model was loaded without data. Load it with GIM.load(path, adata=...).")
+        check_unseen(self)
+        out = evaluate(self, refit=refit, distributions=distributions, seed=seed, train_kwargs=dict(train_kwargs or {}))
+        for sentence in out.attrs["verdict"]:
+            logger.info(sentence)
+        return out
 
     def _needs(self) -> Needs:
         """What the settings need of the cells."""

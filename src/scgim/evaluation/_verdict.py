@@ -1,0 +1,93 @@
+"""Intervals and sentences: what a table of scores says."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+import pandas as pd
+
+SCGIM, EMPTY, SHUFFLED, DUPLICATE = "scgim", "scgim, empty graph", "scgim, shuffled features", "duplicate"
+ZEROED = "scgim, zeroed features"
+N_BOOTSTRAP = 4000
+
+
+class Comparison(NamedTuple):
+    """Mean difference of two methods' errors over drugs, its 95 % bootstrap interval, and what that is in words."""
+
+    difference: float
+    low: float
+    high: float
+
+    @property
+    def word(self) -> str:
+        """Of the first method: smaller errors are better."""
+        if self.high < 0:
+            return "beats"
+        return "does not beat" if self.low > 0 else "cannot be told from"
+
+
+def compare(error: pd.Series, other: pd.Series, drug: pd.Series, *, seed: int = 0) -> Comparison:
+    """Paired over conditions, resampled over drugs: conditions of one drug are no independent witnesses.
+
+    With a single drug its conditions are resampled. Conditions without an answer of either are left out.
+    """
+    gap = (error - other).to_numpy(float)
+    known = np.isfinite(gap)
+    gap, group = gap[known], drug.to_numpy(str)[known]
+    if not len(gap):
+        return Comparison(np.nan, np.nan, np.nan)
+    if len(np.unique(group)) > 1:
+        gap = pd.Series(gap).groupby(group).mean().to_numpy()
+    draws = np.random.default_rng(seed).integers(0, len(gap), (N_BOOTSTRAP, len(gap)))
+    low, high = np.quantile(gap[draws].mean(1), [0.025, 0.975])
+    return Comparison(float(gap.mean()), float(low), float(high))
+
+
+def best_baseline(table: pd.DataFrame, baselines: list[str], metric: str) -> str:
+    """The baseline of least mean error among those with an answer for every condition."""
+    means = table[table["method"].isin(baselines)].groupby("method")[metric].agg(["mean", "size", "count"])
+    means = means[means["size"] == means["count"]]
+    return str(means["mean"].idxmin())
+
+
+def verdict(table: pd.DataFrame, baselines: list[str], metric: str = "rmse") -> list[str]:
+    """Sentences on the conditions of a table of scores, one row for each method and condition."""
+    scores = table.pivot(index=["drug", "dose", "cell_line"], columns="method", values=metric)
+    drug = scores.index.to_frame()["drug"]
+    best = best_baseline(table, baselines, metric)
+    against = compare(scores[SCGIM], scores[best], drug)
+    n = f"{len(scores)} test conditions of {drug.nunique()} drugs"
+    said = [
+        f"On {n}, scgim {against.word} the best baseline ({best}): {metric} {scores[SCGIM].mean():.3f} against "
+        f"{scores[best].mean():.3f} control sd, difference {_interval(against)}."
+    ]
+    if DUPLICATE in scores and "control" in scores:
+        room = scores["control"].mean() - scores[DUPLICATE].mean()
+        if room > 0:
+            share = (scores["control"].mean() - scores[SCGIM].mean()) / room
+            said.append(f"Of what lies between no change and the technical duplicate it explains {share:.0%}.")
+    if EMPTY in scores:
+        graph = compare(scores[SCGIM], scores[EMPTY], drug)
+        earned = {
+            "beats": "earns its place",
+            "does not beat": "does harm",
+            "cannot be told from": "does not earn its place",
+        }
+        said.append(f"The graph {earned[graph.word]}: against an empty graph, difference {_interval(graph)}.")
+    if SHUFFLED in scores:
+        chemistry = compare(scores[SCGIM], scores[SHUFFLED], drug)
+        matter = {"beats": "matter", "does not beat": "mislead", "cannot be told from": "cannot be seen to matter"}
+        said.append(
+            f"Drug features {matter[chemistry.word]}: against shuffled ones, difference {_interval(chemistry)}."
+        )
+    size = table.loc[table["method"] == SCGIM, "size_ratio"].median()
+    if size < 0.1:
+        said.append(
+            f"Predicted changes are {size:.0%} of the size of the observed ones (median): the model predicts close to no effect."
+        )
+    return said
+
+
+def _interval(c: Comparison) -> str:
+    return f"{c.difference:+.3f} [{c.low:+.3f}, {c.high:+.3f}]"

@@ -1,0 +1,259 @@
+"""Scores on held-out conditions: the model, its own controls, and the baselines, all on the same rows."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pandas as pd
+
+from scgim.evaluation import (
+    BASELINES,
+    DUPLICATE,
+    EMPTY,
+    SCGIM,
+    SHUFFLED,
+    ZEROED,
+    ConditionTable,
+    e_test,
+    score,
+    verdict,
+)
+from scgim.metrics import deg_weights, energy_distance, per_gene_w1, rmse_sd
+
+from ._collect import KEYS, _Reader, group_of
+from ._design import contexts_of
+from ._query import DrugTable
+
+if TYPE_CHECKING:
+    from ._fitted import Fitted
+    from ._gim import GIM
+
+logger = logging.getLogger("scgim")
+
+STRONG = 0.05  # p-value of the permutation test below which a condition moves cells
+MOST_CELLS = 200  # of a condition in distances between distributions
+EVERYTHING = "(all)"
+
+
+@dataclass(frozen=True)
+class Held:
+    """Test conditions as measured, and what stands for each: ``half`` its other half's change, a sample of its cells."""
+
+    truth: ConditionTable
+    first: np.ndarray
+    second: np.ndarray
+    sd: np.ndarray
+    cells: list[np.ndarray]
+    controls: list[np.ndarray]
+
+
+def check_unseen(model: GIM) -> None:
+    """Raise ValueError unless there are test conditions, none of which the model was trained on."""
+    field = model._context_field()
+    if field.split_key is None:
+        raise ValueError(
+            "evaluate needs test conditions: scgim.pp.split(adata, ...), then setup_anndata(..., split_key='scgim_split') and "
+            "a new model."
+        )
+    table = field.table(model.adata)
+    test = table[~table["train"] & ~table["control"]].rename(columns={"line": "cell_line"})
+    if test.empty:
+        raise ValueError(f"obs[{field.split_key!r}] has no treated cells that are 'test': nothing to evaluate on.")
+    names = ["drug", "dose", "cell_line"]
+    seen = test[names].drop_duplicates().merge(model.fitted.design.names()[names].astype({"drug": object}))
+    if len(seen):
+        drug, dose, line = seen.iloc[0]
+        what = ", ".join([str(drug)] + [f"{dose:g}"] * (not np.isnan(dose)) + [str(line)] * bool(line))
+        raise ValueError(
+            f"The model was trained on test condition ({what}), and {len(seen) - 1} more. Scores on it would say nothing: "
+            "train a new model on this split."
+        )
+
+
+def conditions_of(fitted: Fitted, table: DrugTable) -> ConditionTable:
+    """Training conditions as baselines take them."""
+    names, statistics = fitted.design.names(), fitted.statistics
+    return ConditionTable(
+        names,
+        table.frame.loc[names["drug"]].to_numpy(float),
+        statistics.mean[1:] - statistics.mean[0],
+        statistics.n[1:],
+    )
+
+
+def measure(model: GIM, seed: int) -> Held:
+    """Read the test cells: once for means, once more for a sample of them."""
+    fitted, table = model.fitted, model._context_field().table(model.adata)
+    use = ~table["train"].to_numpy() & ~table["control"].to_numpy()
+    cells, genes = model._cells()
+    rng = np.random.default_rng([seed, 0xE7A1])
+    half = rng.random(len(table)) < 0.5
+    rows = table.assign(half=half)[use]
+    fine, code = contexts_of(rows, (*KEYS, "batch", "half"))
+    contexts, label = contexts_of(fine, KEYS)
+    groups = pd.DataFrame({"line": fitted.group_line, "batch": fitted.group_batch})
+    raw = _Reader(cells, table, use, fine, code).statistics(len(genes), own=False)
+    standard = raw.standardise(fitted.group_mean[group_of(fine, groups)], fitted.scale)
+    whole = standard.merge(label)
+    halves = [_means(standard, label, fine["half"].to_numpy() == side, len(contexts)) for side in (False, True)]
+    names = contexts.rename(columns={"line": "cell_line"})
+    features = model.table.frame.loc[names["drug"]].to_numpy(float)
+    sample, of = _sample(cells, np.flatnonzero(use), label[code], fitted, group_of(rows, groups), rng)
+    controls = fitted.standardised_controls().numpy()
+    control_line = fitted.group_line[fitted.control_group]
+    picked = {}
+    for line in np.unique(names["cell_line"].to_numpy(str)):
+        own = np.flatnonzero(control_line == line)
+        own = own if len(own) else np.arange(len(controls))
+        picked[line] = controls[rng.choice(own, min(len(own), MOST_CELLS), replace=False)]
+    return Held(
+        ConditionTable(names, features, whole.mean, whole.n),
+        *halves,
+        np.sqrt(whole.squares / whole.n[:, None]),
+        [sample[of == k] for k in range(len(contexts))],
+        [picked[line] for line in names["cell_line"].to_numpy(str)],
+    )
+
+
+def _means(statistics: object, label: np.ndarray, rows: np.ndarray, k: int) -> np.ndarray:
+    """Mean over some fine contexts of every context, NaN where it has none; ``(k, genes)``."""
+    n = np.bincount(label[rows], statistics.n[rows], minlength=k)
+    total = np.zeros((k, statistics.mean.shape[1]))
+    np.add.at(total, label[rows], statistics.n[rows, None] * statistics.mean[rows])
+    return total / np.where(n > 0, n, np.nan)[:, None]
+
+
+def _sample(
+    cells: object, rows: np.ndarray, label: np.ndarray, fitted: Fitted, group: np.ndarray, rng: np.random.Generator
+) -> tuple[np.ndarray, np.ndarray]:
+    """Some cells of every context, standardised, and the context of each."""
+    order = np.lexsort((rng.random(len(rows)), label))
+    size = np.bincount(label)
+    place = np.empty(len(rows), dtype=np.int64)
+    place[order] = np.arange(len(rows)) - np.repeat(np.cumsum(size) - size, size)
+    chosen = np.flatnonzero(place < MOST_CELLS)
+    x = cells.take(rows[chosen]).toarray().astype(float)
+    return (x - fitted.group_mean[group[chosen]]) / fitted.scale, label[chosen]
+
+
+def predictions(model: GIM, names: pd.DataFrame) -> np.ndarray:
+    """Mean changes that a model predicts for conditions, control sd, genes sorted; NaN where it cannot say."""
+    out = np.full((len(names), len(model.fitted.genes)), np.nan)
+    order = np.searchsorted(model.fitted.genes, model._gene_order())
+    known = names["drug"].isin(model.table.frame.index if model.module.generator.pools_drugs else model.drugs)
+    known &= model.module.generator.pools_drugs | names["drug"].isin(model.fitted.design.drugs)
+    for (drug, dose), rows in names[known].groupby(["drug", "dose"], dropna=False):
+        asked = None if np.isnan(dose) else float(dose)
+        delta = model.predict(drug=drug, dose=asked, as_="delta")
+        line = delta.obs["cell_line"].astype(str).to_numpy()
+        for i, name in zip(rows.index, rows["cell_line"].astype(str), strict=True):
+            at = np.flatnonzero(line == name)
+            out[i, order] = delta.X[at[0] if len(at) else slice(None)].reshape(-1, len(order)).mean(0)
+    return out / model.fitted.scale
+
+
+def refits(model: GIM, seed: int, train_kwargs: dict) -> dict[str, GIM]:
+    """The model without graph, and with features that say nothing, trained alike on the same rows."""
+    out = {}
+    if model.settings_["structure"] != "none":
+        out[EMPTY] = _twin(model, {"structure": "none", "prior_graph": None, "generator": model.generator_})
+    if model.table.frame.shape[1]:
+        frame = model.table.frame
+        trained = np.isin(frame.index.to_numpy(str), model.fitted.design.drugs)
+        shuffled = frame.to_numpy(float).copy()
+        rng = np.random.default_rng([seed, 0x5F])
+        # among training drugs and among the others, so that no drug of the test takes a training drug's place
+        for rows in (np.flatnonzero(trained), np.flatnonzero(~trained)):
+            shuffled[rows] = shuffled[rng.permutation(rows)]
+        asked = {"generator": model.settings_["generator"]}
+        for name, values in ((SHUFFLED, shuffled), (ZEROED, np.zeros_like(shuffled))):
+            if name == ZEROED:
+                asked = {"generator": "mean"}  # without features nothing tells drugs apart
+            twin = _twin(model, asked)
+            twin.table = DrugTable(
+                pd.DataFrame(values, frame.index, frame.columns), model.table.smiles, model.table.source
+            )
+            out[name] = twin
+    for name, twin in out.items():
+        logger.info("Training %s for comparison.", name)
+        twin.train(seed=model.seed_, enable_progress_bar=False, **train_kwargs)
+    return out
+
+
+def _twin(model: GIM, changes: dict) -> GIM:
+    return type(model)(model.adata, **(model.settings_ | changes))
+
+
+def evaluate(model: GIM, *, refit: bool, distributions: bool, seed: int, train_kwargs: dict) -> pd.DataFrame:
+    """See :meth:`scgim.GIM.evaluate`."""
+    held, train = measure(model, seed), conditions_of(model.fitted, model.table)
+    changes: dict[str, np.ndarray] = {}
+    for name, kind in BASELINES.items():
+        baseline = kind()
+        if train.features.shape[1] == 0 and name == "kernel ridge":
+            continue
+        baseline.fit(train)
+        changes[name] = baseline.predict(held.truth)
+    changes[SCGIM] = predictions(model, held.truth.names)
+    for name, twin in (refits(model, seed, train_kwargs) if refit else {}).items():
+        changes[name] = predictions(twin, held.truth.names)
+    changes = {name: change for name, change in changes.items() if np.isfinite(change).all(1).any()}
+
+    control_n = float(model.fitted.statistics.n[0])
+    one = np.ones(held.truth.change.shape[1])
+    weight = deg_weights(held.truth.change, held.sd, held.truth.n, 0 * one, one, control_n)
+    centre = changes["training mean"]
+    parts = [score(name, change, held.truth, centre, weight) for name, change in changes.items()]
+    # the ceiling: one half of the condition's cells predicts the other
+    other = ConditionTable(held.truth.names, held.truth.features, held.second, held.truth.n)
+    parts.append(score(DUPLICATE, np.where(np.isfinite(held.second), held.first, np.nan), other, centre, weight))
+    table = pd.concat(parts, ignore_index=True)
+    p = np.array(
+        [e_test(x[: MOST_CELLS // 2], y[: MOST_CELLS // 2]) for x, y in zip(held.cells, held.controls, strict=True)]
+    )
+    table["p_moved"] = np.tile(p, len(parts))
+    table["strong"] = table["p_moved"] < STRONG
+    if distributions:
+        _add_distances(table, changes | {DUPLICATE: None}, held)
+    return _finish(table, [name for name in BASELINES if name in changes])
+
+
+def _add_distances(table: pd.DataFrame, changes: dict, held: Held) -> None:
+    """Distances between predicted and measured cells: control cells moved by the predicted change."""
+    for name in ("energy", "w1", "sd"):
+        table[name] = np.nan
+    for name, change in changes.items():
+        rows = table.index[table["method"] == name]
+        for i, row in enumerate(rows):
+            x = held.cells[i]
+            if change is None:
+                y, x = x[::2], x[1::2]
+            elif np.isfinite(change[i]).all():
+                y = held.controls[i] + change[i]
+            else:
+                continue
+            if min(len(x), len(y)) < 2:
+                continue
+            table.loc[row, ["energy", "w1", "sd"]] = [
+                energy_distance(x, y),
+                float(per_gene_w1(x, y).mean()),
+                float(rmse_sd(x, y)),
+            ]
+
+
+def _finish(table: pd.DataFrame, baselines: list[str]) -> pd.DataFrame:
+    """Add the rows of means over all conditions and over strong and weak ones, and the verdict."""
+    metrics = [c for c in table.columns if c not in {"drug", "dose", "cell_line", "method", "n_cells", "strong"}]
+    blocks = [table]
+    for name, rows in ((EVERYTHING, table), ("(strong)", table[table["strong"]]), ("(weak)", table[~table["strong"]])):
+        if len(rows):
+            mean = rows.groupby("method", sort=False)[metrics].mean().reset_index()
+            cells = rows.groupby("method", sort=False)["n_cells"].sum().to_numpy()
+            blocks.append(mean.assign(drug=name, dose=np.nan, cell_line="", n_cells=cells, strong=name == "(strong)"))
+    front = ["method", "drug", "dose", "cell_line", "n_cells", "strong"]
+    out = pd.concat(blocks, ignore_index=True)[[*front, *metrics]]
+    out.attrs["verdict"] = verdict(table, baselines)
+    return out
