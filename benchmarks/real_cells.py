@@ -91,6 +91,10 @@ def write(table: pd.DataFrame, name: str, digits: int = 3) -> pd.DataFrame:
     return table
 
 
+def progress(rows: list[dict]) -> None:
+    print(pd.DataFrame(rows[-1:]).round(3).to_string(index=False, header=len(rows) == 1), flush=True)
+
+
 def eccite_cells(folder: Path) -> ad.AnnData:
     adata = ad.read_h5ad(folder / "papalexi2021_eccite.h5ad")
     return adata[adata.obs["confident"].to_numpy()].copy()
@@ -134,7 +138,9 @@ def with_placebos(adata: ad.AnnData, columns: dict, n: int, seed: int, unit: str
         for i, name in enumerate(rng.choice(np.unique(level[controls]), n, replace=False)):
             drug[controls[level[controls] == name]] = f"placebo {i}"
     else:
-        level = adata.obs[columns["batch_key"]].astype(str).to_numpy() if "batch_key" in columns else np.zeros(len(drug))
+        level = (
+            adata.obs[columns["batch_key"]].astype(str).to_numpy() if "batch_key" in columns else np.zeros(len(drug))
+        )
         for name in np.unique(level[controls]):
             cells = rng.permutation(controls[level[controls] == name])
             for i, part in enumerate(np.array_split(cells[: len(cells) // 2], n)):
@@ -145,19 +151,20 @@ def with_placebos(adata: ad.AnnData, columns: dict, n: int, seed: int, unit: str
 
 
 def placebos(folder: Path) -> None:
-    """Fits with placebos as further drugs, until there are 200 a row (of whole guides: 80, of nine guides)."""
+    """Fits with placebos as further drugs, until there are 200 a row (of whole guides: 40, of nine guides)."""
     eccite, zhao = eccite_cells(folder), ad.read_h5ad(folder / "zhao2021_panobinostat.h5ad")
     jobs = {
         "ECCITE, cells": (lambda _: eccite, ECCITE, 10, 20, None),
-        "ECCITE, guides": (lambda _: eccite, ECCITE, 4, 20, "guide"),
+        "ECCITE, guides": (lambda _: eccite, ECCITE, 4, 10, "guide"),
         "Zhao, cells": (lambda _: zhao, ZHAO, 10, 20, None),
+        "Zhao, fewer cells": (lambda _: zhao, ZHAO, 20, 10, None),
         "Sachs, cells": (lambda _: scgim.datasets.sachs(), SACHS, 10, 20, None),
         **{
-            f"simulated {kind}, cells": (lambda seed, kind=kind: simulated(kind, seed), SIMULATED, 10, 20, None)
+            f"simulated {kind}, cells": (lambda seed, kind=kind: simulated(kind, seed), SIMULATED, 20, 10, None)
             for kind in ("plates", "tails", "zeros")
         },
-        "simulated wells, cells": (lambda seed: simulated("wells", seed), SIMULATED, 10, 20, None),
-        "simulated wells, wells": (lambda seed: simulated("wells", seed), SIMULATED, 10, 20, "well"),
+        "simulated wells, cells": (lambda seed: simulated("wells", seed), SIMULATED, 20, 10, None),
+        "simulated wells, wells": (lambda seed: simulated("wells", seed), SIMULATED, 20, 10, "well"),
     }
     rows = []
     for name, (draw, columns, n, refits, unit) in jobs.items():
@@ -173,7 +180,7 @@ def placebos(folder: Path) -> None:
             "median charge": total["charge"].median(),
             "targets per real drug": total["real"].mean(),
         })  # fmt: skip
-        print(rows[-1], flush=True)
+        progress(rows)
     write(pd.DataFrame(rows), "placebos")
 
 
@@ -241,7 +248,8 @@ def order(folder: Path, refits: int = 20) -> None:
     down = total[total["source"] == "STAT1"].sort_values("weight", key=abs, ascending=False)["target"].head(10)
     pairs = KNOWN + [("STAT1", gene) for gene in down if ("STAT1", gene) not in KNOWN]
     rng, found = np.random.default_rng(0), []
-    whole = {"weight": by_pair(direct), "total effect": by_pair(total)}
+    stable = model.stability(n=refits).rename(columns={"stability": "weight"})
+    whole = {"weight": by_pair(direct), "total effect": by_pair(total), "edge in bootstrap": by_pair(stable)}
     labels = adata.obs["condition"].astype(str) + adata.obs["replicate"].astype(str)
     calls, call_sets = called(model), []
     for _ in range(refits):
@@ -291,7 +299,9 @@ def figure(rows: pd.DataFrame, table: pd.DataFrame, replicates: pd.DataFrame, pa
     left.hlines(at, calls, rows[f"genes of |z| > {Z}"], color="0.85")
     left.plot(rows[f"genes of |z| > {Z}"], at, "o", color="0.6", label=f"genes of |z| > {Z}", markersize=5)
     left.plot(calls, at, "o", color="C0", label="targets", markersize=5)
-    left.set_yticks(at, [f"{k} *" if s else k for k, s in zip(rows["knock-out"], rows["silent"], strict=True)], fontsize=8)
+    left.set_yticks(
+        at, [f"{k} *" if s else k for k, s in zip(rows["knock-out"], rows["silent"], strict=True)], fontsize=8
+    )
     left.set(xscale="symlog", xlim=(-0.2, 110), xlabel="genes (* known to do nothing)", xticks=[0, 1, 10, 100])
     left.set_xticklabels(["0", "1", "10", "100"])
     left.legend(frameon=False, fontsize=8, loc="lower right")
@@ -326,10 +336,13 @@ def zhao(folder: Path) -> None:
     adata = ad.read_h5ad(folder / "zhao2021_panobinostat.h5ad")
     donor = adata.obs["donor"].astype(str).to_numpy()
     names = np.unique(donor)
-    parts = {"all": donor != ""} | {f"without {d}": donor != d for d in names} | {f"only {d}": donor == d for d in names}
+    parts = (
+        {"all": donor != ""} | {f"without {d}": donor != d for d in names} | {f"only {d}": donor == d for d in names}
+    )
     rows = []
     for name, cells in parts.items():
         part = adata[cells].copy()
+        part = part[:, np.asarray(part.X.sum(0)).ravel() > 0].copy()  # some genes are one donor's
         model, seconds = fit(part, ZHAO)
         table = model.rank_targets().set_index("gene")
         sets = set(table.index[table["probability"] > SURE]), set(table.index[table["rank"] <= 10])
@@ -397,7 +410,9 @@ def panels(folder: Path) -> None:
 
 def calls_of(model: scgim.GIM) -> list[tuple[str, str]]:
     """Drugs and cell lines of all contexts."""
-    return list(model.rank_targets()[["drug", "cell_line"]].astype(str).drop_duplicates().itertuples(index=False, name=None))
+    return list(
+        model.rank_targets()[["drug", "cell_line"]].astype(str).drop_duplicates().itertuples(index=False, name=None)
+    )
 
 
 # ---- cells or means --------------------------------------------------------------------------------------------------
@@ -406,17 +421,16 @@ def calls_of(model: scgim.GIM) -> list[tuple[str, str]]:
 def likelihood(folder: Path) -> None:
     """Both likelihoods on every scale, where the truth is known or nearly."""
     write(pd.DataFrame([on_sachs(name) for name in ("cells", "means")]), "likelihood_sachs")
-    jobs = [(on_counts, path, "counts") for path in sorted((folder / "screens_counts").glob("*.h5ad"))]
-    jobs += [(on_counts, path, "lognorm") for _, path, _ in jobs]
-    jobs += [
-        (on_continuous, path, "continuous")
-        for path in sorted((folder / "screens").glob("linear_*.h5ad"))
-        if "100genes" not in path.stem
-    ]
+    counts, both = sorted((folder / "screens_counts").glob("*.h5ad")), ("cells", "means")
+    # cells of counts are cells of log-normalised counts
+    jobs = [(on_counts, *job) for job in product(counts, ["counts"], ["means"])]
+    jobs += [(on_counts, *job) for job in product(counts, ["lognorm"], both)]
+    continuous = [p for p in sorted((folder / "screens").glob("linear_*.h5ad")) if "100genes" not in p.stem]
+    jobs += [(on_continuous, *job) for job in product(continuous, ["continuous"], both)]
     rows = []
-    for (run, path, scale), name in product(jobs, ("cells", "means")):
+    for run, path, scale, name in jobs:
         rows.append({"scale": scale, "screen": path.stem, "likelihood": name, **run(path, scale, name)})
-        print(rows[-1], flush=True)
+        progress(rows)
     table = write(pd.DataFrame(rows), "likelihood_screens")
     write(table.groupby(["scale", "likelihood"]).mean(numeric_only=True).reset_index(), "likelihood", 2)
 

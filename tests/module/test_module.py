@@ -44,7 +44,7 @@ def brute_force(case, targets: np.ndarray | None = None) -> np.ndarray:
         for I in map(np.array, product([0, 1], repeat=d)):
             if targets is not None and (targets[k - 1] != I).any():
                 continue
-            prior = np.log(np.where(I, p, 1 - p)).sum() - case.module.charge * I.sum()
+            prior = np.log(np.where(I, p, 1 - p)).sum() - (case.module.charge.numpy() * I).sum()
             terms.append(prior + np.where(I, touched, untouched).sum())
         out.append(logsumexp(terms))
     return np.array(out)
@@ -213,7 +213,7 @@ def test_the_posterior_is_that_of_numerical_integration_over_psi(case, model):
             quad(lambda psi, q=q, f=weight: psi**q * f(psi), *ends, epsabs=0, limit=200)[0] for q in range(3)
         )
         p = expit(logits[k, j])
-        odds = p * np.exp(-module.charge) * zeroth
+        odds = p * np.exp(-module.charge[j].item()) * zeroth
         assert probability[k, j].item() == pytest.approx(odds / (odds + 1 - p), rel=1e-6, abs=1e-9)
         assert mean[k, j].item() == pytest.approx(first / zeroth, rel=1e-6, abs=1e-8)
         assert error[k, j].item() == pytest.approx(np.sqrt(second / zeroth - (first / zeroth) ** 2), rel=1e-4)

@@ -6,8 +6,11 @@ import anndata as ad
 import numpy as np
 import pandas as pd
 import pytest
+from rdkit import Chem
+from rdkit.Chem.Scaffolds import MurckoScaffold
 
-from scgim.pp import split
+import scgim
+from scgim.pp import audit_split, split
 
 
 def screen(doses_of: dict[str, tuple[float, ...]], n_cells: int = 4) -> ad.AnnData:
@@ -50,19 +53,23 @@ def test_whole_doses_some_of_every_drug(frac):
     }
 
 
-@pytest.mark.parametrize("unseen", ["drug", "dose"])
+@pytest.mark.parametrize("unseen", ["drug", "dose", "scaffold", "cell_line"])
 def test_seed_decides_alone(unseen):
-    adata = screen(FORTY)
-    split(adata, unseen=unseen, control="DMSO", seed=3)
+    adata = in_lines([f"line {i}" for i in range(20)])
+    adata.obs["smiles"] = adata.obs["drug"].map(
+        {drug: "C" * (i % 20 + 1) + "C1" + i * "C" + "C1" for i, drug in enumerate(FORTY, 1)}
+    )
+    keys = {"unseen": unseen, "control": "DMSO", "smiles_key": "smiles", "cell_line_key": "line"}
+    split(adata, **keys, seed=3)
     other = adata[np.random.default_rng(0).permutation(adata.n_obs)].copy()
     other.obs["drug"] = pd.Categorical(other.obs["drug"], categories=["unused", *sorted(set(other.obs["drug"]))[::-1]])
     other.obs["dose"] = other.obs["dose"].astype(object).astype("category")
     np.random.seed(1)  # noqa: NPY002
     state = np.random.get_state()[1].copy()  # noqa: NPY002
-    split(other, unseen=unseen, control="DMSO", seed=3, key_added="again")
+    split(other, **keys, seed=3, key_added="again")
     assert (other.obs["again"].astype(str) == adata.obs["scgim_split"].astype(str)[other.obs_names]).all()
     np.testing.assert_array_equal(np.random.get_state()[1], state)  # noqa: NPY002
-    split(adata, unseen=unseen, control="DMSO", seed=4, key_added="else")
+    split(adata, **keys, seed=4, key_added="else")
     assert (adata.obs["else"] != adata.obs["scgim_split"]).any()
 
 
@@ -116,6 +123,162 @@ def test_twins_at_different_doses_keep_one_each(seed):
     assert found["Valproic acid", 2.0] == found["Divalproex", 2.0] == "train"
 
 
+# ---- scaffolds ---------------------------------------------------------------------------------------------------------
+
+RINGS = {
+    "aspirin": "CC(=O)Oc1ccccc1C(=O)O",
+    "paracetamol": "CC(=O)Nc1ccc(O)cc1",
+    "benzoate": "O=C([O-])c1ccccc1.[Na+]",
+    "indole": "c1ccc2[nH]ccc2c1",
+    "tryptophan": "N[C@@H](Cc1c[nH]c2ccccc12)C(=O)O",
+    "caffeine": "Cn1c(=O)c2c(ncn2C)n(C)c1=O",
+    "theophylline": "Cn1c(=O)c2[nH]cnc2n(C)c1=O",
+    "ethanol": "CCO",
+    "propanol": "CCCO",
+    "cisplatin": "N.N.Cl[Pt]Cl",
+}
+ON_ONE_SCAFFOLD = [
+    {"aspirin", "paracetamol", "benzoate"},
+    {"indole", "tryptophan"},
+    {"caffeine", "theophylline"},
+    {"ethanol"},
+    {"propanol"},
+    {"cisplatin"},
+]
+
+
+def with_smiles(smiles: dict[str, str]) -> ad.AnnData:
+    adata = screen(dict.fromkeys(smiles, (1.0,)), n_cells=1)
+    adata.obs["smiles"] = adata.obs["drug"].map(smiles)
+    return adata
+
+
+@pytest.mark.parametrize("frac", [0.01, 0.2, 0.5, 0.99])
+@pytest.mark.parametrize("seed", range(10))
+def test_whole_scaffolds(seed, frac):
+    adata = with_smiles(RINGS)
+    split(adata, unseen="scaffold", control="DMSO", smiles_key="smiles", frac=frac, seed=seed)
+    test = {drug for drug, side in sides(adata, ["drug"]).items() if side == "test"}
+    assert test
+    assert test < set(RINGS)
+    assert all(group <= test or not group & test for group in ON_ONE_SCAFFOLD)
+    if 0.1 < frac < 0.9:
+        assert abs(len(test) - frac * len(RINGS)) <= 2  # the largest scaffold has three
+
+
+def test_every_scaffold_may_be_held_out():
+    adata, tested = with_smiles(RINGS), set()
+    for seed in range(25):
+        split(adata, unseen="scaffold", control="DMSO", smiles_key="smiles", frac=0.3, seed=seed)
+        tested |= set(adata.obs["drug"][adata.obs["scgim_split"] == "test"])
+    assert tested == set(RINGS)
+
+
+def test_scaffolds_of_a_real_library():
+    """Against RDKit's own scaffolds of flattened structures as given, largest component."""
+    drugs = scgim.datasets.sciplex3_drugs()
+    adata = with_smiles(drugs["smiles"].to_dict())
+    split(adata, unseen="scaffold", control="DMSO", smiles_key="smiles", seed=1)
+    found = sides(adata, ["drug"]).drop("DMSO")
+    assert 34 <= (found == "test").sum() <= 40
+    sides_of = {}
+    for drug, smiles in drugs["smiles"].items():
+        largest = max(Chem.GetMolFrags(Chem.MolFromSmiles(smiles), asMols=True), key=lambda m: m.GetNumHeavyAtoms())
+        rings = MurckoScaffold.MurckoScaffoldSmiles(mol=largest, includeChirality=False)
+        if rings:
+            sides_of.setdefault(rings, set()).add(found[drug])
+    assert len(sides_of) > 100
+    assert all(len(both) == 1 for both in sides_of.values())
+
+
+def test_one_scaffold_larger_than_asked_for_is_held_out_whole():
+    benzenes = {f"benzene {i}": "C" * i + "c1ccccc1" for i in range(4)}
+    adata = with_smiles(benzenes | {f"furan {i}": "C" * i + "c1ccco1" for i in range(4)})
+    split(adata, unseen="scaffold", control="DMSO", smiles_key="smiles", frac=0.2)
+    assert (sides(adata, ["drug"]) == "test").sum() == 4
+    adata = with_smiles(benzenes | {"benzene 4": "CCCCc1ccccc1"})
+    with pytest.raises(ValueError, match="5 drugs on 1 scaffolds; .* at least 5 drugs on 2"):
+        split(adata, unseen="scaffold", control="DMSO", smiles_key="smiles")
+
+
+def test_forms_of_one_compound_count_once_on_any_scaffold():
+    tautomers = {"pyridone": "O=c1cccc[nH]1", "hydroxypyridine": "Oc1ccccn1"}
+    adata = with_smiles(tautomers | RINGS | TWINS)
+    for seed in range(10):
+        split(adata, unseen="scaffold", control="DMSO", smiles_key="smiles", frac=0.4, seed=seed)
+        found = sides(adata, ["drug"])
+        assert found["pyridone"] == found["hydroxypyridine"]
+        assert found["Ruxolitinib"] == found["S-Ruxolitinib"]
+        assert found["Valproic acid"] == found["Divalproex"]
+
+
+def test_scaffold_split_names_unusable_structures():
+    adata = with_smiles(RINGS | {"mixture": "", "typo": "c1ccc"})
+    with pytest.raises(ValueError, match=r"2 of 12 drugs have no usable structure: 'mixture'.*'typo'"):
+        split(adata, unseen="scaffold", control="DMSO", smiles_key="smiles")
+
+
+# ---- lines -------------------------------------------------------------------------------------------------------------
+
+
+def in_lines(names: list[str]) -> ad.AnnData:
+    adata = ad.concat([screen(FORTY, n_cells=1) for _ in names], index_unique="-")
+    adata.obs["line"] = np.repeat(names, adata.n_obs // len(names))
+    return adata
+
+
+@pytest.mark.parametrize(
+    ("lines", "frac", "held_out"),
+    [
+        pytest.param(["A549", "K562"], 0.01, 1, id="one of two"),
+        pytest.param(["A549", "K562"], 0.99, 1, id="never all"),
+        pytest.param(["A549", "K562", "MCF7", "HeLa", "U2OS"], 0.4, 2, id="two of five"),
+    ],
+)
+def test_whole_lines_without_their_controls(lines, frac, held_out):
+    adata = in_lines(lines)
+    split(adata, unseen="cell_line", cell_line_key="line", control="DMSO", frac=frac)
+    adata.obs["treated"] = adata.obs["drug"] != "DMSO"
+    found = sides(adata, ["line", "treated"]).unstack("treated")
+    assert (found[False] == "train").all()
+    assert (found[True] == "test").sum() == held_out
+
+
+def test_lines_need_no_structures():
+    adata = in_lines(["A549", "K562"])
+    adata.obs["smiles"] = "no structure"
+    split(adata, unseen="cell_line", cell_line_key="line", control="DMSO", smiles_key="smiles")
+    assert (adata.obs["scgim_split"] == "test").any()
+
+
+def test_a_line_of_controls_only_is_no_line_to_hold_out():
+    adata = in_lines(["A549", "K562"])
+    adata = adata[(adata.obs["line"] == "A549") | (adata.obs["drug"] == "DMSO")].copy()
+    with pytest.raises(ValueError, match="at least 2 lines; there are such in 'A549' only"):
+        split(adata, unseen="cell_line", cell_line_key="line", control="DMSO")
+
+
+def test_a_cell_without_line():
+    adata = in_lines(["A549", "K562"])
+    adata.obs.iloc[0, adata.obs.columns.get_loc("line")] = None
+    with pytest.raises(ValueError, match="obs\\['line'\\] is missing for 1"):
+        split(adata, unseen="cell_line", cell_line_key="line", control="DMSO")
+
+
+# ---- every kind --------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("unseen", ["drug", "dose", "scaffold", "cell_line"])
+@pytest.mark.parametrize("seed", range(5))
+def test_no_split_leaks(unseen, seed):
+    adata = ad.concat([screen(dict.fromkeys(RINGS | TWINS, (1.0, 2.0, 4.0))) for _ in range(3)], index_unique="-")
+    adata.obs["smiles"] = adata.obs["drug"].map(RINGS | TWINS)
+    adata.obs["line"] = np.repeat(["A549", "K562", "MCF7"], adata.n_obs // 3)
+    keys = {"control": "DMSO", "smiles_key": "smiles", "dose_key": "dose", "cell_line_key": "line"}
+    split(adata, unseen=unseen, seed=seed, frac=0.4, **keys)
+    assert audit_split(adata, **keys).empty
+
+
 @pytest.mark.parametrize("kind", ["h5ad", "zarr"])
 def test_round_trip(tmp_path, kind):
     adata = screen(FORTY)
@@ -159,10 +322,22 @@ def without_drug_names(adata):
     ("spoil", "options", "error", "message"),
     [
         pytest.param(None, {"control": "vehicle"}, ValueError, "No cell equals control='vehicle'", id="wrong control"),
+        pytest.param(None, {"unseen": "scaffold"}, ValueError, "'scaffold' needs smiles_key=.*'dose'", id="scaffold"),
+        pytest.param(None, {"unseen": "cell_line"}, ValueError, "'cell_line' needs cell_line_key=", id="cell_line"),
         pytest.param(
-            None, {"unseen": "scaffold"}, ValueError, "not available yet; 'drug' and 'dose' are", id="scaffold"
+            None,
+            {"unseen": "cell_line", "cell_line_key": "lines"},
+            KeyError,
+            "no column 'lines'. Nearest",
+            id="cell_line_key",
         ),
-        pytest.param(None, {"unseen": "cell_line"}, ValueError, "'cell_line' is not available yet", id="cell_line"),
+        pytest.param(
+            None,
+            {"unseen": "cell_line", "cell_line_key": "line", "key_added": "line"},
+            ValueError,
+            "would overwrite",
+            id="line overwritten",
+        ),
         pytest.param(
             None, {"unseen": "drugs"}, ValueError, "unseen='drugs' does not exist. Did you mean 'drug'", id="unseen"
         ),

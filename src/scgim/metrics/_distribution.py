@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 from scipy.spatial.distance import cdist
+from scipy.special import logsumexp
 
 from ._mean import matrix
 
@@ -47,11 +48,10 @@ def energy_distance(x: ArrayLike, y: ArrayLike) -> float:
     >>> import numpy as np
     >>> x = np.random.default_rng(0).normal(size=(50, 3))
     >>> energy_distance(x, x), round(energy_distance(x, x + 1), 2)
-    (0.0, 1.28)
+    (0.0, 1.11)
     """
     x, y = _cells(x, y)
-    # rounding may leave a little less than 0
-    return max(2 * _mean_distance(x, y) - _mean_distance(x, x) - _mean_distance(y, y), 0.0)
+    return max(2 * _mean_distance(x, y) - _mean_distance(x, x) - _mean_distance(y, y), 0.0)  # rounding
 
 
 def sinkhorn_divergence(x: ArrayLike, y: ArrayLike, *, epsilon: float = 0.1) -> float:
@@ -66,8 +66,9 @@ def sinkhorn_divergence(x: ArrayLike, y: ArrayLike, *, epsilon: float = 0.1) -> 
     The plans P have uniform marginals. :math:`\lambda` is `epsilon` times the median over all pairs of cells
     :math:`\lVert x_i - y_j \rVert_2^2`, in all three terms; where that median is 0, so is :math:`\lambda`. Towards the
     squared :func:`wasserstein2` for small, the squared distance of the means for large `epsilon`; state it with the
-    number. Never negative, 0 for the same cells. In squared units of expression: ``c x`` and ``c y`` are ``c**2`` times
-    as far apart. Needs POT, and memory for ``n * m`` distances.
+    number. Never negative, 0 for the same cells, but not for two samples of one population: compare with a technical
+    duplicate of the same size. In squared units of expression: ``c x`` and ``c y`` are ``c**2`` times as far apart.
+    Needs POT, and memory for ``n * m`` distances.
 
     Parameters
     ----------
@@ -103,13 +104,12 @@ def sinkhorn_divergence(x: ArrayLike, y: ArrayLike, *, epsilon: float = 0.1) -> 
     x, y = _cells(x, y)
     if not (np.isfinite(epsilon) and epsilon > 0):
         raise ValueError(f"epsilon={epsilon!r} must be positive: a share of the median squared distance.")
-    ot = _pot()
-    reg = epsilon * float(np.median(cdist(x, y, "sqeuclidean")))
-
-    def transport(a: np.ndarray, b: np.ndarray) -> float:
-        return float(ot.solve(cdist(a, b, "sqeuclidean"), reg=reg, reg_type="KL", max_iter=10_000).value)
-
-    return max(transport(x, y) - (transport(x, x) + transport(y, y)) / 2, 0.0)
+    cost = cdist(x, y, "sqeuclidean")
+    reg = epsilon * float(np.median(cost))
+    if reg == 0:
+        return wasserstein2(x, y) ** 2
+    within = _self_transport(x, reg) + _self_transport(y, reg)
+    return max(_transport(cost, reg) - within / 2, 0.0)  # rounding may leave a little less than 0
 
 
 def wasserstein2(x: ArrayLike, y: ArrayLike) -> float:
@@ -224,7 +224,32 @@ def _cells(x: ArrayLike, y: ArrayLike) -> tuple[np.ndarray, np.ndarray]:
 
 def _mean_distance(x: np.ndarray, y: np.ndarray) -> float:
     rows = max(1, _BLOCK // len(y))
-    return sum(cdist(x[i : i + rows], y).sum() for i in range(0, len(x), rows)) / (len(x) * len(y))
+    total = sum(cdist(x[i : i + rows], y).sum() for i in range(0, len(x), rows))
+    return float(total / (len(x) * len(y)))
+
+
+def _transport(cost: np.ndarray, reg: float) -> float:
+    """Entropic transport between uniform weights."""
+    n, m = cost.shape
+    weights = np.full(n, 1 / n), np.full(m, 1 / m)
+    *_, log = _pot().bregman.sinkhorn_log(*weights, cost, reg, numItermax=5_000, stopThr=1e-5 / m**0.5, log=True)
+    # the dual: what the iterations leave undone enters squared, in the primal value it would enter as it is
+    return reg * float(log["log_u"].mean() + np.log(n) + log["log_v"].mean() + np.log(m))
+
+
+def _self_transport(x: np.ndarray, reg: float) -> float:
+    """Entropic transport of a population to itself.
+
+    Both potentials are equal there, and half steps at least halve the error (Feydy et al. 2019), where
+    alternating ones crawl.
+    """
+    cost, f = cdist(x, x, "sqeuclidean") / reg, np.zeros(len(x))
+    for _ in range(100):
+        step = np.log(len(x)) - logsumexp(f - cost, axis=1)
+        if abs(step - f).max() < 1e-6:
+            break
+        f = (f + step) / 2
+    return reg * float(f.mean() + step.mean())
 
 
 def _pot() -> ModuleType:

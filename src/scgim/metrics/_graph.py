@@ -100,7 +100,7 @@ def sid(graph: np.ndarray, truth: np.ndarray) -> int:
       they block all other paths between i and j.
 
     From 0 to ``genes * (genes - 1)``, not symmetric: a graph with edges too many, in the right order, has 0. The empty
-    graph counts every pair that is confounded or connected by a directed path.
+    graph, which takes conditioning for intervening, is wrong where i and j are confounded or i descends from j.
 
     Parameters
     ----------
@@ -122,7 +122,7 @@ def sid(graph: np.ndarray, truth: np.ndarray) -> int:
     >>> import numpy as np
     >>> chain, full = np.eye(3, k=1), np.triu(np.ones((3, 3)), 1)
     >>> sid(chain, chain), sid(full, chain), sid(chain.T, chain)
-    (0, 0, 4)
+    (0, 0, 6)
     """
     graph, truth = (value != 0 for value in _graphs(graph, truth, "graph"))
     _ancestors(graph, "graph")
@@ -223,11 +223,17 @@ def sort_and_regress(x: np.ndarray) -> np.ndarray:
     cells, genes = x.shape
     if cells <= genes:
         raise ValueError(f"x must have more cells than genes to regress on; its shape is {x.shape}.")
-    weights, order = np.zeros((genes, genes)), np.argsort(x.var(0), kind="stable")
+    variance = x.var(0)
+    weights, order = np.zeros((genes, genes)), np.argsort(variance, kind="stable")
     for k in range(1, genes):
-        sources, target = order[:k], order[k]
-        scale = abs(LinearRegression().fit(x[:, sources], x[:, target]).coef_)
-        weights[sources, target] = LassoLarsIC("bic").fit(x[:, sources] * scale, x[:, target]).coef_ * scale
+        sources, y = x[:, order[:k]], x[:, order[k]]
+        fit = LinearRegression().fit(sources, y)
+        # BIC is undefined without noise, as for a gene that copies another
+        noise = max(((y - fit.predict(sources)) ** 2).sum() / (cells - k - 1), 1e-12 * variance[order[k]])
+        if noise > 0:
+            scale = abs(fit.coef_)
+            lasso = LassoLarsIC("bic", noise_variance=noise).fit(sources * scale, y)
+            weights[order[:k], order[k]] = lasso.coef_ * scale
     return weights
 
 

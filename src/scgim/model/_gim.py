@@ -460,6 +460,19 @@ class GIM(AskingMixin, KeepingMixin, BaseModelClass):
         ------
         ValueError
             If the model has no data, no ``split_key``, no test condition, or saw one in training.
+
+        Examples
+        --------
+        >>> import scgim
+        >>> adata = scgim.datasets.simulate_screen(n_genes=5, n_drugs=10, doses=(1.0,), n_new_drugs=2)
+        >>> scgim.pp.split(adata, control="DMSO")
+        >>> columns = {"features_key": "drug_features", "split_key": "scgim_split"}
+        >>> scgim.setup_anndata(adata, drug_key="drug", control="DMSO", scale="continuous", **columns)
+        >>> model = scgim.GIM(adata, generator="hill")
+        >>> model.train(max_epochs=20, enable_progress_bar=False)  # for the example; the default gets further
+        >>> scores = model.evaluate(refit=False, distributions=False)
+        >>> sorted(scores["method"].unique())[:3]
+        ['control', 'duplicate', 'kernel ridge']
         """
         self._require_fitted()
         if self.adata is None:

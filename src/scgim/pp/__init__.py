@@ -1,8 +1,10 @@
-"""Preparing a screen: drug structures and splits. Needs neither torch nor scvi-tools."""
+"""Preparing a screen: drug structures, splits and checks. Needs neither torch nor scvi-tools."""
 
+from ._check import check
 from ._chemistry import Structure, standardise
 from ._featurize import featurize_drugs
 from ._fingerprints import fingerprints
+from ._leaks import audit_split
 from ._split import split
 
-__all__ = ["Structure", "featurize_drugs", "fingerprints", "split", "standardise"]
+__all__ = ["Structure", "audit_split", "check", "featurize_drugs", "fingerprints", "split", "standardise"]

@@ -21,23 +21,23 @@ from scgim._checks import (
 )
 
 from ._chemistry import standardise_all
+from ._hold_out import HOLD_OUT
+from ._scaffold import compounds, scaffolds
 
 if TYPE_CHECKING:
     from anndata import AnnData
 
 logger = logging.getLogger("scgim")
 
-MIN_DRUGS = 5
-NOT_YET = ("scaffold", "cell_line")
-
 
 def split(
     adata: AnnData,
     *,
-    unseen: Literal["drug", "dose"] = "drug",
+    unseen: Literal["drug", "dose", "scaffold", "cell_line"] = "drug",
     drug_key: str = "drug",
     dose_key: str = "dose",
     smiles_key: str | None = None,
+    cell_line_key: str | None = None,
     control: str | None = None,
     frac: float = 0.2,
     seed: int = 0,
@@ -51,17 +51,22 @@ def split(
         Cells; not a view.
     unseen
         ``"drug"``: all cells of some drugs; ``"dose"``: of every drug with two doses or more, all cells of some of its doses,
-        at least one and never all.
+        at least one and never all; ``"scaffold"``: all drugs on some Bemis-Murcko scaffolds, so that what is tested resembles
+        less what was learned (a drug without rings is a scaffold of its own); ``"cell_line"``: all treated cells of some lines.
+        The controls of such a line stay ``"train"``, as all controls do: prediction in a new line starts from them.
     drug_key, dose_key
         Columns of ``obs``; `dose_key` is read for ``unseen="dose"`` only, and not for controls.
     smiles_key
         Column of ``obs`` with each drug's SMILES. With it, salts, stereoisomers and tautomers of one compound count as one drug and
-        land on the same side: otherwise a twin in training gives the answer away.
+        land on the same side: otherwise a twin in training gives the answer away. Needed for scaffolds, not read for lines.
+    cell_line_key
+        Column of ``obs`` with each cell's line, read for ``unseen="cell_line"`` only.
     control
         The untreated cells' name in ``obs[drug_key]``; they are always ``"train"``. ``None``: ``uns["control"]`` or the one
         conventional name ("DMSO", "vehicle", ...) among the values, said in a warning.
     frac
-        Share of the drugs, or of each drug's doses, to hold out (rounded; at least one).
+        Share of the drugs, of each drug's doses or of the lines to hold out (rounded; at least one, never all). With scaffolds
+        the share of the drugs is met as nearly as whole scaffolds, drawn at random, allow.
     seed
         The same seed gives the same split, whatever the order of the cells.
     key_added
@@ -76,8 +81,12 @@ def split(
     KeyError
         If a column does not exist, naming the nearest.
     ValueError
-        If there are too few drugs or doses, values are missing, `control` is missing or nobody's name, `adata` is a view,
-        or `unseen`, `frac` or `key_added` is not one that works.
+        If there are too few drugs, doses, scaffolds or lines, values are missing, `control` is missing or nobody's name, `adata`
+        is a view, a column that `unseen` needs is not named, or `unseen`, `frac` or `key_added` is not one that works.
+
+    See Also
+    --------
+    audit_split : whether a split lets anything through.
 
     Examples
     --------
@@ -89,14 +98,15 @@ def split(
     {'train': 10, 'test': 4}
     """
     refuse_view(adata)
-    if unseen in NOT_YET:
-        raise ValueError(f"unseen={unseen!r} is not available yet; 'drug' and 'dose' are.")
-    check_option("unseen", unseen, ["drug", "dose"])
+    check_option("unseen", unseen, list(HOLD_OUT))
     check_key_added(key_added)
-    if key_added in (drug_key, dose_key, smiles_key):
+    if key_added in (drug_key, dose_key, smiles_key, cell_line_key):
         raise ValueError(
             f"key_added={key_added!r} would overwrite the column that the split is made from. Use {_keys.SPLIT!r}."
         )
+    for kind, argument, key in (("scaffold", "smiles_key", smiles_key), ("cell_line", "cell_line_key", cell_line_key)):
+        if unseen == kind and key is None:
+            raise ValueError(f"unseen={kind!r} needs {argument}=, one of the columns of obs: {listed(adata.obs, n=8)}.")
     if not 0 < frac < 1:
         raise ValueError(f"frac={frac!r} must lie between 0 and 1, both excluded.")
     drug = check_names(adata, drug_key)
@@ -111,56 +121,19 @@ def split(
     treated = (drug != str(control)).to_numpy()
     conditions = pd.DataFrame({"drug": drug.to_numpy(), "treated": treated})
     conditions["compound"] = conditions["drug"]
-    if smiles_key is not None:
-        smiles = check_smiles(adata, smiles_key, names=drug, treated=treated)
-        conditions["compound"] = conditions["drug"].map(_compounds(smiles))
+    if smiles_key is not None and unseen != "cell_line":
+        structures = standardise_all(check_smiles(adata, smiles_key, names=drug, treated=treated))
+        conditions["compound"] = conditions["drug"].map(compounds(structures))
+        if unseen == "scaffold":
+            conditions["scaffold"] = conditions["drug"].map(scaffolds(structures))
     rng = np.random.default_rng(seed)
-    if unseen == "drug":
-        test = _unseen_drugs(conditions, frac, rng)
-    else:
+    if unseen == "dose":
         conditions["dose"] = check_doses(adata, dose_key, treated=treated)
-        test = _unseen_doses(conditions, frac, rng)
+    if unseen == "cell_line":
+        conditions["line"] = check_names(adata, cell_line_key).to_numpy()
+    test = HOLD_OUT[unseen](conditions, frac, rng)
     adata.obs[key_added] = pd.Categorical(np.where(test, "test", "train"), categories=["train", "test"])
     n_drugs = conditions.loc[test, "drug"].nunique()
     logger.info(
         f"{key_added}: {test.sum():,} of {len(test):,} cells, of {n_drugs} drugs, are held out (unseen {unseen})"
     )
-
-
-def _compounds(smiles: pd.Series) -> dict[str, str]:
-    """The first name of each drug's compound."""
-    structures = standardise_all(smiles)
-    first: dict[str, str] = {}
-    return {name: first.setdefault(structures[name].skeleton, name) for name in sorted(structures)}
-
-
-def _n_held_out(n: int, frac: float) -> int:
-    return min(max(1, round(frac * n)), n - 1)
-
-
-def _unseen_drugs(conditions: pd.DataFrame, frac: float, rng: np.random.Generator) -> np.ndarray:
-    """Which cells are held out; (cells,) bool."""
-    compounds = sorted(set(conditions.loc[conditions["treated"], "compound"]))
-    if len(compounds) < MIN_DRUGS:
-        raise ValueError(
-            f"You have {len(compounds)} drugs; an unseen-drug split needs at least {MIN_DRUGS}. Use unseen='dose' if they have several doses."
-        )
-    held_out = rng.choice(np.array(compounds, dtype=object), _n_held_out(len(compounds), frac), replace=False)
-    return (conditions["compound"].isin(held_out) & conditions["treated"]).to_numpy()
-
-
-def _unseen_doses(conditions: pd.DataFrame, frac: float, rng: np.random.Generator) -> np.ndarray:
-    """Which cells are held out; (cells,) bool."""
-    test = np.zeros(len(conditions), dtype=bool)
-    for _, cells in conditions[conditions["treated"]].groupby("compound", sort=True):
-        doses_of = [set(doses) for _, doses in cells.groupby("drug")["dose"]]
-        doses = sorted(set.union(*doses_of))
-        held_out: set[float] = set()
-        for dose in rng.permutation(doses):
-            # twins may have been given at different doses: each of them keeps one
-            if len(held_out) < _n_held_out(len(doses), frac) and all(own - held_out - {dose} for own in doses_of):
-                held_out.add(dose)
-        test[cells.index[cells["dose"].isin(held_out)]] = True
-    if not test.any():
-        raise ValueError("No drug has two doses, so no dose can be held out. Use unseen='drug'.")
-    return test

@@ -1,0 +1,152 @@
+from __future__ import annotations
+
+from functools import partial
+from typing import TYPE_CHECKING, Literal
+
+import pandas as pd
+
+from scgim._checks import check_option, refuse_view
+
+from ._check_design import (
+    check_batches,
+    check_columns,
+    check_conditions,
+    check_controls,
+    check_dose_range,
+)
+from ._check_drugs import check_features, check_split, check_structures
+from ._check_resources import check_resources
+from ._check_values import check_genes, check_scale, check_sizes, scan
+from ._screen import Finding, Screen
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from anndata import AnnData
+
+    from ._check_values import Scan
+
+STATUS = ["PASS", "WARN", "FAIL"]
+BAD_DATA = (ArithmeticError, AttributeError, LookupError, RuntimeError, TypeError, ValueError)
+
+
+def check(
+    adata: AnnData,
+    *,
+    drug_key: str = "drug",
+    control: str,
+    scale: Literal["counts", "lognorm", "continuous"],
+    layer: str | None = None,
+    dose_key: str | None = None,
+    dose_unit: str | None = None,
+    smiles_key: str | None = None,
+    features_key: str | None = None,
+    cell_line_key: str | None = None,
+    batch_key: str | None = None,
+    size_factor_key: str | None = None,
+    split_key: str | None = None,
+) -> pd.DataFrame:
+    """A sheet of all that is wrong, or may go wrong, with a screen; takes what `scgim.setup_anndata` takes.
+
+    Set-up stops at the first error; this goes on. Where no row is FAIL, set-up takes the screen. Every value is looked at once,
+    block by block; nothing is written.
+
+    Parameters
+    ----------
+    adata
+        Cells, in memory, backed or on dask; not a view.
+    drug_key, control
+        Column of ``obs`` with the drug, and the untreated cells' name in it.
+    scale, layer
+        What the matrix holds, and where it is; see `scgim.setup_anndata`.
+    dose_key, dose_unit, cell_line_key, batch_key, size_factor_key, split_key
+        Columns of ``obs``, and the doses' unit.
+    smiles_key, features_key
+        Column of ``obs`` with each drug's SMILES; table of ``uns`` with drug features.
+
+    Returns
+    -------
+    One row a check, always the same ones in the same order; columns ``check``, ``status`` (``"PASS"``, ``"WARN"``: the model can be
+    trained, but read the finding; ``"FAIL"``: it cannot), ``finding`` and ``fix`` (empty for PASS). The checks:
+
+    ``scale``
+        Values are finite and of the declared scale.
+    ``size factors``, ``genes``, ``columns``
+        Sizes are positive; genes vary and differ; nothing is missing in ``obs``.
+    ``controls``, ``cells per condition``
+        Every line and batch with treated cells has controls; WARN below 20 cells.
+    ``doses``
+        Positive numbers within five orders of magnitude.
+    ``structures``, ``features``
+        SMILES can be read and are no twins (salts, stereoisomers, equal fingerprints); at least 8 drugs differ in features.
+    ``drugs and batches``
+        No drug sits in one batch only, where its effect cannot be told from the batch's deviation.
+    ``split``
+        See `audit_split`.
+    ``resources``
+        Memory and time of training, from a benchmark with linear mechanisms: within a factor of a few.
+
+    Raises
+    ------
+    KeyError
+        If a column, layer or table does not exist, naming the nearest.
+    TypeError, ValueError
+        If `adata` is no AnnData or a view, or `scale` does not exist. Never for what is in the data.
+
+    Examples
+    --------
+    >>> import scgim
+    >>> adata = scgim.datasets.sachs()
+    >>> sheet = scgim.pp.check(adata, control="cd3cd28", scale="continuous", smiles_key="smiles")
+    >>> sheet.set_index("check")["status"]["controls"]
+    'PASS'
+    >>> print(sheet.set_index("check")["finding"]["features"])
+    7 drugs with distinct features to learn from: nothing is learned across drugs below 8.
+    """
+    screen = Screen(**(locals() | {"control": str(control)}))
+    refuse_view(adata)
+    check_option("scale", scale, ["counts", "lognorm", "continuous"])
+    screen.require_keys()
+    seen = _values(screen)
+    checks: dict[str, Callable[[Screen], Iterator[Finding]]] = {
+        "scale": partial(check_scale, found=seen),
+        "size factors": partial(check_sizes, found=seen),
+        "genes": partial(check_genes, found=seen),
+        "columns": check_columns,
+        "controls": check_controls,
+        "cells per condition": check_conditions,
+        "doses": check_dose_range,
+        "structures": check_structures,
+        "features": check_features,
+        "drugs and batches": check_batches,
+        "split": check_split,
+        "resources": check_resources,
+    }
+    rows = [(name, *_worst(look, screen)) for name, look in checks.items()]
+    return pd.DataFrame(rows, columns=["check", "status", "finding", "fix"], dtype=object)
+
+
+def _values(screen: Screen) -> Scan | Finding:
+    try:
+        return scan(screen)
+    except BAD_DATA as error:
+        return _unforeseen(error)
+
+
+def _unforeseen(error: Exception) -> Finding:
+    # data can be wrong in more ways than anyone lists
+    return Finding("FAIL", f"Could not be checked: {type(error).__name__}: {error}", "See the other rows.")
+
+
+def _worst(look: Callable[[Screen], Iterator[Finding]], screen: Screen) -> Finding:
+    """All that a check found amiss, in one; what passes only where nothing is."""
+    found = []
+    try:
+        found += look(screen)
+    except BAD_DATA as error:
+        found.append(_unforeseen(error))
+    amiss = [finding for finding in found if finding.status != "PASS"]
+    if not amiss:
+        return found[-1]
+    amiss.sort(key=lambda finding: -STATUS.index(finding.status))
+    return Finding(amiss[0].status, *(" ".join(getattr(f, part) for f in amiss) for part in ("finding", "fix")))

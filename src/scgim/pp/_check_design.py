@@ -1,0 +1,153 @@
+"""Checks of obs: controls, conditions, doses, batches."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from scgim._checks import check_control, check_doses, check_names, check_obs_column, listed
+
+from ._screen import Finding
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
+    import pandas as pd
+
+    from ._screen import Screen
+
+FEW_CELLS = 20  # of a condition, or of the controls of a line and batch
+WIDE = 1e5  # ratio of doses
+
+
+def check_columns(screen: Screen) -> Iterator[Finding]:
+    """Every cell has a drug, line, batch, split and size; names differ by more than their type."""
+    keys = [screen.drug_key, screen.cell_line_key, screen.batch_key, screen.split_key]
+    for check, key in [*((check_names, key) for key in keys), (check_obs_column, screen.size_factor_key)]:
+        if key is not None:
+            try:
+                check(screen.adata, key)
+            except ValueError as error:
+                yield Finding.of(error)
+            except TypeError:
+                yield Finding(
+                    "FAIL", f"obs[{key!r}] holds values that are no names, such as lists.", "Make them strings."
+                )
+    for key in (screen.dose_key, screen.smiles_key):  # may be missing for controls
+        if key is not None:
+            try:
+                check_obs_column(screen.adata, key, allow_missing=True)
+            except ValueError as error:
+                yield Finding.of(error)
+    yield Finding("PASS", f"Nothing is missing in {listed((key for key in keys if key is not None), n=len(keys))}.")
+
+
+def check_controls(screen: Screen) -> Iterator[Finding]:
+    """There are controls and drugs, and every line and batch with treated cells has controls."""
+    cells, control = screen.cells, screen.control
+    names = cells["drug"].dropna()
+    if not cells["control"].any():
+        try:
+            check_control(names, control, key=screen.drug_key)
+        except ValueError as error:
+            yield Finding.of(error)
+            return
+    alike = [name for name in screen.drugs if name.strip().casefold() == control.strip().casefold()]
+    if alike:
+        finding = f"obs[{screen.drug_key!r}] also holds {listed(alike)}, taken for a drug."
+        yield Finding("WARN", finding, f"If these cells are controls, call them {control!r}.")
+    if not screen.drugs:
+        yield Finding("FAIL", "All cells are controls.", "Add treated cells: without them there is nothing to learn.")
+        return
+    groups = cells.dropna(subset=["line", "batch"]).groupby(["line", "batch"])[["control", "treated"]].sum()
+    groups = groups[groups["treated"] > 0]["control"]
+    if len(lone := groups[groups == 0]):
+        fix = "Add controls there, or drop these cells: what is no effect there is not known."
+        yield Finding("FAIL", f"No control cells ({control!r}) in {_places(screen, lone.index)}.", fix)
+    few = groups[(groups > 0) & (groups < FEW_CELLS)]
+    if len(few):
+        finding = f"Fewer than {FEW_CELLS} control cells in {_places(screen, few.index)}, the fewest {few.min()}."
+        yield Finding("WARN", finding, "Every effect there is measured against them: add controls.")
+    yield Finding(
+        "PASS",
+        f"{cells['control'].sum():,} control cells; at least {groups.min() if len(groups) else 0} in each line and batch.",
+    )
+
+
+def _places(screen: Screen, groups: Iterable[tuple[str, str]]) -> str:
+    keys = (screen.cell_line_key, screen.batch_key)
+    named = [[f"{key}={name}" for key, name in zip(keys, group, strict=True) if key is not None] for group in groups]
+    return listed(" and ".join(names) or "all cells" for names in named)
+
+
+def check_conditions(screen: Screen) -> Iterator[Finding]:
+    """Conditions have cells enough."""
+    sizes = screen.treated.groupby(["drug", "dose", "line"]).size()
+    if not len(sizes):
+        yield Finding("FAIL", "No treated cell has a known condition.", "See the other rows.")
+        return
+    few = sizes[sizes < FEW_CELLS].sort_values(kind="stable")
+    if len(few):
+        shown = listed(_condition(screen, *condition) + f" ({n})" for condition, n in few.items())
+        finding = f"{len(few):,} of {len(sizes):,} conditions have fewer than {FEW_CELLS} cells: {shown}."
+        yield Finding(
+            "WARN", finding, "Their effects are uncertain: pool or drop them, or read their probabilities so."
+        )
+    yield Finding(
+        "PASS",
+        f"{len(sizes):,} conditions of {len(screen.drugs):,} drugs, with {_span(sizes)} cells.",
+    )
+
+
+def _condition(screen: Screen, drug: str, dose: float, line: str) -> str:
+    dosed = [f"{dose:g} {screen.dose_unit or ''}".strip()] * (screen.dose_key is not None)
+    return ", ".join([drug, *dosed, *([line] * (screen.cell_line_key is not None))])
+
+
+def _span(sizes: pd.Series) -> str:
+    low, high = sizes.min(), sizes.max()
+    return f"{low:,}" if low == high else f"{low:,} to {high:,}"
+
+
+def check_dose_range(screen: Screen) -> Iterator[Finding]:
+    """Doses are positive numbers in one unit."""
+    key, unit = screen.dose_key, screen.dose_unit
+    if key is None:
+        if unit is not None:
+            yield Finding(
+                "FAIL", f"dose_unit={unit!r} was given without dose_key.", "Name the doses' column, or leave it out."
+            )
+        yield Finding("PASS", "No dose_key was given.")
+        return
+    if unit is None:
+        yield Finding("FAIL", f"dose_key={key!r} was given without dose_unit.", "Pass dose_unit=, e.g. 'uM'.")
+    try:
+        check_doses(screen.adata, key, treated=screen.cells["treated"].to_numpy())
+    except (TypeError, ValueError) as error:
+        yield Finding.of(error)
+    dose = screen.treated["dose"]
+    if not len(dose):
+        yield Finding("PASS", "No treated cell has a dose that can be read.")
+        return
+    text = f"{dose.min():g} to {dose.max():g}" + (f" {unit}" if unit is not None else "")
+    if dose.max() > WIDE * dose.min():
+        yield Finding("WARN", f"Doses range from {text}.", "Are they all in one unit?")
+    each = screen.treated.groupby("drug")["dose"].nunique()
+    yield Finding("PASS", f"{text}; {_span(each)} doses a drug.")
+
+
+def check_batches(screen: Screen) -> Iterator[Finding]:
+    """Drugs are not confounded with batches."""
+    n_batches = screen.treated["batch"].nunique()
+    if screen.batch_key is None or n_batches < 2:
+        yield Finding(
+            "PASS", "No batch_key was given." if screen.batch_key is None else "Treated cells of one batch only."
+        )
+        return
+    each = screen.treated.groupby("drug")["batch"].nunique()
+    if len(single := each[each == 1]):
+        finding = (
+            f"{len(single):,} of {len(each):,} drugs sit in one batch only: {listed(single.index)}. Their effects and that "
+            "batch's deviation, as far as its controls do not show it, cannot be told apart."
+        )
+        yield Finding("WARN", finding, "Repeat them in a second batch, or confirm what is concluded of them otherwise.")
+    yield Finding("PASS", f"Every drug sits in two batches or more, of {n_batches}.")

@@ -1,0 +1,165 @@
+"""Checks of the matrix: does it hold what was declared, and genes that can be told apart?"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from functools import reduce
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+import scipy.sparse as sp
+
+from scgim._checks import listed
+from scgim.statistics import row_blocks
+
+from ._screen import Finding
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from ._screen import Screen
+
+BLOCK = 2**22  # values
+LOGNORM_MAX = 20.0  # e^20 transcripts of one gene in one cell do not exist
+FEW_GENES = 1000
+SUMS = ("square", "infinite", "mark", "negative", "fractional", "empty")
+
+
+@dataclass
+class Scan:
+    """What was seen of the values; ``infinite`` counts values by gene; ``low``, ``high``, ``square`` (sum) and ``mark`` are of finite ones."""
+
+    low: np.ndarray
+    high: np.ndarray
+    square: np.ndarray
+    infinite: np.ndarray
+    mark: np.ndarray  # random projection over cells: equal for genes that hold the same in every cell
+    negative: int
+    fractional: int
+    empty: int
+    examples: list[float] = field(default_factory=list)
+
+    @classmethod
+    def of(cls, x: Any, weight: np.ndarray) -> Scan:
+        """Of a block (cells, genes)."""
+        x = (x.toarray() if sp.issparse(x) else np.asarray(x)).astype(np.float64)
+        finite = np.isfinite(x)
+        x[~finite] = 0.0
+        odd = x[x != np.rint(x)]
+        return cls(
+            *(x.min(0), x.max(0), np.square(x).sum(0), (~finite).sum(0), weight @ x),
+            *(int((x < 0).sum()), odd.size, len(x) - int(x.any(1).sum())),
+            odd[:3].tolist(),
+        )
+
+    def __add__(self, other: Scan) -> Scan:
+        return Scan(
+            np.minimum(self.low, other.low),
+            np.maximum(self.high, other.high),
+            *(getattr(self, name) + getattr(other, name) for name in SUMS),
+            (self.examples + other.examples)[:3],
+        )
+
+
+def scan(screen: Screen) -> Scan | Finding:
+    """Look at every value once, block by block; or why that cannot be."""
+    adata, layer = screen.adata, screen.layer
+    matrix = adata.X if layer is None else adata.layers[layer]
+    if not adata.n_obs or not adata.n_vars:
+        return Finding(
+            "FAIL", f"adata is empty: {adata.n_obs} cells x {adata.n_vars} genes.", "Give it cells and genes."
+        )
+    if matrix is None:
+        return Finding("FAIL", "adata.X is None.", "Name the matrix with layer=.")
+    if np.dtype(matrix.dtype).kind not in "biuf":
+        return Finding("FAIL", f"{where(screen)} holds {matrix.dtype} values.", "Expression is real numbers.")
+    rng = np.random.default_rng(0)
+    blocks = row_blocks(matrix, np.arange(adata.n_obs), max(1, BLOCK // adata.n_vars))
+    with np.errstate(all="ignore"):  # what overflows is as large as it looks
+        blocks = ((x.compute() if hasattr(x, "compute") else x, len(rows)) for rows, x in blocks)
+        return reduce(Scan.__add__, (Scan.of(x, rng.standard_normal(n)) for x, n in blocks))
+
+
+def where(screen: Screen) -> str:
+    """The matrix's name."""
+    return "X" if screen.layer is None else f"layers[{screen.layer!r}]"
+
+
+def check_scale(screen: Screen, found: Scan | Finding) -> Iterator[Finding]:
+    """Every value is finite and of the declared scale."""
+    if isinstance(found, Finding):
+        yield found
+        return
+    scale, n, high = screen.scale, screen.adata.n_obs * screen.adata.n_vars, found.high.max()
+    if found.infinite.any():
+        genes = listed(screen.adata.var_names[found.infinite > 0])
+        finding = f"{found.infinite.sum():,} values in {where(screen)} are missing or infinite, of {genes}."
+        yield Finding("FAIL", finding, "Drop or impute them, here and wherever else they are.")
+    if scale == "counts" and found.empty and screen.size_factor_key is None:
+        yield Finding("FAIL", f"{found.empty:,} cells hold no counts.", "sc.pp.filter_cells(adata, min_counts=1).")
+    if scale != "continuous" and found.negative:
+        finding = f"scale={scale!r}, but {found.negative:,} values in {where(screen)} are negative (smallest {found.low.min():.4g})."
+        yield Finding("FAIL", finding, "Set scale='continuous', or point layer= to other values.")
+    elif scale == "counts" and found.fractional:
+        share, shown = 100 * found.fractional / n, ", ".join(f"{value:.4g}" for value in found.examples)
+        finding = f"scale='counts', but {share:.3g} % of the values in {where(screen)} are not integers (e.g. {shown})."
+        yield Finding("FAIL", finding, "Set scale='lognorm' if they are log-normalised, or point layer= to the counts.")
+    elif scale != "counts" and not found.fractional and not found.negative and high > 0:
+        finding = f"scale={scale!r}, but all values in {where(screen)} are integers, which looks like counts."
+        yield Finding(
+            "FAIL" if scale == "lognorm" else "WARN", finding, "Set scale='counts', or point layer= elsewhere."
+        )
+    elif scale == "lognorm" and high > LOGNORM_MAX:
+        finding = f"scale='lognorm', but the largest value in {where(screen)} is {high:.4g}."
+        yield Finding("FAIL", finding, "Take the logarithm first: sc.pp.log1p(adata).")
+    yield Finding("PASS", f"{n:,} values in {where(screen)}, {found.low.min():.4g} to {high:.4g}, fit scale={scale!r}.")
+
+
+def check_sizes(screen: Screen, found: Scan | Finding) -> Iterator[Finding]:
+    """Sizes are positive numbers, and row sums are sizes."""
+    key = screen.size_factor_key
+    if key is None:
+        if screen.scale == "counts" and screen.adata.n_vars < FEW_GENES:
+            finding = f"Sizes are row sums over only {screen.adata.n_vars} genes, which a strong effect on a few of them changes."
+            yield Finding("WARN", finding, "Pass size_factor_key= with totals over all genes, if you have them.")
+        yield Finding("PASS", "Row sums." if screen.scale == "counts" else "None needed.")
+        return
+    if screen.scale != "counts":
+        yield Finding(
+            "FAIL", f"size_factor_key={key!r} goes with scale='counts', not {screen.scale!r}.", "Leave it out."
+        )
+    size = pd.to_numeric(screen.column(key).astype(str), errors="coerce").to_numpy(np.float64)
+    bad = ~(np.isfinite(size) & (size > 0))
+    if bad.any():
+        shown = listed(dict.fromkeys(screen.column(key)[bad].map(str)))
+        finding = f"obs[{key!r}] is no positive, finite number in {bad.sum():,} cells: {shown}."
+        yield Finding("FAIL", finding, "Correct these sizes or drop the cells.")
+    else:
+        yield Finding("PASS", f"obs[{key!r}]: {size.min():.4g} to {size.max():.4g}." if len(size) else "No cells.")
+
+
+def check_genes(screen: Screen, found: Scan | Finding) -> Iterator[Finding]:
+    """Names occur once, no gene is constant, and no two hold the same."""
+    names = screen.adata.var_names.astype(str)
+    if len(twice := names[names.duplicated()].unique()):
+        fix = "Sum or drop the duplicates, or adata.var_names_make_unique() if they are different genes."
+        yield Finding("FAIL", f"{len(twice)} gene names occur more than once: {listed(twice)}.", fix)
+    if isinstance(found, Finding):
+        yield Finding("PASS", f"{len(names):,} genes; their values were not looked at.")
+        return
+    constant = found.low == found.high
+    if constant.any():
+        fix = "Drop them: sc.pp.filter_genes(adata, min_cells=1) or adata[:, keep].copy()."
+        yield Finding("FAIL", f"{constant.sum()} genes are constant: {listed(names[constant])}.", fix)
+    order = np.lexsort([found.mark, found.high, found.low])
+    order = order[~constant[order]]
+    one, two = order[:-1], order[1:]
+    # rounding of a sum over cells stays below this; a gene that differs in one cell lies above
+    near = np.abs(found.mark[one] - found.mark[two]) <= 1e-12 * np.sqrt(found.square[one])
+    near &= (found.low[one] == found.low[two]) & (found.high[one] == found.high[two])
+    if near.any():
+        pairs = np.sort(np.stack([one[near], two[near]], axis=1), axis=1)
+        pairs = [f"{names[i]} = {names[j]}" for i, j in sorted(pairs.tolist())]
+        yield Finding("WARN", f"Genes hold the same in every cell: {listed(pairs)}.", "Keep one of each.")
+    yield Finding("PASS", f"{len(names):,} genes, each with a name and values of its own.")

@@ -1,0 +1,145 @@
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pandas as pd
+from rdkit.Chem import rdFingerprintGenerator
+
+from scgim import _keys
+from scgim._checks import check_control, check_doses, check_names, check_smiles, listed
+
+from ._chemistry import standardise_all
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+    from anndata import AnnData
+
+    from ._chemistry import Structure
+
+COLUMNS = ["kind", "test", "train", "detail"]
+
+
+def audit_split(
+    adata: AnnData,
+    *,
+    drug_key: str = "drug",
+    smiles_key: str | None = None,
+    dose_key: str | None = None,
+    cell_line_key: str | None = None,
+    control: str,
+    split_key: str = _keys.SPLIT,
+) -> pd.DataFrame:
+    """What a split lets through: test conditions that training has seen, under their own or another name.
+
+    A condition is a drug at a dose in a line. Name the columns that tell your conditions apart: without `cell_line_key`, a split
+    that holds out lines looks as if every condition were on both sides. A test drug's twin in training counts as a leak if the
+    test drug itself is not in training, or if both have the same dose and line. In a line of which no treated cell is in training
+    nothing counts.
+
+    Parameters
+    ----------
+    adata
+        Cells; nothing is written.
+    drug_key, dose_key, cell_line_key
+        Columns of ``obs``.
+    smiles_key
+        Column of ``obs`` with each drug's SMILES; without it only conditions are compared.
+    control
+        The untreated cells' name in ``obs[drug_key]``. They may be on either side.
+    split_key
+        Column of ``obs`` with ``"train"`` and ``"test"``.
+
+    Returns
+    -------
+    One row a leak, none if the split is clean; columns
+
+    ``kind``
+        ``"condition"``: cells of one condition on both sides; ``"parent"``: another name, salt, stereoisomer or tautomer of the
+        test drug in training; ``"near-identical"``: another compound, but the same Morgan fingerprint (radius 2, 1024 bits,
+        chirality), which tells a model nothing new.
+    ``test``, ``train``
+        Names of the drugs.
+    ``detail``
+        Where, in words.
+
+    Raises
+    ------
+    KeyError
+        If a column does not exist, naming the nearest.
+    TypeError, ValueError
+        If `adata` is no AnnData, values are missing, the split holds other values than ``"train"`` and ``"test"``, `control` is nobody's name, doses
+        are not positive numbers, or a drug has no usable SMILES, or two.
+
+    See Also
+    --------
+    split : makes splits that have no leaks of the first two kinds, given ``smiles_key``.
+
+    Examples
+    --------
+    >>> import anndata as ad, numpy as np, pandas as pd
+    >>> obs = pd.DataFrame(
+    ...     {
+    ...         "drug": ["DMSO", "valproate", "valproic acid"],
+    ...         "smiles": ["", "CCCC(CCC)C(=O)[O-].[Na+]", "CCCC(CCC)C(=O)O"],
+    ...         "split": ["train", "test", "train"],
+    ...     },
+    ...     index=list("abc"),
+    ... )
+    >>> adata = ad.AnnData(np.zeros((3, 2)), obs=obs)
+    >>> audit_split(adata, smiles_key="smiles", control="DMSO", split_key="split")
+         kind       test          train                       detail
+    0  parent  valproate  valproic acid  both are CCCC(CCC)C(=O)O
+    """
+    if not hasattr(adata, "obs"):
+        raise TypeError(f"adata must be an AnnData, not a {type(adata).__name__}.")
+    drug, side = check_names(adata, drug_key), check_names(adata, split_key)
+    if other := sorted(set(side) - {"train", "test"}):
+        raise ValueError(f"obs[{split_key!r}] may hold 'train' and 'test', but also holds {listed(other)}.")
+    check_control(drug, control, key=drug_key)
+    treated = (drug != str(control)).to_numpy()
+    conditions = pd.DataFrame({"drug": drug.to_numpy(), "train": (side == "train").to_numpy()})
+    conditions["dose"] = 0.0 if dose_key is None else check_doses(adata, dose_key, treated=treated)
+    conditions["line"] = "" if cell_line_key is None else check_names(adata, cell_line_key).to_numpy()
+    structures = {}
+    if smiles_key is not None:
+        structures = standardise_all(check_smiles(adata, smiles_key, names=drug, treated=treated))
+    return find_leaks(conditions[treated], structures, dosed=dose_key is not None, lined=cell_line_key is not None)
+
+
+def find_leaks(cells: pd.DataFrame, structures: Mapping[str, Structure], *, dosed: bool, lined: bool) -> pd.DataFrame:
+    """The table of `audit_split`, from treated cells: drug, dose, line (no value missing) and train (bool).
+
+    Drugs without structure are compared by name; ``dosed``, ``lined``: whether `detail` names dose and line.
+    """
+    sides = cells.groupby(["drug", "dose", "line"], observed=True)["train"].agg(["sum", "size"]).reset_index()
+    sides["n_test"] = sides["size"] - sides["sum"]
+    test, train = sides[sides["n_test"] > 0], sides[sides["sum"] > 0]
+    rows = []
+    for row in sides[(sides["n_test"] > 0) & (sides["sum"] > 0)].to_dict("records"):
+        where = [f"dose {row['dose']:g}"] * dosed + [f"line {row['line']}"] * lined
+        counts = f"{row['sum']:,} cells in train and {row['n_test']:,} in test"
+        rows.append(("condition", row["drug"], row["drug"], ", ".join([*where, counts])))
+    test = test[test["line"].isin(train["line"])]
+    rows += _twins(test, train, structures)
+    return pd.DataFrame(rows, columns=COLUMNS, dtype=object)
+
+
+def _twins(test: pd.DataFrame, train: pd.DataFrame, structures: Mapping[str, Structure]) -> Iterator[tuple[str, ...]]:
+    skeleton = {name: structure.skeleton for name, structure in structures.items()}
+    trained = set(train["drug"])
+    for kind, key in (("parent", skeleton), ("near-identical", morgan(structures))):
+        one, two = (side.assign(key=side["drug"].map(key)).dropna(subset="key") for side in (test, train))
+        pairs = one.merge(two, on="key", suffixes=("", "_train"))
+        same = (pairs["dose"] == pairs["dose_train"]) & (pairs["line"] == pairs["line_train"])
+        pairs = pairs[(pairs["drug"] != pairs["drug_train"]) & (same | ~pairs["drug"].isin(trained))]
+        for name, twin in sorted(set(zip(pairs["drug"], pairs["drug_train"], strict=True))):
+            if kind == "parent" or skeleton[name] != skeleton[twin]:
+                parents = dict.fromkeys((structures[name].parent, structures[twin].parent))
+                yield kind, name, twin, ("both are " if len(parents) == 1 else "") + " and ".join(parents)
+
+
+def morgan(structures: Mapping[str, Structure]) -> dict[str, bytes]:
+    """As `scgim.pp.fingerprints` makes them by default."""
+    generator = rdFingerprintGenerator.GetMorganGenerator(radius=2, fpSize=1024, includeChirality=True)
+    return {name: generator.GetFingerprint(structure.mol).ToBinary() for name, structure in structures.items()}

@@ -1,0 +1,47 @@
+"""Which drugs belong together: forms of one compound, and compounds on one scaffold."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import networkx as nx
+from rdkit import Chem, rdBase
+from rdkit.Chem.Scaffolds import MurckoScaffold
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from ._chemistry import Structure
+
+
+def compounds(structures: Mapping[str, Structure]) -> dict[str, str]:
+    """The first name of each drug's compound: salts, stereoisomers and tautomers are one."""
+    first: dict[str, str] = {}
+    return {name: first.setdefault(structures[name].skeleton, name) for name in sorted(structures)}
+
+
+def scaffold(mol: Chem.Mol) -> str:
+    """Rings and what links them (Bemis & Murcko 1996), as flat SMILES; empty without rings.
+
+    Examples
+    --------
+    >>> from scgim.pp import standardise
+    >>> scaffold(standardise("CC(=O)Oc1ccccc1C(=O)O").mol)
+    'c1ccccc1'
+    """
+    with rdBase.BlockLogs():
+        flat = Chem.Mol(mol)
+        Chem.RemoveStereochemistry(flat)
+        return Chem.MolToSmiles(MurckoScaffold.GetScaffoldForMol(flat))
+
+
+def scaffolds(structures: Mapping[str, Structure]) -> dict[str, str]:
+    """The first name among the drugs on each drug's scaffold; a compound without rings is alone with its own forms."""
+    same = nx.Graph()
+    for name, structure in structures.items():
+        # tautomers differ in their scaffold's SMILES, and are one compound
+        same.add_edge(("drug", name), ("skeleton", structure.skeleton))
+        if rings := scaffold(structure.mol):
+            same.add_edge(("drug", name), ("scaffold", rings))
+    groups = [sorted(name for kind, name in group if kind == "drug") for group in nx.connected_components(same)]
+    return {name: group[0] for group in groups for name in group}

@@ -1,0 +1,128 @@
+"""A screen read leniently: what is wrong with it becomes a finding, and the rest can still be looked at."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING, Literal, NamedTuple
+
+import numpy as np
+import pandas as pd
+
+from scgim._checks import check_obs_column, listed, nearest
+
+from ._chemistry import standardise
+
+if TYPE_CHECKING:
+    from anndata import AnnData
+
+    from ._chemistry import Structure
+
+Status = Literal["PASS", "WARN", "FAIL"]
+
+
+class Finding(NamedTuple):
+    """What a check found, and what to do about it; nothing to do where it passes."""
+
+    status: Status
+    finding: str
+    fix: str = ""
+
+    @classmethod
+    def of(cls, error: Exception, status: Status = "FAIL") -> Finding:
+        """From an error of `scgim._checks`, whose first sentence says what is wrong and whose others what to do."""
+        finding, *fix = re.split(r"(?<=\.) (?=[A-Z])", str(error), maxsplit=1)
+        return cls(status, finding, *(fix or ["Correct these values."]))
+
+
+@dataclass(frozen=True)
+class Screen:
+    """Arguments of `scgim.pp.check`."""
+
+    adata: AnnData
+    drug_key: str
+    control: str
+    scale: str
+    layer: str | None
+    dose_key: str | None
+    dose_unit: str | None
+    smiles_key: str | None
+    features_key: str | None
+    cell_line_key: str | None
+    batch_key: str | None
+    size_factor_key: str | None
+    split_key: str | None
+
+    def require_keys(self) -> None:
+        """Raise KeyError for what does not exist, naming the nearest."""
+        for key in (getattr(self, name) for name in KEYS):
+            if key is not None and key not in self.adata.obs:
+                check_obs_column(self.adata, key, allow_missing=True)
+        for where, key in (("layers", self.layer), ("uns", self.features_key)):
+            found = getattr(self.adata, where)
+            if key is not None and key not in found:
+                close = listed(nearest(key, list(found))) or "none"
+                raise KeyError(f"{where}[{key!r}] does not exist. Nearest: {close}.")
+
+    def column(self, key: str) -> pd.Series:
+        """A column of obs as it is, the first of several."""
+        found = self.adata.obs[key]
+        return found.iloc[:, 0] if isinstance(found, pd.DataFrame) else found
+
+    def _names(self, key: str | None) -> np.ndarray | str:
+        if key is None:
+            return ""
+        names = self.column(key).astype(object).map(str, na_action="ignore")
+        return names.where(names.str.strip().astype(bool), None).to_numpy() if len(names) else names.to_numpy()
+
+    @cached_property
+    def cells(self) -> pd.DataFrame:
+        """One row a cell: drug, line, batch, split as strings (None if missing, "" without key), dose (NaN), control, treated."""
+        cells = pd.DataFrame(index=range(self.adata.n_obs))
+        for name, key in zip(LEVELS, (self.drug_key, self.cell_line_key, self.batch_key, self.split_key), strict=True):
+            cells[name] = pd.Series(self._names(key), cells.index, dtype=object)
+        cells["control"] = cells["drug"] == self.control
+        cells["treated"] = cells["drug"].notna() & ~cells["control"]
+        cells["dose"] = 0.0
+        if self.dose_key is not None:
+            dose = pd.to_numeric(self.column(self.dose_key).astype(str), errors="coerce").to_numpy(np.float64)
+            cells["dose"] = np.where(cells["treated"] & (dose > 0) & np.isfinite(dose), dose, np.nan)
+        return cells
+
+    @cached_property
+    def treated(self) -> pd.DataFrame:
+        """Treated cells of which the condition and the batch are known."""
+        return self.cells[self.cells["treated"]].dropna(subset=["drug", "dose", "line", "batch"])
+
+    @cached_property
+    def drugs(self) -> list[str]:
+        """Names of drugs, sorted."""
+        return sorted(set(self.cells.loc[self.cells["treated"], "drug"]))
+
+    @cached_property
+    def _read(self) -> tuple[dict[str, Structure], dict[str, str]]:
+        read, failed = {}, {}
+        if self.smiles_key is not None:
+            smiles = pd.Series(self.column(self.smiles_key).to_numpy(object), self.cells["drug"])
+            first = smiles[smiles.notna()].groupby(level=0).first()
+            for name in self.drugs:
+                try:
+                    read[name] = standardise(first.get(name, ""))
+                except (ValueError, RuntimeError) as error:
+                    failed[name] = str(error)
+        return read, failed
+
+    @property
+    def structures(self) -> dict[str, Structure]:
+        """By drug, where it could be read."""
+        return self._read[0]
+
+    @property
+    def unreadable(self) -> dict[str, str]:
+        """By drug, what is wrong with its SMILES."""
+        return self._read[1]
+
+
+LEVELS = ("drug", "line", "batch", "split")
+KEYS = ("drug_key", "dose_key", "smiles_key", "cell_line_key", "batch_key", "size_factor_key", "split_key")
