@@ -162,8 +162,8 @@ def test_logarithms_are_called_that(screen, fit, tmp_path):
     logs = adata.copy()
     size = adata.obs["n_counts"].to_numpy()[:, None]
     logs.X = np.log1p(1e4 * adata.X.toarray() / size).astype(np.float32)
-    by_counts = fit(adata, scale="counts", size_factor_key="n_counts").predict(**PAIR)
-    by_logs = fit(logs, scale="lognorm").predict(**PAIR)
+    by_counts = fit(adata, scale="counts", size_factor_key="n_counts", gim={"likelihood": "cells"}).predict(**PAIR)
+    by_logs = fit(logs, scale="lognorm", gim={"likelihood": "cells"}).predict(**PAIR)
     np.testing.assert_allclose(by_counts.X, by_logs.X, atol=1e-4)
     np.testing.assert_allclose(by_counts.layers["control"][:100], controls_of(logs), atol=1e-6)
     assert by_counts.uns["log1p"] == by_logs.uns["log1p"] == {}

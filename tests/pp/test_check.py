@@ -354,6 +354,23 @@ def test_set_up_takes_what_does_not_fail_and_nothing_else(spoil, options, row, s
             assert not failed
 
 
+ODD = [None, np.nan, pd.NA, pd.NaT, b"x", (1, 2), [1], {"a": 1}, 1 + 2j, True, pd.Timestamp("2020-01-01")]
+
+
+@pytest.mark.parametrize("value", ODD, ids=repr)
+@pytest.mark.parametrize("rows", [pytest.param(slice(0, 3), id="some"), pytest.param(slice(None), id="all")])
+def test_odd_values_are_reported_and_never_raise(value, rows):
+    sound = screen()
+    for key in ("drug", "dose", "smiles", "line", "plate", "side"):
+        adata = sound.copy()
+        column = adata.obs[key].to_numpy(object, copy=True)
+        for i in range(adata.n_obs)[rows]:
+            column[i] = value
+        adata.obs[key] = pd.Series(column, adata.obs_names, dtype=object)
+        sheet = sheet_of(adata)
+        assert (sheet["status"] != "PASS").any() or key in {"line", "plate"}
+
+
 @pytest.mark.parametrize("shape", [(0, 3), (3, 0), (0, 0)])
 def test_empty(shape):
     obs = pd.DataFrame({key: pd.Series("a", index=map(str, range(shape[0])), dtype=object) for key in screen().obs})

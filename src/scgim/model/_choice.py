@@ -36,7 +36,7 @@ def choose_generator(
     n: Tensor,
     variance: Tensor,
     *,
-    charge: Tensor,
+    charge: Tensor | float,
     expected: Tensor | None = None,
     candidates: Sequence[str] = CANDIDATES,
     folds: int = 4,
@@ -64,7 +64,7 @@ def choose_generator(
     n, variance
         Cells that every mean is worth, ``(contexts, genes)`` or ``(contexts, 1)``, and noise variance of a cell ``(genes,)``.
     charge
-        Occam charge in nats for a target, ``(genes,)``.
+        Occam charge in nats for a target, ``(genes,)`` or one for all.
     expected
         What :math:`p \psi` is compared with, ``(contexts, genes)``; ``residual`` unless given.
     candidates
@@ -88,6 +88,7 @@ def choose_generator(
             f"{n_groups} drugs that differ in their {n_features} features are too few for cross-validation over drugs: it takes "
             f"{MIN_DRUGS}. Name a generator instead of 'auto'."
         )
+    charge = torch.as_tensor(charge, dtype=gain.dtype).expand(gain.shape[1])
     genes = _strongest(gain, charge)
     expected = (residual if expected is None else expected)[:, genes]
     residual, gain, variance, charge = residual[:, genes], gain[:, genes], variance[genes], charge[genes]

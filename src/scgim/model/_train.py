@@ -394,6 +394,8 @@ class TrainingPlan(pl.LightningModule):
                 self.module.chance.copy_(torch.as_tensor(self.calibration.chance))
         if fit is not None and mechanism.affine:
             contexts = data.means.contexts(data.contexts, fit)
+        elif self.module.scale_map is not None:
+            contexts = data.contexts  # the noise's scale shows in every cell
         else:
             contexts = data.contexts._replace(n=torch.as_tensor(worth(data, mechanism, variance)))
         held = data.held

@@ -70,11 +70,12 @@ class Screen:
         found = self.adata.obs[key]
         return found.iloc[:, 0] if isinstance(found, pd.DataFrame) else found
 
-    def _names(self, key: str | None) -> np.ndarray | str:
+    def _names(self, key: str | None) -> list[str | None] | str:
         if key is None:
             return ""
-        names = self.column(key).astype(object).map(str, na_action="ignore")
-        return names.where(names.str.strip().astype(bool), None).to_numpy() if len(names) else names.to_numpy()
+        column = self.column(key)
+        names = zip(map(str, column.astype(object)), column.isna(), strict=True)
+        return [None if gone or not name.strip() else name for name, gone in names]
 
     @cached_property
     def cells(self) -> pd.DataFrame:
