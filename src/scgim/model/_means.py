@@ -75,7 +75,10 @@ class MeanEvidence:
     def contexts(self, contexts: Contexts, fit: LocalFit) -> Contexts:
         """The contexts with these means, worth as many cells as would leave the errors of a standardised fit."""
         mean = torch.as_tensor(self.means.change * self.unit)
-        n = torch.as_tensor(fit.variance / fit.error)
+        # the intercept is that of the first line; the errors of the other lines' controls stay
+        control = (self.means.control @ (np.eye(len(self.unit)) - self.unscaled(fit)) ** 2) * self.unit**2
+        control[0] = 0.0
+        n = torch.as_tensor(fit.variance / (fit.error + control[self.means.line]))
         return contexts._replace(mean=mean, n=n, spread=torch.zeros_like(contexts.spread))
 
     def fit(self, graph: np.ndarray, statistics: Statistics, **score) -> LocalFit:

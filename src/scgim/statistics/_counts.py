@@ -110,7 +110,8 @@ def log_changes(
     lines = int(line.max(initial=0)) + 1
     line_of_group = np.zeros(len(base), dtype=np.int64)
     line_of_group[group[treated]] = line[context]
-    seen = _sum(counts[~treated], line_of_group[group[~treated]], lines)
+    used = ~treated & np.isin(group, group[treated])  # controls that some context is compared with
+    seen = _sum(counts[used], line_of_group[group[used]], lines)
     correlation, latent, reliability = _latent(residuals, counts, size)
     return Means(
         n=_sum(n[treated, None], context, k)[:, 0],
