@@ -288,6 +288,16 @@ def composed(seed: int = 0, **options) -> Screen:
     return screen._replace(size=screen.x.sum(1) + 1)
 
 
+def test_a_gene_that_rules_the_total_is_left_out_of_it():
+    """Moved up eightfold, gene 0 more than doubles the total, and all others seem to fall."""
+    effect = np.zeros((6, 12))
+    effect[0, 0] = np.log(8)
+    screen = draw(0, contexts=6, d=12, rate=np.r_[30.0, np.full(11, 9.0)], effect=effect, cells=200, controls=600)
+    screen = screen._replace(size=screen.x.sum(1) + 1)
+    np.testing.assert_array_equal(np.flatnonzero(screen.sizes().strong), [0])
+    assert np.abs(standardised(screen.means())[:, 1:]).max() < 4
+
+
 def test_a_strong_effect_on_an_abundant_gene_does_not_move_the_others():
     screen = composed()
     sizes = screen.sizes()

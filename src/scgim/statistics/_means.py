@@ -8,6 +8,8 @@ import numpy as np
 if TYPE_CHECKING:
     from ._statistics import Statistics
 
+_PRIOR_CELLS = 10  # beside a context's own, of the variance of all
+
 
 @dataclass(frozen=True)
 class Means:
@@ -53,8 +55,10 @@ class Means:
     def of(cls, statistics: Statistics, line: np.ndarray) -> Means:
         """Of standardised statistics, whose context 0 holds the controls; ``line`` ``(contexts - 1,)`` int."""
         n, d = statistics.n, len(statistics.scatter)
-        spread = np.maximum(statistics.squares / n[:, None], 1e-12)
         cells = max(statistics.n_cells - len(n), 1.0)
+        # a context's own variance, as if it had some cells more of the usual one: a single cell has none of its own
+        pooled = np.diag(statistics.scatter) / cells
+        spread = np.maximum((statistics.squares + _PRIOR_CELLS * pooled) / (n[:, None] - 1 + _PRIOR_CELLS), 1e-12)
         # fewer cells than genes leave a singular scatter
         shrink = d / (d + cells)
         diagonal = np.maximum(np.diag(statistics.scatter), 1e-12)
