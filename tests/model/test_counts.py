@@ -144,7 +144,7 @@ def test_a_small_change_of_rates_moves_the_training_scale_by_its_slope(rate, var
     step = 0.2
     low, middle, high = (rng.poisson(cell * np.exp(change)) for change in (-step, 0, step))
     scale = np.array([0.7])
-    slope = slope_of_scale(np.column_stack([middle, size]).astype(float), scale)
+    slope = slope_of_scale(sp.csr_matrix(np.column_stack([middle, size])), scale)
     gap = np.log1p(1e4 * high / size).mean() - np.log1p(1e4 * low / size).mean()
     np.testing.assert_allclose(slope, gap / (2 * step) / scale, rtol=0.05)
 
@@ -287,7 +287,7 @@ def test_dask(counts, train, plain):
 
 
 def test_single_precision_of_large_data(train, plain, monkeypatch):
-    monkeypatch.setattr("scgim.model._collect.DOUBLE_PRODUCTS", 0)
+    monkeypatch.setattr("scgim.model._reading.DOUBLE_PRODUCTS", 0)
     np.testing.assert_allclose(deltas(train()), deltas(plain), atol=0.02)
 
 

@@ -53,6 +53,13 @@ def test_the_seed_decides():
     assert (one != other).nnz > 0
 
 
+def test_with_a_key_the_order_of_cells_does_not_matter():
+    key, order = np.random.default_rng(0).normal(size=len(GROUP)), np.random.default_rng(1).permutation(len(GROUP))
+    one = Placebos.draw(GROUP, CONTEXTS, 0, key=key).member
+    other = Placebos.draw(GROUP[order], CONTEXTS, 0, key=key[order]).member
+    assert (one[:, order] != other).nnz == 0
+
+
 def test_global_random_state_is_left_alone():
     before = np.random.get_state()[1].copy()  # noqa: NPY002
     Placebos.draw(GROUP, CONTEXTS, 0)
@@ -251,6 +258,17 @@ def test_counts_without_effect_have_excesses_of_1_or_less(rate, dispersion, grou
         excess.append(excess_of_counts(placebos, np.column_stack([counts, size]), evidence, weight))
     assert np.isfinite(excess).all()
     assert low < np.mean(excess) < 1.1
+
+
+def test_sparse_counts_are_the_same_as_dense_ones():
+    rng, group = np.random.default_rng(0), np.arange(200) % 3
+    counts, size = rng.poisson(1.0, (200, 6)).astype(float), np.full(200, 40.0)
+    evidence = evidence_of(counts, size, group, rng)
+    placebos, x = Placebos.draw(group, np.array([[20, 5, 9]]), 0), np.column_stack([counts, size])
+    dense, sparse = (
+        excess_of_counts(placebos, kind(x), evidence, np.zeros((6, 6))) for kind in (np.array, sp.csr_matrix)
+    )
+    np.testing.assert_allclose(sparse, dense)
 
 
 def test_counts_of_placebos_that_differ_exceed():

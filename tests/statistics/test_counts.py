@@ -116,12 +116,13 @@ def slow_means(screen: Screen, size: np.ndarray) -> dict[str, np.ndarray]:
             own = [i for i in cells if not treated[i] and group[code[i]] == g]
             seen[g] = sum(x[i, j] for i in own)
             rate[g] = (seen[g] + 1) / (sum(size[i] for i in own) + 1 / overall)
-        square = 0.0
+        square = freedom = 0.0
         for f in range(len(group)):
             own = [i for i in cells if code[i] == f]
             mine = sum(x[i, j] for i in own) / sum(size[i] for i in own)
             square += sum((x[i, j] - size[i] * mine) ** 2 for i in own)
-        phi = out["dispersion"][j] = max(square / x[:, j].sum(), 1.0)
+            freedom += sum(x[i, j] for i in own) * (1 - 1 / len(own))  # one is spent on the rate
+        phi = out["dispersion"][j] = max(square / freedom, 1.0)
         for c in range(k):
             own = [i for i in cells if label[code[i]] == c + 1]
             observed, expected = sum(x[i, j] for i in own), sum(size[i] * rate[group[code[i]]] for i in own)
@@ -345,11 +346,12 @@ def test_a_cell_of_nothing_but_a_strong_gene_keeps_a_size():
 
 
 def batched(seed: int, tau: float, *, contexts: int = 40, batches: int = 4, d: int = 10):
+    """Changes, sampling variances, context and cells of every row, and how many contexts."""
     rng = np.random.default_rng(seed)
     context = np.repeat(np.arange(contexts), batches)
     variance = rng.uniform(0.01, 0.05, (len(context), d))
     change = rng.normal(size=(contexts, d))[context] + rng.normal(size=variance.shape) * np.sqrt(variance + tau**2)
-    return change, variance, context, contexts
+    return change, variance, context, np.full(len(context), 30.0), contexts
 
 
 @pytest.mark.parametrize("tau", [0.1, 0.3, 1.0])
@@ -368,31 +370,40 @@ def test_without_it_there_is_none_up_to_chance():
 
 
 def test_agrees_with_the_definition_of_der_simonian_and_laird():
-    change, variance, context, k = batched(1, 0.2, contexts=5, d=3)
+    change, variance, context, n, k = batched(1, 0.2, contexts=5, d=3)
     keep = np.array([0, 1, 2, 3, 4, 5, 8, 9, 10, 12, 16, 17])  # 4, 2, 3, 1 and 2 batches
     rows = [list(zip(context[keep], change[keep, j], variance[keep, j], strict=True)) for j in range(3)]
     excess, leverage, freedom = (np.array(each) for each in zip(*map(slow_between, rows), strict=True))
     share = freedom[0] / (freedom[0] + 10)
     expected = share * excess / leverage + (1 - share) * max(excess.sum() / leverage.sum(), 0)
-    between, batches = between_batches(change[keep], variance[keep], context[keep], k)
+    between, batches = between_batches(change[keep], variance[keep], context[keep], n[keep], k)
     np.testing.assert_allclose(between, np.maximum(expected, 0), 1e-10)
-    np.testing.assert_array_equal(batches[:, 0], [4, 2, 3, 1, 2])
+    np.testing.assert_allclose(batches[:, 0], [4, 2, 3, 1, 2])
 
 
 @pytest.mark.parametrize("offset", [-5.0, 100.0])
 def test_what_a_context_does_is_not_between_batches(offset):
-    change, variance, context, k = batched(2, 0.3)
+    change, variance, context, n, k = batched(2, 0.3)
     moved = change + offset * np.arange(k)[context][:, None]
-    np.testing.assert_allclose(
-        between_batches(moved, variance, context, k)[0], between_batches(change, variance, context, k)[0], rtol=1e-6
-    )
+    there, here = (between_batches(x, variance, context, n, k)[0] for x in (moved, change))
+    np.testing.assert_allclose(there, here, rtol=1e-6)
 
 
 def test_one_batch_says_nothing_of_others():
-    change, variance, *_ = batched(3, 1.0)
-    between, batches = between_batches(change, variance, np.arange(len(change)), len(change))
+    change, variance, _, n, _ = batched(3, 1.0)
+    between, batches = between_batches(change, variance, np.arange(len(change)), n, len(change))
     assert not between.any()
     assert (batches == 1).all()
+
+
+def test_a_mean_over_unequal_batches_has_their_variance():
+    """Batches of 10:1 cells are worth 1.2 equal ones: the mean over cells varies as much as that of so many."""
+    rng, tau, n = np.random.default_rng(0), 0.5, np.tile([1000.0, 100.0], 400)
+    context = np.repeat(np.arange(400), 2)
+    change = rng.normal(0, tau, (800, 5))
+    between, batches = between_batches(change, np.full((800, 5), 1e-6), context, n, 400)
+    mean = np.array([np.average(change[context == k], axis=0, weights=n[:2]) for k in range(400)])
+    assert (mean**2).mean() == pytest.approx((between / batches).mean(), rel=0.15)
 
 
 # ---- what is latent --------------------------------------------------------------------------------------------------

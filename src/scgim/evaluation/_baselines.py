@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import warnings
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
+from scgim._similarity import similarity
+
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from ._conditions import ConditionTable
 
 _PENALTIES = np.logspace(-3, 4, 15)
@@ -103,8 +107,14 @@ class DoseInterpolation:
         return out
 
 
-class _Regression:
-    """A regression on features, log dose and line, inputs standardised on the training conditions."""
+class Regression:
+    """A regression on features, log dose and line, inputs standardised on the training conditions.
+
+    ``build`` gives an estimator with scikit-learn's ``fit`` and ``predict``.
+    """
+
+    def __init__(self, build: Callable[[], Any]) -> None:
+        self.build = build
 
     def fit(self, train: ConditionTable) -> None:
         """Fit on the training conditions."""
@@ -112,7 +122,7 @@ class _Regression:
         x = self._raw(train)
         self.centre, self.scale = x.mean(0), x.std(0)
         self.scale = np.where(self.scale > 1e-12, self.scale, 1.0)
-        self.model = self._build(train)
+        self.model = self.build()
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # a network that has not converged is still the baseline
             self.model.fit(self._inputs(train), train.change)
@@ -122,32 +132,25 @@ class _Regression:
         return self.model.predict(self._inputs(test)).reshape(test.change.shape)
 
     def _raw(self, table: ConditionTable) -> np.ndarray:
-        line = table.line[:, None] == self.lines
-        return np.column_stack([table.features, table.log_dose, line[:, 1:] if len(self.lines) > 1 else line[:, :0]])
+        line = table.line[:, None] == self.lines[1:]
+        return np.column_stack([table.features, table.log_dose, line])
 
     def _inputs(self, table: ConditionTable) -> np.ndarray:
         return (self._raw(table) - self.centre) / self.scale
 
-    def _build(self, train: ConditionTable) -> object:
-        raise NotImplementedError
 
-
-class Ridge(_Regression):
+def ridge() -> Regression:
     """Ridge regression, its penalty by leave-one-out cross-validation."""
+    from sklearn.linear_model import RidgeCV
 
-    def _build(self, train: ConditionTable) -> object:
-        from sklearn.linear_model import RidgeCV
-
-        return RidgeCV(alphas=_PENALTIES)
+    return Regression(lambda: RidgeCV(alphas=_PENALTIES))
 
 
-class Network(_Regression):
+def network() -> Regression:
     """A plain network with one hidden layer of 64 units: the unstructured twin with the same features."""
+    from sklearn.neural_network import MLPRegressor
 
-    def _build(self, train: ConditionTable) -> object:
-        from sklearn.neural_network import MLPRegressor
-
-        return MLPRegressor(hidden_layer_sizes=(64,), alpha=1.0, max_iter=400, random_state=0)
+    return Regression(lambda: MLPRegressor(hidden_layer_sizes=(64,), alpha=1.0, max_iter=400, random_state=0))
 
 
 class KernelRidge:
@@ -189,25 +192,15 @@ class KernelRidge:
         return similarity(table.features, self.train.features) * np.exp(-0.5 * dose**2) * line
 
 
-BASELINES = {
+BASELINES: dict[str, Callable[[], Baseline]] = {
     "control": NoChange,
     "training mean": TrainingMean,
     "nearest drug": NearestDrug,
     "dose interpolation": DoseInterpolation,
-    "ridge": Ridge,
+    "ridge": ridge,
     "kernel ridge": KernelRidge,
-    "network": Network,
+    "network": network,
 }
-
-
-def similarity(query: np.ndarray, reference: np.ndarray) -> np.ndarray:
-    """Tanimoto of non-negative features, cosine of others, ``(queries, references)``; of two without any, 1."""
-    if (query >= 0).all() and (reference >= 0).all():
-        shared = np.array([np.minimum(q, reference).sum(1) for q in query]).reshape(len(query), len(reference))
-        joint = query.sum(1)[:, None] + reference.sum(1) - shared
-        return np.where(joint > 0, shared / np.where(joint > 0, joint, 1.0), 1.0)
-    norm = np.linalg.norm(query, axis=1)[:, None] * np.linalg.norm(reference, axis=1)
-    return (query @ reference.T) / np.where(norm > 0, norm, 1.0)
 
 
 def _same_line(train: ConditionTable, line: str) -> np.ndarray:

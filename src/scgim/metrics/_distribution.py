@@ -8,7 +8,7 @@ import numpy as np
 from scipy.spatial.distance import cdist
 from scipy.special import logsumexp
 
-from ._mean import matrix
+from ._arrays import matrix
 
 if TYPE_CHECKING:
     from types import ModuleType

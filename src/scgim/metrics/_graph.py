@@ -6,7 +6,7 @@ from sklearn.metrics import average_precision_score
 
 from scgim.structure.dag import ancestors
 
-from ._mean import matrix, pair
+from ._arrays import matrix, pair
 
 
 def shd(found: np.ndarray, truth: np.ndarray) -> int:

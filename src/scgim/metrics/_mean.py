@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 from scipy.spatial.distance import cdist
 
+from ._arrays import broadcast, matrix, pair, per_row
+
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike
 
@@ -188,7 +190,7 @@ def deg_weights(
     mean = matrix(mean, "mean")
     named = {"sd": sd, "control_mean": control_mean, "control_sd": control_sd}
     sd, control_mean, control_sd = (broadcast(value, mean.shape, name) for name, value in named.items())
-    n, control_n = (_per_row(value, len(mean), name) for name, value in {"n": n, "control_n": control_n}.items())
+    n, control_n = (per_row(value, len(mean), name) for name, value in {"n": n, "control_n": control_n}.items())
     if min(sd.min(), control_sd.min()) < 0:
         raise ValueError(f"sd and control_sd must not be negative: {min(sd.min(), control_sd.min()):g}.")
     if min(n.min(), control_n.min()) <= 0:
@@ -250,49 +252,3 @@ def centroid_rank(predicted: ArrayLike, truth: ArrayLike) -> np.ndarray:
     own = np.diag(distance)[:, None]
     score = (distance > own) + 0.5 * (distance == own)
     return (score.sum(1) - 0.5) / (len(truth) - 1)  # .5: the own mean ties with itself
-
-
-def matrix(value: ArrayLike, name: str, *, axes: str = "(conditions, genes)") -> np.ndarray:
-    """`value` as float64 with two axes, refused if it is empty or not finite."""
-    try:
-        out = np.asarray(value, dtype=np.float64)
-    except (TypeError, ValueError) as error:
-        raise TypeError(f"{name} must be an array of numbers {axes}, not a {type(value).__name__}.") from error
-    if out.ndim != 2 or not out.size:
-        raise ValueError(f"{name} must be {axes} and not empty; its shape is {out.shape}.")
-    if not (finite := np.isfinite(out)).all():
-        row, column = np.argwhere(~finite)[0].tolist()
-        raise ValueError(
-            f"{name} of shape {out.shape} holds {int((~finite).sum()):,} values that are not finite, "
-            f"the first {out[row, column]} at [{row}, {column}]."
-        )
-    return out
-
-
-def pair(
-    first: ArrayLike,
-    second: ArrayLike,
-    *,
-    names: tuple[str, str] = ("predicted", "truth"),
-    axes: str = "(conditions, genes)",
-) -> tuple[np.ndarray, np.ndarray]:
-    """Two matrices of one shape."""
-    a, b = (matrix(value, name, axes=axes) for value, name in zip((first, second), names, strict=True))
-    if a.shape != b.shape:
-        raise ValueError(f"{names[0]} and {names[1]} must have the same shape, not {a.shape} and {b.shape}.")
-    return a, b
-
-
-def broadcast(value: ArrayLike, shape: tuple[int, int], name: str) -> np.ndarray:
-    """A matrix, or one row for all conditions, as a matrix."""
-    rows = matrix(value if np.ndim(value) == 2 else [value], name)
-    if rows.shape not in {shape, (1, shape[1])}:
-        raise ValueError(f"{name} of shape {np.shape(value)} does not fit (conditions, genes) = {shape}.")
-    return np.broadcast_to(rows, shape)
-
-
-def _per_row(value: ArrayLike, rows: int, name: str) -> np.ndarray:
-    """A number per condition, or one for all, as a column."""
-    if np.shape(value) not in {(), (rows,)}:
-        raise ValueError(f"{name} of shape {np.shape(value)} does not fit the {rows} conditions.")
-    return matrix(np.reshape(value, (-1, 1)), name)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from sklearn.metrics import average_precision_score
 
-from ._mean import pair
+from ._arrays import pair
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike

@@ -8,17 +8,39 @@ import numpy as np
 import torch
 
 from scgim.statistics import between_batches
+from scgim.structure import FLOOR
 
 from ._placebos import LEAST_CHARGE, Calibration, calibrate, excess_of_cells, excess_of_counts
 
 if TYPE_CHECKING:
+    from scgim.module import Contexts
     from scgim.module.mechanisms import Mechanism
     from scgim.structure import LocalFit
 
     from ._collect import Collected
 
 
-def worth(data: Collected, mechanism: Mechanism, variance: np.ndarray) -> np.ndarray:
+def weigh(
+    data: Collected, mechanism: Mechanism, fit: LocalFit | None, contexts: Contexts, held: Contexts | None
+) -> tuple[Contexts, Contexts | None]:
+    """Training and validation contexts as evidence: how many independent cells each gene's mean is worth.
+
+    ``fit`` is that of the means, on the standardised scale, if the graph was learned from them.
+    """
+    like = contexts.mean  # where training takes place
+    if fit is not None and mechanism.affine:
+        mean, n = data.means.seen(fit)
+        contexts = contexts._replace(mean=torch.as_tensor(mean).to(like), spread=torch.zeros_like(like))
+    else:
+        n = worth(data, mechanism)
+    contexts = contexts._replace(n=torch.as_tensor(n).to(like))
+    if held is not None and fit is not None:
+        floor = torch.as_tensor((FLOOR * data.means.unit) ** 2).to(like) / mechanism.variance
+        held = held._replace(n=1 / (1 / held.n + floor), spread=torch.zeros_like(held.spread))
+    return contexts, held
+
+
+def worth(data: Collected, mechanism: Mechanism) -> np.ndarray:
     r"""How many independent cells every context's mean is worth, ``(contexts, genes)``.
 
     .. math:: 1 / n_{kj} = 1 / n_k + 1 / n_{0k} + \tau_j^2 / (\sigma_j^2 B_k)
@@ -26,14 +48,13 @@ def worth(data: Collected, mechanism: Mechanism, variance: np.ndarray) -> np.nda
     for :math:`n_{0k}` controls of its own line and batches and :math:`B_k` batches, between which residuals of the same
     context vary by :math:`\tau_j^2` beyond sampling.
     """
-    fine, n = data.fine, data.contexts.n.numpy()
-    k, cells = len(n), fine.n[:, None]
-    residual = (torch.as_tensor(fine.mean) - mechanism(torch.as_tensor(fine.mean))).numpy()
-    sampling = variance * (1 / cells + 1 / fine.controls[:, None])
-    between, batches = between_batches(residual, sampling, fine.context, k)
+    fine, n, variance = data.fine, data.contexts.n.numpy(), mechanism.variance.cpu().numpy()
+    k = len(n)
+    sampling = variance * (1 / fine.n + 1 / fine.controls)[:, None]
+    residual = _residual(mechanism, torch.as_tensor(fine.mean))
+    between, batches = between_batches(residual, sampling, fine.context, fine.n, k)
     # the error of controls, at the weights with which batches enter the context's mean
-    share = fine.n**2 / fine.controls
-    controls = np.bincount(fine.context, share, minlength=k)[:, None] / n**2
+    controls = np.bincount(fine.context, fine.n**2 / fine.controls, minlength=k)[:, None] / n**2
     return 1 / (1 / n + controls + between / variance / batches)
 
 
@@ -41,9 +62,12 @@ def calibration(data: Collected, mechanism: Mechanism, fit: LocalFit | None) -> 
     """Charges of all genes, from placebos; ``fit`` is that of the means, on the standardised scale."""
     least = LEAST_CHARGE if fit is None else data.means.charge(fit)
     if data.raw is not None and mechanism.affine:
-        unscaled = data.means.unscaled(fit)
-        return calibrate(excess_of_counts(data.placebos, data.raw.toarray().astype(float), data.means, unscaled), least)
-    x = data.some_controls()
-    dtype = torch.float64 if mechanism.affine else torch.float32
-    residual = (x - mechanism(x.to(dtype)).double()).numpy()
-    return calibrate(excess_of_cells(data.placebos, residual, mechanism.variance.numpy()), least)
+        return calibrate(excess_of_counts(data.placebos, data.raw, data.means, data.means.unscaled(fit)), least)
+    residual = _residual(mechanism, data.some_controls())
+    return calibrate(excess_of_cells(data.placebos, residual, mechanism.variance.cpu().numpy()), least)
+
+
+def _residual(mechanism: Mechanism, x: torch.Tensor) -> np.ndarray:
+    """What the mechanisms leave of cells, or of means; networks in single precision, as they train."""
+    seen = x.to(mechanism.bias.device, torch.float64 if mechanism.affine else torch.float32)
+    return (x - mechanism(seen).to("cpu", torch.float64)).numpy()

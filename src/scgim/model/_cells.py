@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import copy
 import hashlib
-from typing import TYPE_CHECKING, Any, Literal, get_args
+from typing import TYPE_CHECKING, Any, get_args
 
 import numpy as np
 import pandas as pd
 import scipy.sparse as sp
 
 from scgim._checks import check_obs_column, check_option, listed, nearest, refuse_view, warn
+from scgim._scales import Scale, complaint
 from scgim.statistics import accumulate, accumulate_dask, row_blocks
 from scgim.statistics._blocks import is_dask
 from scgim.statistics._dask import import_dask
@@ -25,7 +26,6 @@ if TYPE_CHECKING:
 
     from scgim.statistics import Statistics
 
-Scale = Literal["counts", "lognorm", "continuous"]
 CHUNK, ENTRIES = 2**14, 2**23  # rows, and values: 32 MB in float32; a pass holds about three of these
 COUNT_TARGET = 1e4
 
@@ -136,9 +136,9 @@ class Cells:
             tally = found if tally is None else tally.merge(found)
         if tally is None:
             return np.ones(len(self.columns), dtype=bool)
-        complaint = tally.complaint(self.scale)
-        if complaint is not None:
-            wrong, fix = complaint
+        wrong_scale = complaint(tally, self.scale)
+        if wrong_scale is not None:
+            wrong, fix = wrong_scale
             raise ValueError(f"scale={self.scale!r} was declared, but in {self.where} {wrong}. {fix}.")
         return tally.low == tally.high
 

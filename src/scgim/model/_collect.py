@@ -11,7 +11,7 @@ import pandas as pd
 import torch
 
 from scgim._checks import listed
-from scgim.module import CellStore, Contexts, Controls
+from scgim.module import Contexts, Controls
 from scgim.statistics import Sizes, Statistics, expand
 
 from ._cells import data_hash
@@ -19,19 +19,16 @@ from ._design import Design, contexts_of
 from ._fitted import Fitted
 from ._means import MeanEvidence, slope_of_scale
 from ._placebos import Placebos
+from ._reading import MAX_CONTROLS, Basis, Reader, Standard, group_of, keep
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     import scipy.sparse as sp
 
+    from scgim.module import CellStore
     from scgim.statistics import Means
 
     from ._cells import Cells
 
-MAX_CONTROLS = 10_000  # kept of a line, for predictions without the data
-MAX_CELLS, MAX_VALUES = 1_000, 10**8  # kept of a context, and in all, for mechanisms that need cells
-DOUBLE_PRODUCTS = 5e10  # beyond so many, those of single precision, which cost half and are as good to six digits
 MAX_OWN = 2.5e8  # numbers of all contexts' own scatters: 2 GB
 KEYS = ("drug", "dose", "line")
 
@@ -61,7 +58,8 @@ class Collected:
 
     ``search`` are the statistics that the search climbs, on the columns of its score; ``means`` the same if it climbs the
     likelihood of means. ``store`` holds cells, where the mechanisms need them. ``held`` are validation contexts.
-    ``fine`` are the contexts by batch, ``placebos`` are made of the controls that ``fitted`` keeps, ``raw`` their counts with sizes where values are counts.
+    ``fine`` are the contexts by batch, ``placebos`` are made of the controls that ``fitted`` keeps, ``raw`` their counts with
+    sizes where values are counts.
     """
 
     fitted: Fitted
@@ -119,7 +117,7 @@ def collect(
     use = table["train"].to_numpy() if held is None else table["train"].to_numpy() & ~held
     _check_own(table, use, len(genes), needs)
     fine, code = contexts_of(table[use], ("control", *KEYS, "batch"))
-    whole = _Reader(cells, table, use, fine, code)
+    whole = Reader(cells, table, use, fine, code)
     raw = whole.statistics(len(genes), own=needs.own and not needs.cells)
     control = fine["control"].to_numpy()
     groups = fine.loc[control, ["line", "batch"]].reset_index(drop=True)
@@ -135,7 +133,7 @@ def collect(
     fine_contexts = Fine(standardised.mean[~control], raw.n[~control], label, group_size[own_group[~control]])
     lines = np.unique(groups["line"].to_numpy(str))
     design = Design.build(contexts, features, lines)
-    standard = _Standard(group_mean, scale)
+    standard = Standard(group_mean, scale)
 
     kept = _choose_controls(table, use, seed)
     fitted = Fitted(
@@ -155,14 +153,19 @@ def collect(
     search, store, means, kept_counts = statistics, None, None, None
     if needs.means:
         kept_counts = cells.counts().take(kept) if cells.scale == "counts" else None
-        means = _means(whole, statistics, own_group, labels, design.line, kept_counts, scale)
+        of_lines = np.bincount(np.searchsorted(lines, groups["line"].to_numpy(str)), group_size)
+        means = (
+            MeanEvidence.of(statistics, design.line, of_lines)
+            if kept_counts is None
+            else _counts(whole, own_group, labels, design.line, slope_of_scale(kept_counts, scale))
+        )
         search = means.means
     elif needs.cells:
         columns = expand(np.zeros((1, len(genes)))).shape[1]
-        basis = _Basis(standard, own_group)
+        basis = Basis(standard, own_group)
         search = whole.statistics(columns, own=needs.own, transform=basis).merge(labels)
     if needs.cells:
-        store = _keep(cells, np.flatnonzero(use), labels[code], group_of(table[use], groups), standard, seed)
+        store = keep(cells, np.flatnonzero(use), labels[code], group_of(table[use], groups), standard, seed)
     own = None if statistics.own is None else torch.as_tensor(statistics.own[1:])
     n = statistics.n[1:] if store is None else store.size[1:].numpy().astype(float)
     spread = statistics.squares[1:] / statistics.n[1:, None]
@@ -175,30 +178,21 @@ def collect(
         validation, held_store = _validation(cells, table, held, fitted, features, standard, needs, seed)
     of_contexts = np.zeros((len(contexts), len(groups)))
     np.add.at(of_contexts, (label, own_group[~control]), raw.n[~control])
-    placebos = Placebos.draw(fitted.control_group, of_contexts, seed)
+    # a projection tells cells apart in whatever order they come
+    key = fitted.standardised_controls().numpy() @ np.random.default_rng(0).normal(size=len(genes))
+    placebos = Placebos.draw(fitted.control_group, of_contexts, seed, key=key)
     return Collected(
         fitted, train, controls, search, store, validation, held_store, placebos, fine_contexts, means, kept_counts
     )
 
 
-def _means(
-    reader: _Reader,
-    statistics: Statistics,
-    group: np.ndarray,
-    labels: np.ndarray,
-    line: np.ndarray,
-    controls: sp.csr_matrix | None,
-    scale: np.ndarray,
-) -> MeanEvidence:
-    """Evidence of the contexts' means: of counts from two more passes over them, else from the statistics."""
-    if controls is None:
-        return MeanEvidence.of(statistics, line)
-    counts, columns = copy.copy(reader), len(statistics.scatter) + 1
+def _counts(reader: Reader, group: np.ndarray, labels: np.ndarray, line: np.ndarray, slope: np.ndarray) -> MeanEvidence:
+    """Evidence of the contexts' means of counts, from two more passes over them."""
+    counts, columns = copy.copy(reader), len(slope) + 1
     counts.cells = reader.cells.counts()
     totals = counts.statistics(columns, own=False)
     sizes = Sizes(totals, group, labels)
     residuals = counts.statistics(columns, own=False, transform=sizes.residuals)
-    slope = slope_of_scale(controls.toarray().astype(np.float64), scale)
     return MeanEvidence.of_counts(totals, residuals, sizes, (group, labels, line), slope)
 
 
@@ -208,7 +202,7 @@ def _validation(
     held: np.ndarray,
     fitted: Fitted,
     features: pd.DataFrame,
-    standard: _Standard,
+    standard: Standard,
     needs: Needs,
     seed: int,
 ) -> tuple[Contexts, CellStore | None]:
@@ -216,7 +210,7 @@ def _validation(
     fine, code = contexts_of(table[held], (*KEYS, "batch"))
     contexts, label = contexts_of(fine, KEYS)
     groups = pd.DataFrame({"line": fitted.group_line, "batch": fitted.group_batch})
-    raw = _Reader(cells, table, held, fine, code).statistics(len(fitted.genes), own=needs.own and not needs.cells)
+    raw = Reader(cells, table, held, fine, code).statistics(len(fitted.genes), own=needs.own and not needs.cells)
     statistics = raw.standardise(fitted.group_mean[group_of(fine, groups)], fitted.scale).merge(label)
     design, names = fitted.design, contexts["drug"].to_numpy(str)
     known = np.searchsorted(design.drugs, names).clip(max=len(design.drugs) - 1)
@@ -227,85 +221,13 @@ def _validation(
     )
     store, n = None, statistics.n
     if needs.cells:
-        store = _keep(
+        store = keep(
             cells, np.flatnonzero(held), 1 + label[code], group_of(table[held], groups), standard, seed, empty=1
         )
         n = store.size[1:].numpy().astype(float)
     own = None if statistics.own is None else torch.as_tensor(statistics.own)
     spread = statistics.squares / statistics.n[:, None]
     return Contexts(*map(torch.as_tensor, (n[:, None], statistics.mean, spread)), conditions, own), store
-
-
-class _Standard:
-    """Cells of control groups on the standardised scale."""
-
-    def __init__(self, centre: np.ndarray, scale: np.ndarray) -> None:
-        self.centre, self.scale = centre, scale
-
-    def __call__(self, x: np.ndarray, group: np.ndarray) -> np.ndarray:
-        return (x - self.centre[group]) / self.scale
-
-
-class _Basis:
-    """Columns of the nonlinear score, from cells and their contexts; small, because it travels to workers."""
-
-    def __init__(self, standard: _Standard, group: np.ndarray) -> None:
-        self.standard, self.group = standard, group
-
-    def __call__(self, x: np.ndarray, code: np.ndarray) -> np.ndarray:
-        return expand(self.standard(x, self.group[code]).astype(x.dtype))
-
-
-class _Reader:
-    """The cells in use and what context each belongs to."""
-
-    def __init__(
-        self, cells: Cells, table: pd.DataFrame, use: np.ndarray, fine: pd.DataFrame, code: np.ndarray
-    ) -> None:
-        self.cells, self.rows, self.n_contexts = cells, np.flatnonzero(use), len(fine)
-        self.code = np.full(len(table), -1)
-        self.code[use] = code
-
-    def statistics(
-        self, n_columns: int, *, own: bool, transform: Callable[[np.ndarray, np.ndarray], np.ndarray] | None = None
-    ) -> Statistics:
-        """Of the cells, or of what ``transform(x, code)`` makes of them and their contexts."""
-        return self.cells.subset(self.rows).statistics(
-            self.code,
-            n_contexts=self.n_contexts,
-            n_columns=n_columns,
-            transform=transform,
-            own=own,
-            dtype=np.float32 if len(self.rows) * n_columns**2 > DOUBLE_PRODUCTS else np.float64,
-        )
-
-
-def _keep(
-    cells: Cells,
-    rows: np.ndarray,
-    label: np.ndarray,
-    group: np.ndarray,
-    standard: _Standard,
-    seed: int,
-    *,
-    empty: int = 0,
-) -> CellStore:
-    """Some cells of every context, chosen at random where there are too many; ``empty``: labels below it have none."""
-    size = np.bincount(label)
-    most = max(10, min(MAX_CELLS, MAX_VALUES // (len(cells.columns) * max(1, len(size)))))
-    priority = np.random.default_rng(seed).random(len(rows))
-    order = np.lexsort((priority, label))
-    place = np.empty(len(rows), dtype=np.int64)
-    place[order] = np.arange(len(rows)) - np.repeat(np.cumsum(size) - size, size)
-    chosen = np.flatnonzero(place < np.where(label == 0, max(most, MAX_CONTROLS if not empty else 0), most))
-    parts, at = [], 0
-    for part, x in cells.subset(rows[chosen]):
-        own = chosen[at : at + len(part)]
-        parts.append(standard(x, group[own]).astype(np.float32))
-        at += len(part)
-    order = np.argsort(label[chosen], kind="stable")
-    x = torch.as_tensor(np.concatenate(parts)[order])
-    return CellStore(x, torch.as_tensor(np.bincount(label[chosen], minlength=len(size))))
 
 
 def _check_own(table: pd.DataFrame, use: np.ndarray, n_genes: int, needs: Needs) -> None:
@@ -335,11 +257,6 @@ def _control_scale(raw: Statistics, control: np.ndarray, genes: np.ndarray) -> n
             "effects. Drop them, or use more cells per context."
         )
     return np.sqrt(variance)
-
-
-def group_of(rows: pd.DataFrame, groups: pd.DataFrame) -> np.ndarray:
-    """Control group (line x batch) of every row."""
-    return pd.MultiIndex.from_frame(groups).get_indexer(pd.MultiIndex.from_frame(rows[["line", "batch"]]))
 
 
 def _choose_controls(table: pd.DataFrame, use: np.ndarray, seed: int) -> np.ndarray:

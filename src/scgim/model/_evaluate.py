@@ -23,9 +23,10 @@ from scgim.evaluation import (
 )
 from scgim.metrics import deg_weights, energy_distance, per_gene_w1, rmse_sd
 
-from ._collect import KEYS, _Reader, group_of
+from ._collect import KEYS
 from ._design import contexts_of
 from ._query import DrugTable
+from ._reading import Reader, first_of_each, group_of
 
 if TYPE_CHECKING:
     from ._fitted import Fitted
@@ -40,7 +41,7 @@ EVERYTHING = "(all)"
 
 @dataclass(frozen=True)
 class Held:
-    """Test conditions as measured, and what stands for each: ``half`` its other half's change, a sample of its cells."""
+    """Test conditions as measured: mean changes of all cells and of either half, spread, and a sample of cells and controls."""
 
     truth: ConditionTable
     first: np.ndarray
@@ -95,7 +96,7 @@ def measure(model: GIM, seed: int) -> Held:
     fine, code = contexts_of(rows, (*KEYS, "batch", "half"))
     contexts, label = contexts_of(fine, KEYS)
     groups = pd.DataFrame({"line": fitted.group_line, "batch": fitted.group_batch})
-    raw = _Reader(cells, table, use, fine, code).statistics(len(genes), own=False)
+    raw = Reader(cells, table, use, fine, code).statistics(len(genes), own=False)
     standard = raw.standardise(fitted.group_mean[group_of(fine, groups)], fitted.scale)
     whole = standard.merge(label)
     halves = [_means(standard, label, fine["half"].to_numpy() == side, len(contexts)) for side in (False, True)]
@@ -130,11 +131,7 @@ def _sample(
     cells: object, rows: np.ndarray, label: np.ndarray, fitted: Fitted, group: np.ndarray, rng: np.random.Generator
 ) -> tuple[np.ndarray, np.ndarray]:
     """Some cells of every context, standardised, and the context of each."""
-    order = np.lexsort((rng.random(len(rows)), label))
-    size = np.bincount(label)
-    place = np.empty(len(rows), dtype=np.int64)
-    place[order] = np.arange(len(rows)) - np.repeat(np.cumsum(size) - size, size)
-    chosen = np.flatnonzero(place < MOST_CELLS)
+    chosen = first_of_each(label, MOST_CELLS, rng)
     x = cells.take(rows[chosen]).toarray().astype(float)
     return (x - fitted.group_mean[group[chosen]]) / fitted.scale, label[chosen]
 
@@ -143,8 +140,8 @@ def predictions(model: GIM, names: pd.DataFrame) -> np.ndarray:
     """Mean changes that a model predicts for conditions, control sd, genes sorted; NaN where it cannot say."""
     out = np.full((len(names), len(model.fitted.genes)), np.nan)
     order = np.searchsorted(model.fitted.genes, model._gene_order())
-    known = names["drug"].isin(model.table.frame.index if model.module.generator.pools_drugs else model.drugs)
-    known &= model.module.generator.pools_drugs | names["drug"].isin(model.fitted.design.drugs)
+    pools = model.module.generator.pools_drugs
+    known = names["drug"].isin(model.table.frame.index if pools else model.fitted.design.drugs)
     for (drug, dose), rows in names[known].groupby(["drug", "dose"], dropna=False):
         asked = None if np.isnan(dose) else float(dose)
         delta = model.predict(drug=drug, dose=asked, as_="delta")
@@ -157,7 +154,7 @@ def predictions(model: GIM, names: pd.DataFrame) -> np.ndarray:
 
 def refits(model: GIM, seed: int, train_kwargs: dict) -> dict[str, GIM]:
     """The model without graph, and with features that say nothing, trained alike on the same rows."""
-    out = {}
+    out: dict[str, GIM] = {}
     if model.settings_["structure"] != "none":
         out[EMPTY] = _twin(model, {"structure": "none", "prior_graph": None, "generator": model.generator_})
     if model.table.frame.shape[1]:
@@ -168,14 +165,14 @@ def refits(model: GIM, seed: int, train_kwargs: dict) -> dict[str, GIM]:
         # among training drugs and among the others, so that no drug of the test takes a training drug's place
         for rows in (np.flatnonzero(trained), np.flatnonzero(~trained)):
             shuffled[rows] = shuffled[rng.permutation(rows)]
-        asked = {"generator": model.settings_["generator"]}
-        for name, values in ((SHUFFLED, shuffled), (ZEROED, np.zeros_like(shuffled))):
-            if name == ZEROED:
-                asked = {"generator": "mean"}  # without features nothing tells drugs apart
-            twin = _twin(model, asked)
-            twin.table = DrugTable(
-                pd.DataFrame(values, frame.index, frame.columns), model.table.smiles, model.table.source
-            )
+        # without features nothing tells drugs apart, and the training mean is all that can be said
+        for name, values, generator in (
+            (SHUFFLED, shuffled, model.settings_["generator"]),
+            (ZEROED, np.zeros_like(shuffled), "mean"),
+        ):
+            twin = _twin(model, {"generator": generator})
+            features = pd.DataFrame(values, frame.index, frame.columns)
+            twin.table = DrugTable(features, model.table.smiles, model.table.source)
             out[name] = twin
     for name, twin in out.items():
         logger.info("Training %s for comparison.", name)

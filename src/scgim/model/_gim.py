@@ -14,19 +14,17 @@ from scvi.train import TrainRunner
 from scgim._checks import check_option
 from scgim.module import GENERATORS, INTERVENTIONS, MECHANISMS, GIMModule, ScaleMap
 from scgim.module.generators import DOSE_RESPONSES
-from scgim.structure import search_dag
 
 from ._asking import AskingMixin
 from ._cells import Cells, Scale, check_matrix
 from ._collect import Needs, collect, hold_out
-from ._evaluate import check_unseen, evaluate
 from ._fields import DRUG_TABLE, ContextField, DrugTableField
 from ._generators import Choice, distinct_drugs, first_generator
+from ._judging import JudgingMixin
 from ._keeping import KeepingMixin
 from ._prior import check_prior, masks
 from ._progress import PhaseProgress, few_threads, quiet_lightning
 from ._query import DrugTable
-from ._stability import edge_table, recurrence, redraw
 from ._train import StatisticsModule, TrainingPlan
 
 if TYPE_CHECKING:
@@ -36,8 +34,8 @@ if TYPE_CHECKING:
     from anndata import AnnData
 
     from scgim.module.generators import Generator
-    from scgim.statistics import Means, Statistics
 
+    from ._collect import Collected
     from ._design import Design
     from ._fitted import Fitted
     from ._stability import Recurrence
@@ -48,7 +46,7 @@ STRUCTURES = ("search", "none")
 LIKELIHOODS = ("auto", "cells", "means")
 
 
-class GIM(AskingMixin, KeepingMixin, BaseModelClass):
+class GIM(AskingMixin, JudgingMixin, KeepingMixin, BaseModelClass):
     """Generative intervention model of a drug screen: a causal graph of genes and the drugs' unknown targets.
 
     Learns, from cells under drugs at doses, a structural equation model over genes whose mechanisms the drugs touch, and a
@@ -299,11 +297,8 @@ class GIM(AskingMixin, KeepingMixin, BaseModelClass):
             raise ValueError(f"train_size is a share of contexts in (0, 1], got {train_size}.")
         if early_stopping and train_size == 1:
             raise ValueError("early_stopping needs validation contexts: pass train_size < 1, e.g. 0.9.")
-        table = self._context_field().table(self.adata)
-        held = None if train_size == 1 else hold_out(table, 1 - train_size, seed)
-        cells, genes = self._cells()
         options = TrainingPlan.within(max_epochs, plan_kwargs or {})
-        data = collect(cells, table, genes, self.table.frame, seed=seed, needs=self._needs(), held=held)
+        data, genes = self._collect(seed, validation=1 - train_size)
         design = data.fitted.design
         self.generator_ = first_generator(self.settings_["generator"], self.table.source, distinct_drugs(design))
         self.choice_, self.calibration_ = {"reason": "as asked", "scores": None}, {}
@@ -324,9 +319,10 @@ class GIM(AskingMixin, KeepingMixin, BaseModelClass):
         if trainer_kwargs.setdefault("enable_progress_bar", True):
             trainer_kwargs["simple_progress_bar"] = False
             trainer_kwargs["callbacks"].append(PhaseProgress())
-        trainer_kwargs.setdefault("checkpointing_monitor", "generator_nll" if held is None else "nll_validation")
+        trainer_kwargs.setdefault("checkpointing_monitor", "generator_nll" if data.held is None else "nll_validation")
         # all of it already here, so that scvi-tools' SaveCheckpoint can save the model under way
-        self.history_, self.is_trained_, self.module, self.stability_ = None, False, module, None
+        self.history_, self.is_trained_, self.module = None, False, module
+        self.stability_, self.search_ = None, plan.score
         self.fitted, self.seed_ = data.fitted, seed
         with warnings.catch_warnings(), quiet_lightning(), few_threads(len(genes)):
             # advice for loaders of cells; ours holds one object
@@ -357,131 +353,12 @@ class GIM(AskingMixin, KeepingMixin, BaseModelClass):
         if self.choice_["scores"] is not None:
             self.history_["generator_choice"] = self.choice_["scores"]
 
-    def stability(self, n: int = 20, *, max_rounds: int = 20, seed: int = 0) -> pd.DataFrame:
-        """How often the edges of the graph come back if the cells had been others.
-
-        The search is repeated on ``n`` draws of the sufficient statistics, a parametric bootstrap over cells within
-        contexts: the data are read once, whatever ``n``. It tells of sampling, not of assumptions that do not hold.
-        :meth:`get_graph` and :meth:`annotate` know of the result from then on.
-
-        Parameters
-        ----------
-        n
-            Refits.
-        max_rounds
-            Rounds of each search.
-        seed
-            Of the draws.
-
-        Returns
-        -------
-        DataFrame source, target, ``stability`` (share of refits with the edge), ``adjacency`` (with the edge or its
-        reverse), ``recurs`` (in at least half of them), ``module``: number of the group of genes that recurring edges
-        join without agreeing on their direction, -1 if both genes are in none. Least stable last.
-
-        Raises
-        ------
-        ValueError
-            If the model has no data or is not trained, or ``n`` is not positive.
-
-        Examples
-        --------
-        >>> import scgim
-        >>> adata = scgim.datasets.sachs()
-        >>> scgim.setup_anndata(adata, drug_key="drug", control="cd3cd28", scale="continuous")
-        >>> model = scgim.GIM(adata)
-        >>> model.train(max_epochs=20, enable_progress_bar=False)  # for the example; the default gets further
-        >>> model.stability(n=3, max_rounds=2).columns.tolist()
-        ['source', 'target', 'stability', 'adjacency', 'recurs', 'module']
-        """
-        self._require_fitted()
-        if self.adata is None:
-            raise ValueError("This model was loaded without data. Load it with GIM.load(path, adata=...).")
-        if n < 1:
-            raise ValueError(f"n is a number of refits, at least 1, got {n}.")
+    def _collect(self, seed: int, validation: float = 0.0) -> tuple[Collected, np.ndarray]:
+        """The training rows, but for a share of their contexts, as the plan sees them; and the genes."""
+        table = self._context_field().table(self.adata)
+        held = hold_out(table, validation, seed) if validation else None
         cells, genes = self._cells()
-        needs, table = self._needs(), self._context_field().table(self.adata)
-        data = collect(cells, table, genes, self.table.frame, seed=self.seed_, needs=needs)
-        allowed, required = masks(self.settings_["prior_graph"], self.settings_["regulators"], genes)
-        options = {
-            "columns": self.module.mechanism.columns,
-            "intervention": self.settings_["intervention"],
-            "allowed": allowed,
-            "required": required,
-            "max_rounds": max_rounds,
-            "patience": 3,
-        }
-
-        def search(statistics: Statistics | Means, seed: int) -> np.ndarray:
-            *_, last = search_dag(statistics, seed=seed, **options)
-            return last.graph
-
-        self.stability_ = recurrence(search, redraw(data.search, n, seed))
-        return edge_table(self.module.mechanism.graph.numpy(), genes, self.stability_)
-
-    def evaluate(
-        self,
-        *,
-        refit: bool = True,
-        distributions: bool = True,
-        seed: int = 0,
-        train_kwargs: dict | None = None,
-    ) -> pd.DataFrame:
-        """Score predictions for the test conditions of ``split_key``, beside every baseline on the same rows.
-
-        Methods: ``"scgim"``; ``"control"`` (no change); ``"training mean"`` of the same line at the nearest dose; ``"nearest
-        drug"`` by features at the nearest dose; ``"dose interpolation"`` between a drug's own doses; ``"ridge"``,
-        ``"kernel ridge"`` and ``"network"`` on features and dose; ``"duplicate"``, one half of the condition's own cells for the
-        other: the ceiling; and, trained anew on the same rows, scgim with an ``"empty graph"`` (the same generator), with ``"shuffled
-        features"`` and with ``"zeroed features"`` (then the training mean is all it can say).
-
-        Parameters
-        ----------
-        refit
-            Whether to train the last three.
-        distributions
-            Whether to compare cells as well as their means (at most 200 of a condition).
-        seed
-            Of halves, samples and shuffles.
-        train_kwargs
-            For the trainings.
-
-        Returns
-        -------
-        One row for each method and test condition, then means over all conditions (drug ``"(all)"``), over the strong ones and over
-        the weak ones: those whose cells can, or cannot, be told from control cells (``strong``: energy permutation test,
-        ``p_moved`` < .05). In control standard deviations: ``rmse`` over genes of the mean change, ``wmse`` weighted towards
-        genes that moved, ``size_ratio`` of predicted to true change; ``pearson`` over genes of the changes, and
-        ``pearson_centred`` of what is left of both once the training mean is removed; ``rank``, how often the prediction lies nearer to
-        its own truth than to another condition's (chance .5); ``energy`` distance, mean per-gene ``w1`` and RMSE of standard
-        deviations ``sd`` between cells. ``.attrs["verdict"]`` says it in sentences.
-
-        Raises
-        ------
-        ValueError
-            If the model has no data, no ``split_key``, no test condition, or saw one in training.
-
-        Examples
-        --------
-        >>> import scgim
-        >>> adata = scgim.datasets.simulate_screen(n_genes=5, n_drugs=10, doses=(1.0,), n_new_drugs=2)
-        >>> scgim.pp.split(adata, control="DMSO")
-        >>> columns = {"features_key": "drug_features", "split_key": "scgim_split"}
-        >>> scgim.setup_anndata(adata, drug_key="drug", control="DMSO", scale="continuous", **columns)
-        >>> model = scgim.GIM(adata, generator="hill")
-        >>> model.train(max_epochs=20, enable_progress_bar=False)  # for the example; the default gets further
-        >>> scores = model.evaluate(refit=False, distributions=False)
-        >>> sorted(scores["method"].unique())[:3]
-        ['control', 'duplicate', 'kernel ridge']
-        """
-        self._require_fitted()
-        if self.adata is None:
-            raise ValueError("This model was loaded without data. Load it with GIM.load(path, adata=...).")
-        check_unseen(self)
-        out = evaluate(self, refit=refit, distributions=distributions, seed=seed, train_kwargs=dict(train_kwargs or {}))
-        for sentence in out.attrs["verdict"]:
-            logger.info(sentence)
-        return out
+        return collect(cells, table, genes, self.table.frame, seed=seed, needs=self._needs(), held=held), genes
 
     def _needs(self) -> Needs:
         """What the settings need of the cells."""

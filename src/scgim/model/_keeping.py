@@ -160,6 +160,7 @@ class KeepingMixin:
             "generator": self.generator_,
             "choice": self.choice_,
             "calibration": self.calibration_,
+            "search": self.search_,
             "stability": None if self.stability_ is None else self.stability_._asdict(),
             "seed": self.seed_,
             "fitted": arrays
@@ -205,6 +206,7 @@ class KeepingMixin:
         model.table = saved if adata is None else _join(saved, model.table)
         model.generator_, model.seed_ = state["generator"], state["seed"]
         model.choice_, model.calibration_ = state["choice"], state["calibration"]
+        model.search_ = state["search"]
         model.stability_ = None if state["stability"] is None else Recurrence(**state["stability"])
         model.module = model._build(len(fitted.genes), design, model.generator_).requires_grad_(False)
         model.module.load_state_dict({name: torch.as_tensor(array) for name, array in state["module"].items()})

@@ -6,7 +6,6 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
-import torch
 
 from scgim.statistics import Means, Sizes, log_changes
 from scgim.structure import SLAB, fit_graph
@@ -14,7 +13,8 @@ from scgim.structure import SLAB, fit_graph
 from ._cells import COUNT_TARGET
 
 if TYPE_CHECKING:
-    from scgim.module import Contexts
+    import scipy.sparse as sp
+
     from scgim.statistics import Statistics
     from scgim.structure import LocalFit
 
@@ -40,9 +40,9 @@ class MeanEvidence:
     sizes: Sizes | None = None
 
     @classmethod
-    def of(cls, statistics: Statistics, line: np.ndarray) -> MeanEvidence:
-        """From standardised statistics, whose context 0 holds the controls."""
-        means = Means.of(statistics, line)
+    def of(cls, statistics: Statistics, line: np.ndarray, controls: np.ndarray) -> MeanEvidence:
+        """From standardised statistics, whose context 0 holds the controls; ``controls`` are the cells of every line's."""
+        means = Means.of(statistics, line, controls)
         return cls(means, np.ones(len(means.latent)))
 
     @classmethod
@@ -72,14 +72,12 @@ class MeanEvidence:
         """The weights of a standardised fit in units of ``means.change``."""
         return fit.weight * self.unit[:, None] / self.unit
 
-    def contexts(self, contexts: Contexts, fit: LocalFit) -> Contexts:
-        """The contexts with these means, worth as many cells as would leave the errors of a standardised fit."""
-        mean = torch.as_tensor(self.means.change * self.unit)
+    def seen(self, fit: LocalFit) -> tuple[np.ndarray, np.ndarray]:
+        """Means in control sd, and the cells that would leave the errors of a standardised fit; ``(contexts, genes)`` each."""
         # the intercept is that of the first line; the errors of the other lines' controls stay
         control = (self.means.control @ (np.eye(len(self.unit)) - self.unscaled(fit)) ** 2) * self.unit**2
         control[0] = 0.0
-        n = torch.as_tensor(fit.variance / (fit.error + control[self.means.line]))
-        return contexts._replace(mean=mean, n=n, spread=torch.zeros_like(contexts.spread))
+        return self.means.change * self.unit, fit.variance / (fit.error + control[self.means.line])
 
     def fit(self, graph: np.ndarray, statistics: Statistics, **score) -> LocalFit:
         """The standardised fit on a graph; ``score`` as for :func:`~scgim.structure.fit_graph`."""
@@ -97,7 +95,7 @@ class MeanEvidence:
         return np.log(max(len(self.unit) - 1, 2)) + self.occam(fit)
 
 
-def slope_of_scale(counts: np.ndarray, scale: np.ndarray) -> np.ndarray:
+def slope_of_scale(counts: sp.csr_matrix, scale: np.ndarray) -> np.ndarray:
     r"""By how many control sd a gene's mean on the training scale rises with the log of its rate, ``(genes,)``.
 
     For :math:`y \sim \text{Poisson}(\lambda)`, also if :math:`\lambda` varies over cells,
@@ -107,10 +105,11 @@ def slope_of_scale(counts: np.ndarray, scale: np.ndarray) -> np.ndarray:
     Parameters
     ----------
     counts
-        Of control cells with their sizes, ``(cells, genes + 1)``.
+        Of control cells with their sizes, ``(cells, genes + 1)``; cells without a count add nothing, so it stays sparse.
     scale
         Control standard deviations of the training scale, ``(genes,)``.
     """
-    y, factor = counts[:, :-1], COUNT_TARGET / counts[:, -1:]
-    step = np.log1p(factor * y) - np.log1p(factor * np.maximum(y - 1, 0))
-    return (y * step).mean(0) / scale
+    factor = COUNT_TARGET / counts[:, -1].toarray().ravel().astype(np.float64)
+    y = counts[:, :-1].tocoo()
+    step = np.log1p(factor[y.row] * y.data) - np.log1p(factor[y.row] * np.maximum(y.data - 1, 0))
+    return np.bincount(y.col, y.data * step, minlength=len(scale)) / len(factor) / scale

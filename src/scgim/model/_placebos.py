@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 N_PLACEBOS = 200
 LEVEL = 0.02  # share of placebos that may have any target
 LEAST_CHARGE = 5.0
+_METHOD = "placebos: control cells against the other controls of their line and batch"
 _PRIOR_PLACEBOS = 50  # placebos' worth of belief that a gene's overdispersion is that of all genes
 
 
@@ -31,11 +32,16 @@ class Calibration:
     level: float
     placebos: int
 
+    @classmethod
+    def given(cls, charge: float, genes: int) -> Calibration:
+        """A charge that was set by hand."""
+        return cls(np.full(genes, charge), np.full(genes, charge), np.ones(genes), 0.0, 0)
+
     def about(self) -> dict:
         """For provenance, plain values."""
         q = np.quantile(self.charge, [0, 0.5, 1])
         return {
-            "method": "placebos: control cells against the other controls of their line and batch",
+            "method": _METHOD if self.placebos else "none: set by hand, or too few controls for placebos",
             "placebos": self.placebos,
             "level": self.level,
             "charge_min": float(q[0]),
@@ -48,20 +54,23 @@ class Calibration:
 
 @dataclass(frozen=True)
 class Placebos:
-    """Which control cells make up every placebo: ``member`` (placebos, cells) sparse of ones, and ``cells`` of each.
+    """Which control cells make up every placebo: ``member`` (placebos, cells) sparse of ones, and the ``group`` of every cell.
 
     Drawn without replacement within control groups (line x batch), at most half of a group, at the sizes and with the
-    groups of real contexts.
+    groups of real contexts. With a ``key``, a number that every cell has of its own, the order of cells does not matter.
     """
 
     member: sp.csr_matrix
     group: np.ndarray  # (cells,)
 
     @classmethod
-    def draw(cls, group: np.ndarray, of_contexts: np.ndarray, seed: int, n: int = N_PLACEBOS) -> Placebos:
-        """``group`` of every kept control cell, ``of_contexts`` ``(contexts, groups)`` cells of the real ones."""
+    def draw(
+        cls, group: np.ndarray, of_contexts: np.ndarray, seed: int, n: int = N_PLACEBOS, key: np.ndarray | None = None
+    ) -> Placebos:
+        """``group`` (and ``key``) of every kept control cell, ``of_contexts`` ``(contexts, groups)`` cells of the real ones."""
         rng = np.random.default_rng([seed, 0x0C0A])
-        rows = [np.flatnonzero(group == g) for g in range(of_contexts.shape[1])]
+        order = np.arange(len(group)) if key is None else np.argsort(key, kind="stable")
+        rows = [order[group[order] == g] for g in range(of_contexts.shape[1])]
         chosen, placebo = [], []
         for p, k in enumerate(rng.integers(0, len(of_contexts), n)):
             for g in np.flatnonzero(of_contexts[k]):
@@ -73,10 +82,16 @@ class Placebos:
         member = sp.csr_matrix((np.ones(len(at[0])), at), shape=(n, len(group)))
         return cls(member[np.asarray(member.sum(1)).ravel() > 0], group)
 
-    def by_group(self, x: np.ndarray) -> np.ndarray:
-        """Sums over each placebo's cells in every group, ``(placebos, groups, columns)``."""
-        groups = int(self.group.max()) + 1
-        return np.stack([self.member[:, self.group == g] @ x[self.group == g] for g in range(groups)], 1)
+    def by_group(self, x: np.ndarray | sp.csr_matrix) -> np.ndarray:
+        """Sums over each placebo's cells in every group, ``(placebos, groups, columns)``; ``x`` stays sparse."""
+        own = (self.group == g for g in range(int(self.group.max()) + 1))
+        return np.stack([dense_sum(self.member[:, rows], x[rows]) for rows in own], 1)
+
+
+def dense_sum(member: sp.csr_matrix, x: np.ndarray | sp.csr_matrix) -> np.ndarray:
+    """``member @ x``, dense."""
+    found = member @ x
+    return found.toarray() if sp.issparse(found) else found
 
 
 def excess_of_cells(placebos: Placebos, residual: np.ndarray, variance: np.ndarray) -> np.ndarray:
@@ -94,13 +109,12 @@ def excess_of_cells(placebos: Placebos, residual: np.ndarray, variance: np.ndarr
     return gap**2 / (size + size**2 / rest).sum(1)[:, None] / variance
 
 
-def excess_of_counts(placebos: Placebos, x: np.ndarray, evidence: MeanEvidence, weight: np.ndarray) -> np.ndarray:
+def excess_of_counts(placebos: Placebos, x: sp.csr_matrix, evidence: MeanEvidence, weight: np.ndarray) -> np.ndarray:
     """The same of log changes; ``x`` are raw counts with sizes, ``(cells, genes + 1)``, ``weight`` of the means' changes."""
-    size = evidence.sizes.of(x)
-    own = placebos.by_group(np.column_stack([x[:, :-1], size]))
-    whole = np.stack([x[placebos.group == g, :-1].sum(0) for g in range(own.shape[1])])
-    total = np.array([size[placebos.group == g].sum() for g in range(own.shape[1])])
-    counts, sizes = own[..., :-1], own[..., -1:]
+    size, group = evidence.sizes.of(x), placebos.group
+    counts, sizes = placebos.by_group(x[:, :-1]), placebos.by_group(size[:, None])
+    groups = sp.csr_matrix((np.ones(len(group)), (group, np.arange(len(group)))))
+    whole, total = dense_sum(groups, x[:, :-1]), groups @ size
     overall = np.maximum(whole.sum(0) / total.sum(), 0.5 / total.sum())
     left = whole - counts
     rate = (left + 1) / (total[:, None] - sizes + 1 / overall)

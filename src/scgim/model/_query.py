@@ -11,8 +11,8 @@ import numpy as np
 import pandas as pd
 
 from scgim._checks import listed, nearest
+from scgim._similarity import similarity
 
-from ._design import similarity
 from ._features import check_feature_table
 
 if TYPE_CHECKING:

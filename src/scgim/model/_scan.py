@@ -9,9 +9,7 @@ import numpy as np
 import scipy.sparse as sp
 
 if TYPE_CHECKING:
-    from ._cells import Scale
-
-_LOGNORM_MAX = 20.0  # e^20 transcripts of one gene in one cell do not exist
+    from scgim._scales import Scale
 
 
 def dense(x: Any, columns: np.ndarray | None) -> np.ndarray:
@@ -65,32 +63,3 @@ class Tally:
             self.negative + other.negative,
             (self.examples + other.examples)[:3],
         )
-
-    def complaint(self, scale: Scale) -> tuple[str, str] | None:
-        """Why the values are not of this scale, and what to do about it."""
-        if scale == "counts" and self.negative:
-            return (
-                f"{self.negative:,} values are negative (smallest {self.low.min():.4g})",
-                "Set scale='continuous', or point layer= to the counts",
-            )
-        if scale == "counts" and self.fractional:
-            shown = ", ".join(f"{value:.4g}" for value in self.examples)
-            share = 100 * self.fractional / self.entries
-            return (
-                f"{share:.2g} % of the values are not integers (e.g. {shown})",
-                "Set scale='lognorm' if they are log-normalised, or point layer= to the counts",
-            )
-        if scale != "lognorm":
-            return None
-        high = self.high.max()
-        elsewhere = ", or point layer= to log-normalised values"
-        if self.negative:
-            return (
-                f"{self.negative:,} values are negative (smallest {self.low.min():.4g}), which looks scaled",
-                "Set scale='continuous'" + elsewhere,
-            )
-        if not self.fractional and high > 0:
-            return "all values are integers, which looks like counts", "Set scale='counts'" + elsewhere
-        if high > _LOGNORM_MAX:
-            return f"the largest value is {high:.4g}", "Take the logarithm first: sc.pp.log1p(adata)" + elsewhere
-        return None

@@ -13,11 +13,12 @@ from torch.utils.data import DataLoader
 
 from scgim._checks import check_option
 from scgim.module import cell_moments, evidence
-from scgim.structure import FLOOR, SLAB, fit_graph, orient_ties, search_dag
+from scgim.structure import SLAB, fit_graph, orient_ties, search_dag
 
 from ._batches import Batches
-from ._calibrate import calibration, worth
+from ._calibrate import calibration, weigh
 from ._choice import CLEAR
+from ._placebos import Calibration
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -27,7 +28,6 @@ if TYPE_CHECKING:
 
     from ._collect import Collected
     from ._generators import Choice
-    from ._placebos import Calibration
 
 PHASES = ("structure", "mechanisms", "generator")
 _NOT_OPTIONS = {
@@ -225,16 +225,11 @@ class TrainingPlan(pl.LightningModule):
 
     def _structure(self) -> Iterator[dict[str, float]]:
         idle, _ = self.optimizers()
-        mechanism = self.module.mechanism
+        mechanism, score = self.module.mechanism, self.score
         graph = mechanism.graph.cpu().numpy()
         if self.required is not None:
             graph = graph | self.required
-        score = {
-            "columns": mechanism.columns,
-            "intervention": self.module.intervention.name,
-            "charge": self.search_charge,
-        }
-        priors = {"penalty": self.search_penalty, "allowed": self.allowed, "required": self.required}
+        priors = {"allowed": self.allowed, "required": self.required}
         rounds = search_dag(self.data.search, **score, **priors, seed=self.seed, start=graph, **self.search)
         for state in rounds if self.structure == "search" else ():
             graph = state.graph
@@ -245,16 +240,25 @@ class TrainingPlan(pl.LightningModule):
             graph = orient_ties(graph, self.data.search, **score, **priors)
         mechanism.warm_start(torch.as_tensor(graph), self._least_squares(graph))
 
+    @property
+    def score(self) -> dict:
+        """What the search climbs, as :func:`~scgim.structure.search_dag` takes it."""
+        return {
+            "columns": self.module.mechanism.columns,
+            "intervention": self.module.intervention.name,
+            "charge": self.search_charge,
+            "penalty": self.search_penalty,
+        }
+
     def _least_squares(self, graph: np.ndarray) -> LocalFit:
         """The fit behind the search's score, on the standardised scale."""
-        mechanism, means = self.module.mechanism, self.data.means
-        score = {"intervention": self.module.intervention.name, "charge": self.search_charge}
-        if means is not None:
-            fit = means.fit(graph, self.data.fitted.statistics, **score)
-            weight = np.zeros((len(graph) * mechanism.columns, len(graph)))
-            weight[:: mechanism.columns] = fit.weight  # means say nothing of bends
-            return replace(fit, weight=weight)
-        return fit_graph(graph, self.data.search, columns=mechanism.columns, **score)
+        means, score = self.data.means, {name: v for name, v in self.score.items() if name != "penalty"}
+        if means is None:
+            return fit_graph(graph, self.data.search, **score)
+        fit = means.fit(graph, self.data.fitted.statistics, **score)
+        weight = np.zeros((len(graph) * score["columns"], len(graph)))
+        weight[:: score["columns"]] = fit.weight  # means say nothing of bends
+        return replace(fit, weight=weight)
 
     # ---- mechanisms --------------------------------------------------------------------------------------------------
 
@@ -293,8 +297,8 @@ class TrainingPlan(pl.LightningModule):
     def _generator(self) -> Iterator[dict[str, float]]:
         joint, optimizer = self.optimizers()
         self.module.mechanism.requires_grad_(False)
-        contexts, held = self._weighed()
-        controls = self._batch[1]
+        contexts, controls, held = self._batch
+        contexts, held = self._weighed(contexts, held)
         with torch.no_grad():
             moments = self._moments(contexts, controls, self.data.store)
             held_moments = None if held is None else self._moments(held, controls, self.data.held_store)
@@ -361,7 +365,7 @@ class TrainingPlan(pl.LightningModule):
     @torch.no_grad()
     def measured(self) -> tuple[Contexts, Moments]:
         """The training contexts and what the trained mechanisms leave of them."""
-        contexts, _ = self._weighed()
+        contexts, _ = self._weighed(self.data.contexts, None)
         return contexts, self._moments(contexts, self.data.controls, self.data.store)
 
     # ---- what the phases share ---------------------------------------------------------------------------------------
@@ -376,33 +380,23 @@ class TrainingPlan(pl.LightningModule):
         return mechanism.moments(contexts, controls)
 
     @torch.no_grad()
-    def _weighed(self) -> tuple[Contexts, Contexts | None]:
-        """Training and validation contexts as evidence: how many independent cells each gene's mean is worth.
-
-        Also sets the charges, once.
-        """
-        mechanism, data = self.module.mechanism, self.data
-        variance = mechanism.variance.numpy()
-        fit = None if data.means is None else self._least_squares(mechanism.graph.numpy())
+    def _weighed(self, contexts: Contexts, held: Contexts | None) -> tuple[Contexts, Contexts | None]:
+        """The contexts as evidence; also sets what a target costs, once."""
+        module, means = self.module, self.data.means
+        fit = None if means is None else self._least_squares(module.mechanism.graph.cpu().numpy())
         if self.calibration is None:
-            self.calibration = calibration(data, mechanism, fit)
-            self.module.charge.copy_(torch.as_tensor(self.calibration.charge))
-            if self.charge is not None:
-                self.module.charge.fill_(self.charge)
-            if fit is not None and mechanism.affine:
-                self.module.slab.copy_(torch.as_tensor(SLAB * data.means.unit**2))
-                self.module.chance.copy_(torch.as_tensor(self.calibration.chance))
-        if fit is not None and mechanism.affine:
-            contexts = data.means.contexts(data.contexts, fit)
-        elif self.module.scale_map is not None:
-            contexts = data.contexts  # the noise's scale shows in every cell
-        else:
-            contexts = data.contexts._replace(n=torch.as_tensor(worth(data, mechanism, variance)))
-        held = data.held
-        if held is not None and data.means is not None:
-            floor = (FLOOR * data.means.unit) ** 2 / variance
-            held = held._replace(n=1 / (1 / held.n + torch.as_tensor(floor)), spread=torch.zeros_like(held.spread))
-        return contexts, held
+            self.calibration = (
+                calibration(self.data, module.mechanism, fit)
+                if self.charge is None
+                else Calibration.given(self.charge, len(module.charge))
+            )
+            module.charge.copy_(torch.as_tensor(self.calibration.charge))
+            if fit is not None and module.mechanism.affine:
+                module.slab.copy_(torch.as_tensor(SLAB * means.unit**2))
+                module.chance.copy_(torch.as_tensor(self.calibration.chance))
+        if module.scale_map is not None:
+            return contexts, held  # the noise's scale shows in every cell
+        return weigh(self.data, module.mechanism, fit, contexts, held)
 
     def _untouched(self, contexts: Contexts, moments: Moments) -> float:
         """Log likelihood of all contexts if no mechanism is touched."""

@@ -156,23 +156,22 @@ class GIMModule(nn.Module):
         Probabilities, psi, and its standard error :math:`(1/\tau_j^2 + 1/v)^{-1/2}`, all given that the mechanism is
         touched; ``(contexts, genes)`` each.
         """
-        logits, psi = self.generator(contexts.conditions)
-        charge = self.charge
-        if not self.generator.pools_drugs:
-            # learned from this context alone, they would be its own data counted twice
+        (logits, psi), charge = self.generator(contexts.conditions), self.charge
+        alone = not self.generator.pools_drugs
+        from_means = alone and bool(self.slab.any())
+        if alone:  # learned from this context, they would be its own data counted twice
             logits = torch.zeros_like(logits)
-            if self.slab.any():
-                psi, prior_variance = torch.zeros_like(psi), self.slab
+        if from_means:
+            psi, prior_variance = torch.zeros_like(psi), self.slab
         scale, (best, _) = self.log_scale(contexts), self.intervention.observed(moments)
         touched, untouched = evidence(self.intervention, moments, best, contexts.n, self.mechanism.variance, scale)
         v = self.mechanism.variance / contexts.n
         if isinstance(scale, Tensor):
             v = v * torch.exp(2 * scale)
         total = prior_variance + v
-        if not self.generator.pools_drugs and self.slab.any():
-            # one gene is expected to be touched, and no gain counts that chance can bring about
-            odds = torch.full_like(charge, math.log(max(len(charge) - 1, 2)))
-            charge = torch.maximum(odds, self.chance - 0.5 * torch.log(total / v))
-        gain = touched - untouched + 0.5 * torch.log(v / total) - (best - psi) ** 2 / (2 * total)
+        occam = 0.5 * torch.log(total / v)
+        if from_means:  # one gene is expected to be touched, and no gain counts that chance can bring about
+            charge = (self.chance - occam).clamp(min=math.log(max(len(charge) - 1, 2)))
+        gain = touched - untouched - occam - (best - psi) ** 2 / (2 * total)
         probability = torch.sigmoid(logits + gain - charge)
         return probability, (prior_variance * best + v * psi) / total, torch.sqrt(prior_variance * v / total)

@@ -11,6 +11,7 @@ import pandas as pd
 import scipy.sparse as sp
 
 from scgim._checks import listed
+from scgim._scales import complaint
 from scgim.statistics import row_blocks
 
 from ._screen import Finding
@@ -21,9 +22,8 @@ if TYPE_CHECKING:
     from ._screen import Screen
 
 BLOCK = 2**22  # values
-LOGNORM_MAX = 20.0  # e^20 transcripts of one gene in one cell do not exist
 FEW_GENES = 1000
-SUMS = ("square", "infinite", "mark", "negative", "fractional", "empty")
+SUMS = ("square", "infinite", "mark", "entries", "negative", "fractional", "empty")
 
 
 @dataclass
@@ -35,6 +35,7 @@ class Scan:
     square: np.ndarray
     infinite: np.ndarray
     mark: np.ndarray  # random projection over cells: equal for genes that hold the same in every cell
+    entries: int
     negative: int
     fractional: int
     empty: int
@@ -49,7 +50,7 @@ class Scan:
         odd = x[x != np.rint(x)]
         return cls(
             *(x.min(0), x.max(0), np.square(x).sum(0), (~finite).sum(0), weight @ x),
-            *(int((x < 0).sum()), odd.size, len(x) - int(x.any(1).sum())),
+            *(x.size, int((x < 0).sum()), odd.size, len(x) - int(x.any(1).sum())),
             odd[:3].tolist(),
         )
 
@@ -98,21 +99,11 @@ def check_scale(screen: Screen, found: Scan | Finding) -> Iterator[Finding]:
         yield Finding("FAIL", finding, "Drop or impute them, here and wherever else they are.")
     if scale == "counts" and found.empty and screen.size_factor_key is None:
         yield Finding("FAIL", f"{found.empty:,} cells hold no counts.", "sc.pp.filter_cells(adata, min_counts=1).")
-    if scale != "continuous" and found.negative:
-        finding = f"scale={scale!r}, but {found.negative:,} values in {where(screen)} are negative (smallest {found.low.min():.4g})."
-        yield Finding("FAIL", finding, "Set scale='continuous', or point layer= to other values.")
-    elif scale == "counts" and found.fractional:
-        share, shown = 100 * found.fractional / n, ", ".join(f"{value:.4g}" for value in found.examples)
-        finding = f"scale='counts', but {share:.3g} % of the values in {where(screen)} are not integers (e.g. {shown})."
-        yield Finding("FAIL", finding, "Set scale='lognorm' if they are log-normalised, or point layer= to the counts.")
-    elif scale != "counts" and not found.fractional and not found.negative and high > 0:
+    if (wrong := complaint(found, scale)) is not None:
+        yield Finding("FAIL", f"scale={scale!r}, but in {where(screen)} {wrong[0]}.", f"{wrong[1]}.")
+    elif scale == "continuous" and not found.fractional and not found.negative and high > 0:
         finding = f"scale={scale!r}, but all values in {where(screen)} are integers, which looks like counts."
-        yield Finding(
-            "FAIL" if scale == "lognorm" else "WARN", finding, "Set scale='counts', or point layer= elsewhere."
-        )
-    elif scale == "lognorm" and high > LOGNORM_MAX:
-        finding = f"scale='lognorm', but the largest value in {where(screen)} is {high:.4g}."
-        yield Finding("FAIL", finding, "Take the logarithm first: sc.pp.log1p(adata).")
+        yield Finding("WARN", finding, "Set scale='counts', or point layer= elsewhere.")
     yield Finding("PASS", f"{n:,} values in {where(screen)}, {found.low.min():.4g} to {high:.4g}, fit scale={scale!r}.")
 
 

@@ -3,6 +3,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import numpy as np
+import scipy.sparse as sp
 
 from ._means import Means
 
@@ -55,14 +56,15 @@ class Sizes:
             self.strong = found
         self.rate = counts / self._less(given, counts)[:, None]
 
-    def _less(self, given: np.ndarray, counts: np.ndarray) -> np.ndarray:
+    def _less(self, given: np.ndarray, counts: np.ndarray | sp.csr_matrix) -> np.ndarray:
         if not self.strong.any() or not self.whole:
             return given
-        return np.maximum(given - counts[:, self.strong].sum(1), 0.02 * given)
+        return np.maximum(given - np.asarray(counts[:, self.strong].sum(1)).ravel(), 0.02 * given)
 
-    def of(self, x: np.ndarray) -> np.ndarray:
-        """Sizes of cells, ``(cells,)``, from counts with given sizes, ``(cells, genes + 1)``."""
-        return self._less(x[:, -1], x[:, :-1])
+    def of(self, x: np.ndarray | sp.csr_matrix) -> np.ndarray:
+        """Sizes of cells, ``(cells,)``, from counts with given sizes, ``(cells, genes + 1)``, dense or sparse."""
+        given = x[:, -1].toarray().ravel() if sp.issparse(x) else x[:, -1]
+        return self._less(given.astype(np.float64), x[:, :-1])
 
     def residuals(self, x: np.ndarray, code: np.ndarray) -> np.ndarray:
         """Counts with sizes, ``(cells, genes + 1)``, of fine contexts -> what the context's rate leaves of them, and sizes."""
@@ -102,13 +104,14 @@ def log_changes(
     base = _control_rates(counts, size, group, treated)
     observed = _sum(counts[treated], context, k)
     expected = _sum(size[treated, None] * base[group[treated]], context, k)
-    dispersion = np.maximum(squares.sum(0) / np.maximum(counts.sum(0), 1.0), 1.0)
+    # squares about a context's own rate: one degree of freedom of its cells is gone
+    dispersion = np.maximum(squares.sum(0) / np.maximum((1 - 1 / n) @ counts, 1.0), 1.0)
 
     change, variance = change_of(observed, expected, dispersion)
     alone = size[treated, None] * base[group[treated]] + 0.5
     controls = _sum(counts[~treated], group[~treated], len(base))[group[treated]] + 0.5
     ratios = np.log((counts[treated] + 0.5) / alone)
-    between, batches = between_batches(ratios, dispersion * (1 / alone + 1 / controls), context, k)
+    between, batches = between_batches(ratios, dispersion * (1 / alone + 1 / controls), context, n[treated], k)
 
     lines = int(line.max(initial=0)) + 1
     line_of_group = np.zeros(len(base), dtype=np.int64)
@@ -161,14 +164,15 @@ def _control_rates(counts: np.ndarray, size: np.ndarray, group: np.ndarray, trea
 
 
 def between_batches(
-    change: np.ndarray, variance: np.ndarray, context: np.ndarray, k: int
+    change: np.ndarray, variance: np.ndarray, context: np.ndarray, n: np.ndarray, k: int
 ) -> tuple[np.ndarray, np.ndarray]:
-    r"""Variance of contexts' changes between batches beyond sampling, ``(genes,)``, and batches of every context, ``(k, 1)``.
+    r"""Variance of contexts' changes between batches beyond sampling, ``(genes,)``, and how many batches a context has, ``(k, 1)``.
 
     By moments (DerSimonian & Laird 1986): with weights :math:`w_b` the inverse sampling variances and
     :math:`Q = \sum_b w_b (m_b - \bar m)^2` about the context's weighted mean,
     :math:`E[Q] = (B - 1) + \tau^2 (\sum_b w_b - \sum_b w_b^2 / \sum_b w_b)`, summed over contexts; a gene's own estimate is
-    pooled with that of all genes.
+    pooled with that of all genes. A context's mean is over its cells, so that of batches of :math:`n_b` cells it has as many as
+    :math:`(\sum_b n_b)^2 / \sum_b n_b^2` equal ones.
 
     Parameters
     ----------
@@ -176,36 +180,42 @@ def between_batches(
         Of every context in every of its batches and the sampling variance, ``(rows, genes)``.
     context
         Of every row, ``(rows,)`` int below ``k``.
+    n
+        Cells of every row, ``(rows,)``.
     """
     batches = np.bincount(context, minlength=k).astype(float)
     w = 1 / variance
     total, square = _sum(w, context, k), _sum(w**2, context, k)
     centre = _sum(w * change, context, k) / np.maximum(total, 1e-300)
     q = _sum(w * (change - centre[context]) ** 2, context, k).sum(0)
-    freedom, at_least_one = float(np.maximum(batches - 1, 0).sum()), np.maximum(batches, 1)[:, None]
+    cells, squares = (np.bincount(context, power, minlength=k)[:, None] for power in (n, n**2))
+    equal = cells**2 / np.maximum(squares, 1e-300)
+    freedom = float(np.maximum(batches - 1, 0).sum())
     if freedom < 1:
-        return np.zeros(change.shape[1]), at_least_one
+        return np.zeros(change.shape[1]), equal
     leverage = (total - square / np.maximum(total, 1e-300)).sum(0)
     each = (q - freedom) / np.maximum(leverage, 1e-12)
     pooled = max(float((q - freedom).sum() / leverage.sum()), 0.0)
     share = freedom / (freedom + _PRIOR_FREEDOM)
-    return np.maximum(share * each + (1 - share) * pooled, 0.0), at_least_one
+    return np.maximum(share * each + (1 - share) * pooled, 0.0), equal
 
 
 def _latent(residuals: Statistics, counts: np.ndarray, size: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Correlation of sampling errors, latent covariance of log rates, and reliability."""
-    scatter, n = residuals.scatter[:-1, :-1], residuals.n
+    scatter, n, left = residuals.scatter[:-1, :-1], residuals.n, 1 - 1 / residuals.n
     variance = np.maximum(np.diag(scatter), 1e-12)
     correlation = scatter / np.sqrt(np.outer(variance, variance))
-    total = counts.sum(0)
-    rate = np.maximum(total / size.sum(), 1e-12)
-    unit = (residuals.squares[:, -1] + size**2 / n).sum() * np.outer(rate, rate)
-    latent = np.log1p(np.maximum((scatter - np.diag(total)) / unit, -0.9))
-    error = np.outer(variance, variance) / n.sum() / unit**2
+    rate, overall = counts / size[:, None], np.maximum(counts.sum(0) / size.sum(), 1e-12)
+    squared = (residuals.squares[:, -1] + size**2 / n) * left  # sizes, of the degrees of freedom that are left
+    unit = (squared[:, None] * rate).T @ rate
+    unit -= np.diag((squared / size) @ rate)  # what Poisson adds to the square of a rate
+    unit = np.maximum(unit, 0.1 * squared.sum() * np.outer(overall, overall))
+    latent = np.log1p(np.maximum((scatter - np.diag(left @ counts)) / unit, -0.9))
+    error = np.outer(variance, variance) / max((n - 1).sum(), 1.0) / unit**2
     # James-Stein: an entry of the size of its error is none
     shrunk = latent * np.maximum(1 - error / np.maximum(latent**2, 1e-300), 0)
     diagonal = np.maximum(np.diag(latent), _LEAST_LATENT)
-    shrunk[np.diag_indices(len(total))] = diagonal
+    shrunk[np.diag_indices(len(overall))] = diagonal
     values, vectors = np.linalg.eigh(shrunk)
     latent = (vectors * np.maximum(values, _LEAST_EIGENVALUE)) @ vectors.T
     reliability = np.clip(diagonal * np.diag(unit) / variance, 0.0, 1.0)

@@ -52,8 +52,12 @@ class Means:
     dispersion: np.ndarray | None = None
 
     @classmethod
-    def of(cls, statistics: Statistics, line: np.ndarray) -> Means:
-        """Of standardised statistics, whose context 0 holds the controls; ``line`` ``(contexts - 1,)`` int."""
+    def of(cls, statistics: Statistics, line: np.ndarray, controls: np.ndarray | None = None) -> Means:
+        """Of standardised statistics, whose context 0 holds the controls.
+
+        ``line`` is that of every other context, ``(contexts - 1,)`` int, ``controls`` the cells of a line's own,
+        ``(lines,)``; by default each line has all of them.
+        """
         n, d = statistics.n, len(statistics.scatter)
         cells = max(statistics.n_cells - len(n), 1.0)
         # a context's own variance, as if it had some cells more of the usual one: a single cell has none of its own
@@ -65,13 +69,14 @@ class Means:
         latent = (1 - shrink) * statistics.scatter / cells
         latent[np.diag_indices(d)] = diagonal / cells
         size = np.sqrt(diagonal / cells)
-        lines = int(line.max()) + 1 if len(line) else 1
+        if controls is None:
+            controls = np.full(int(line.max(initial=0)) + 1, n[0])
         return cls(
             n=n[1:],
             change=statistics.mean[1:] - statistics.mean[0],
             variance=spread[1:] / n[1:, None],
             line=np.asarray(line, dtype=np.int64),
-            control=np.tile(spread[0] / n[0], (lines, 1)),
+            control=spread[0] / np.asarray(controls, dtype=np.float64)[:, None],
             correlation=latent / size / size[:, None],
             latent=latent,
             reliability=np.ones(d),

@@ -31,7 +31,7 @@ class Slots(NamedTuple):
 def make_slots(may: np.ndarray, required: np.ndarray) -> Slots:
     """Slots of the edges in ``may``, ``(genes, genes)`` bool with row = source."""
     d = len(may)
-    target, source = np.nonzero(may.T)
+    target, source = map(np.ascontiguousarray, np.nonzero(may.T))  # views would be compiled for anew
     number = np.full((d, d), -1)
     number[source, target] = np.arange(len(source))
     outward = np.argsort(source, kind="stable")

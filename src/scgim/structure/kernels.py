@@ -36,6 +36,11 @@ class CellData(NamedTuple):
     penalty: float
     columns: int
 
+    @property
+    def genes(self) -> int:
+        """How many there are."""
+        return len(self.mean) // self.columns
+
 
 class MeanData(NamedTuple):
     """What the likelihood of the contexts' means needs, ``(genes, contexts)`` each unless said otherwise."""
@@ -57,6 +62,11 @@ class MeanData(NamedTuple):
     floor: float  # what sampling error leaves out, as a standard deviation
     mismatch: float  # error of correlations within contexts as evidence of slopes between them
     hard: bool
+
+    @property
+    def genes(self) -> int:
+        """How many there are."""
+        return len(self.change)
 
 
 # ---- the score of one gene, from all cells --------------------------------------------------------------------------

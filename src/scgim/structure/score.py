@@ -98,17 +98,12 @@ def score_data(
 
 def _mean_data(means: Means, *, hard: bool, charge: float | None, penalty: float | None) -> MeanData:
     d = len(means.latent)
-    of_genes = (np.ascontiguousarray(a.T, dtype=np.float64) for a in (means.change, means.variance))
-    change, variance = of_genes
+    # as above, arrays that numba would take for other types are copied
+    by_gene = {name: np.array(getattr(means, name).T, order="C") for name in ("change", "variance", "control")}
+    names = ("n", "line", "correlation", "latent", "reliability")
     return MeanData(
-        n=np.require(means.n, np.float64, ["C", "W"]),
-        change=change,
-        variance=variance,
-        line=np.require(means.line, np.int64, ["C", "W"]),
-        control=np.ascontiguousarray(means.control.T, dtype=np.float64),
-        correlation=np.require(means.correlation, np.float64, ["C", "W"]),
-        latent=np.require(means.latent, np.float64, ["C", "W"]),
-        reliability=np.require(means.reliability, np.float64, ["C", "W"]),
+        **by_gene,
+        **{name: np.require(getattr(means, name), requirements=["C", "W"]) for name in names},
         cells=float(means.n_cells),
         charge=math.log(max(d - 1, 2)) if charge is None else float(charge),
         penalty=(1.0 if penalty is None else float(penalty)) * 0.5 * math.log(max(d, 2)),

@@ -102,7 +102,7 @@ def search_dag(
     [[0, 1]]
     """
     data = score_data(statistics, columns=columns, intervention=intervention, charge=charge, penalty=penalty)
-    columns, d = data.columns, data[1].shape[0] // data.columns
+    columns, d = data.columns, data.genes
     allowed, required = check_priors(d, allowed, required)
     graph = required if start is None else (np.asarray(start, dtype=bool) & allowed) | required
     levels(graph)  # a cycle would never be broken

@@ -90,7 +90,7 @@ class HillGenerator(Generator):
         code = self.code(conditions)
         if self.n_lines == 1:
             return code
-        line = conditions.line[:, None] == torch.arange(self.n_lines)
+        line = conditions.line[:, None] == torch.arange(self.n_lines, device=conditions.line.device)
         return torch.cat([code, (line[:, :, None] * code[:, None, :]).flatten(1)], dim=1)
 
     def forward(self, conditions: Conditions) -> tuple[Tensor, Tensor]:

@@ -82,7 +82,9 @@ class NetworkGenerator(Generator):
             dose = torch.where(there, (conditions.log_dose - self.dose_centre) / self.dose_scale, 0.0)
             x = torch.cat([x, dose[:, None]], dim=1)
         if self.lines:  # an unseen one is none of them
-            x = torch.cat([x, (conditions.line[:, None] == torch.arange(self.lines)).to(x.dtype)], dim=1)
+            x = torch.cat(
+                [x, (conditions.line[:, None] == torch.arange(self.lines, device=x.device)).to(x.dtype)], dim=1
+            )
         for i, (weight, bias) in enumerate(zip(self.weights, self.biases, strict=True)):
             x = (x if i == 0 else torch.tanh(x)) @ weight / max(len(weight), 1) ** 0.5 + bias
         logits, psi = x.chunk(2, dim=1)

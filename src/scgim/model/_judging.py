@@ -1,0 +1,145 @@
+"""The model's verbs that judge: would one get this graph again, and what is a prediction worth? They read the data anew."""
+
+from __future__ import annotations
+
+import logging
+from typing import TYPE_CHECKING
+
+from scgim.structure import search_dag
+
+from ._evaluate import check_unseen, evaluate
+from ._prior import masks
+from ._stability import edge_table, recurrence, redraw
+
+if TYPE_CHECKING:
+    import numpy as np
+    import pandas as pd
+
+    from scgim.statistics import Means, Statistics
+
+logger = logging.getLogger("scgim")
+
+
+class JudgingMixin:
+    """What a trained model and its data say of its worth."""
+
+    def stability(self, n: int = 20, *, max_rounds: int = 20, seed: int = 0) -> pd.DataFrame:
+        """How often the edges of the graph come back if the cells had been others.
+
+        The search is repeated, at the charge and penalty of training, on ``n`` draws of the sufficient statistics, a parametric bootstrap over cells within
+        contexts: the data are read once, whatever ``n``. It tells of sampling, not of assumptions that do not hold.
+        :meth:`get_graph` and :meth:`annotate` know of the result from then on.
+
+        Parameters
+        ----------
+        n
+            Refits.
+        max_rounds
+            Rounds of each search.
+        seed
+            Of the draws.
+
+        Returns
+        -------
+        DataFrame source, target, ``stability`` (share of refits with the edge), ``adjacency`` (with the edge or its
+        reverse), ``recurs`` (in at least half of them), ``module``: number of the group of genes that recurring edges
+        join without agreeing on their direction, -1 if both genes are in none. Least stable last.
+
+        Raises
+        ------
+        ValueError
+            If the model has no data, is not trained, did not search its graph, or ``n`` is not positive.
+
+        Examples
+        --------
+        >>> import scgim
+        >>> adata = scgim.datasets.sachs()
+        >>> scgim.setup_anndata(adata, drug_key="drug", control="cd3cd28", scale="continuous")
+        >>> model = scgim.GIM(adata)
+        >>> model.train(max_epochs=20, enable_progress_bar=False)  # for the example; the default gets further
+        >>> model.stability(n=3, max_rounds=2).columns.tolist()
+        ['source', 'target', 'stability', 'adjacency', 'recurs', 'module']
+        """
+        self._require_fitted()
+        self._require_data()
+        if n < 1:
+            raise ValueError(f"n is a number of refits, at least 1, got {n}.")
+        if self.settings_["structure"] == "none":
+            raise ValueError("structure='none' has no search that could be repeated.")
+        data, genes = self._collect(self.seed_)
+        allowed, required = masks(self.settings_["prior_graph"], self.settings_["regulators"], genes)
+        options = self.search_ | {"allowed": allowed, "required": required, "max_rounds": max_rounds, "patience": 3}
+
+        def search(statistics: Statistics | Means, seed: int) -> np.ndarray:
+            *_, last = search_dag(statistics, seed=seed, **options)
+            return last.graph
+
+        self.stability_ = recurrence(search, redraw(data.search, n, seed))
+        return edge_table(self.module.mechanism.graph.numpy(), genes, self.stability_)
+
+    def evaluate(
+        self,
+        *,
+        refit: bool = True,
+        distributions: bool = True,
+        seed: int = 0,
+        train_kwargs: dict | None = None,
+    ) -> pd.DataFrame:
+        """Score predictions for the test conditions of ``split_key``, beside every baseline on the same rows.
+
+        Methods: ``"scgim"``; ``"control"`` (no change); ``"training mean"`` of the same line at the nearest dose; ``"nearest
+        drug"`` by features at the nearest dose; ``"dose interpolation"`` between a drug's own doses; ``"ridge"``,
+        ``"kernel ridge"`` and ``"network"`` on features and dose; ``"duplicate"``, one half of the condition's own cells for the
+        other: the ceiling; and, trained anew on the same rows, scgim with an ``"empty graph"`` (the same generator), with ``"shuffled
+        features"`` and with ``"zeroed features"`` (then the training mean is all it can say).
+
+        Parameters
+        ----------
+        refit
+            Whether to train the last three.
+        distributions
+            Whether to compare cells as well as their means (at most 200 of a condition).
+        seed
+            Of halves, samples and shuffles.
+        train_kwargs
+            For the trainings.
+
+        Returns
+        -------
+        One row for each method and test condition, then means over all conditions (drug ``"(all)"``), over the strong ones and over
+        the weak ones: those whose cells can, or cannot, be told from control cells (``strong``: energy permutation test,
+        ``p_moved`` < .05). In control standard deviations: ``rmse`` over genes of the mean change, ``wmse`` weighted towards
+        genes that moved, ``size_ratio`` of predicted to true change; ``pearson`` over genes of the changes, and
+        ``pearson_centred`` of what is left of both once the training mean is removed; ``rank``, how often the prediction lies nearer to
+        its own truth than to another condition's (chance .5); ``energy`` distance, mean per-gene ``w1`` and RMSE of standard
+        deviations ``sd`` between cells. ``.attrs["verdict"]`` says it in sentences.
+
+        Raises
+        ------
+        ValueError
+            If the model has no data, no ``split_key``, no test condition, or saw one in training.
+
+        Examples
+        --------
+        >>> import scgim
+        >>> adata = scgim.datasets.simulate_screen(n_genes=5, n_drugs=10, doses=(1.0,), n_new_drugs=2)
+        >>> scgim.pp.split(adata, control="DMSO")
+        >>> columns = {"features_key": "drug_features", "split_key": "scgim_split"}
+        >>> scgim.setup_anndata(adata, drug_key="drug", control="DMSO", scale="continuous", **columns)
+        >>> model = scgim.GIM(adata, generator="hill")
+        >>> model.train(max_epochs=20, enable_progress_bar=False)  # for the example; the default gets further
+        >>> scores = model.evaluate(refit=False, distributions=False)
+        >>> sorted(scores["method"].unique())[:3]
+        ['control', 'duplicate', 'kernel ridge']
+        """
+        self._require_fitted()
+        self._require_data()
+        check_unseen(self)
+        out = evaluate(self, refit=refit, distributions=distributions, seed=seed, train_kwargs=dict(train_kwargs or {}))
+        for sentence in out.attrs["verdict"]:
+            logger.info(sentence)
+        return out
+
+    def _require_data(self) -> None:
+        if self.adata is None:
+            raise ValueError("This model was loaded without data. Load it with GIM.load(path, adata=...).")

@@ -1,0 +1,101 @@
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+import pytest
+from scipy.spatial.distance import pdist
+from scipy.stats import bootstrap
+
+from scgim.evaluation import DUPLICATE, EMPTY, SCGIM, SHUFFLED, compare, e_test, verdict
+from scgim.metrics import energy_distance
+
+BASE = ["control", "ridge"]
+
+
+def table(errors: dict[str, float], *, drugs: int = 20, noise: float = 0.01, size: float = 0.8) -> pd.DataFrame:
+    """Scores of methods with given mean errors on two conditions a drug."""
+    rng, rows = np.random.default_rng(0), []
+    for method, mean in errors.items():
+        for i in range(drugs):
+            for dose in (1.0, 2.0):
+                rows.append((method, f"d{i}", dose, "", mean + noise * rng.normal(), size))
+    return pd.DataFrame(rows, columns=["method", "drug", "dose", "cell_line", "rmse", "size_ratio"])
+
+
+def test_the_interval_is_the_bootstrap_over_drugs() -> None:
+    rng = np.random.default_rng(0)
+    drug = pd.Series(np.repeat([f"d{i}" for i in range(30)], 3))
+    gap = pd.Series(np.repeat(rng.normal(0.1, 0.3, 30), 3) + 0.01 * rng.normal(size=90))
+    found = compare(gap, pd.Series(np.zeros(90)), drug)
+    means = gap.groupby(drug).mean().to_numpy()
+    reference = bootstrap((means,), np.mean, method="percentile", rng=np.random.default_rng(1)).confidence_interval
+    assert found.difference == pytest.approx(means.mean())
+    np.testing.assert_allclose([found.low, found.high], reference, atol=0.02)
+    alone = gap[::3].to_numpy().std() / np.sqrt(90)  # as if conditions of a drug were independent
+    assert (found.high - found.low) > 1.5 * 2 * 1.96 * alone
+
+
+@pytest.mark.parametrize(
+    ("error", "word"), [(0.2, "beats"), (0.6, "does not beat"), (0.4, "cannot be told from")], ids=str
+)
+def test_words_follow_the_interval(error, word) -> None:
+    said = verdict(table({SCGIM: error, "ridge": 0.4, "control": 0.9}, noise=0.05), BASE)
+    assert f"scgim {word} the best baseline (ridge)" in said[0]
+
+
+def test_conditions_without_an_answer_are_left_out_of_both() -> None:
+    a, b, drug = pd.Series([1.0, np.nan, 3.0]), pd.Series([0.0, 5.0, np.nan]), pd.Series(["x", "y", "z"])
+    assert compare(a, b, drug)[:3] == (1.0, 1.0, 1.0)
+    assert np.isnan(compare(a * np.nan, b, drug).difference)
+
+
+def test_a_baseline_that_is_silent_somewhere_is_not_the_best() -> None:
+    scores = table({SCGIM: 0.5, "ridge": 0.4, "control": 0.9})
+    scores.loc[scores["method"] == "ridge", "rmse"] = scores["rmse"].where(scores["drug"] != "d0")
+    assert "(control)" in verdict(scores, BASE)[0]
+
+
+@pytest.mark.parametrize(
+    ("other", "error", "words"),
+    [
+        (EMPTY, 0.6, "graph earns its place"),
+        (EMPTY, 0.5, "graph does not earn its place"),
+        (EMPTY, 0.3, "graph does harm"),
+        (SHUFFLED, 0.6, "features matter"),
+        (SHUFFLED, 0.5, "features cannot be seen to matter"),
+        (SHUFFLED, 0.3, "features mislead"),
+    ],
+    ids=str,
+)
+def test_the_graph_and_the_features_have_to_earn_their_place(other, error, words) -> None:
+    said = " ".join(verdict(table({SCGIM: 0.5, other: error, "ridge": 0.4, "control": 0.9}, noise=0.05), BASE))
+    assert words in said
+
+
+def test_no_effect_is_called_so_and_the_ceiling_is_the_duplicate() -> None:
+    said = verdict(table({SCGIM: 0.9, "ridge": 0.4, "control": 0.9, DUPLICATE: 0.1}, size=0.02), BASE)
+    assert any("close to no effect" in sentence for sentence in said)
+    perfect = verdict(table({SCGIM: 0.1, "ridge": 0.4, "control": 0.9, DUPLICATE: 0.1}, noise=0), BASE)
+    assert any("explains 100%" in sentence for sentence in perfect)
+    assert not any("no effect" in sentence for sentence in perfect)
+
+
+# ---- the test of energy ----------------------------------------------------------------------------------------------
+
+
+def test_p_values_are_uniform_without_and_small_with_an_effect() -> None:
+    rng = np.random.default_rng(0)
+    p = [e_test(rng.normal(size=(20, 3)), rng.normal(size=(25, 3)), n_permutations=99, seed=s) for s in range(200)]
+    assert 0.02 <= np.mean(np.array(p) < 0.05) <= 0.09
+    assert e_test(rng.normal(size=(20, 3)), rng.normal(2, 1, size=(25, 3))) == pytest.approx(1 / 201)
+
+
+def test_its_statistic_is_the_energy_distance() -> None:
+    """All permutations of two cells against one: the p-value counts those of as large an energy distance."""
+    x, y = np.array([[0.0], [1.0]]), np.array([[5.0]])
+    both = np.concatenate([x, y])
+    own = energy_distance(x, y)
+    others = [energy_distance(np.delete(both, i, 0), both[[i]]) for i in range(3)]
+    assert max(others) == own
+    assert e_test(x, y, n_permutations=3000) == pytest.approx(1 / 3, abs=0.05)
+    assert pdist(both).max() > 0
