@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from scipy.stats import norm
 
 from scgim.module import Hard, Moments, Shift, complete, evidence, mixture, noise_loss
+from scgim.module.likelihood import doubted
 
 
 def shift_evidence(residual, shift, n, variance):
@@ -155,3 +156,26 @@ def test_pooled_scatter_and_mean_residual_make_up_the_density_of_cells():
     _, untouched = shift_evidence(mean[None], torch.zeros(1, 3), n, variance)
     found = noise_loss(within, variance, 50) - untouched[0]
     np.testing.assert_allclose(found, -norm.logpdf(x, 0, sigma).sum(0))
+
+
+# ---- a graph that may be wrong ---------------------------------------------------------------------------------------
+
+
+def test_doubt_is_the_mean_over_a_right_and_a_wrong_graph():
+    generator = torch.Generator().manual_seed(0)
+    p, moved = torch.rand(2, 50, 8, generator=generator, dtype=torch.float64)
+    for row, (own, marginal) in zip(doubted(p, moved, 0.2), zip(p, moved, strict=True), strict=True):
+        share = min(1.0, float(own.sum() / marginal.sum()))
+        torch.testing.assert_close(row, 0.8 * own + 0.2 * share * marginal)
+    assert (doubted(p, moved) <= torch.maximum(p, moved)).all()
+    torch.testing.assert_close(doubted(p, moved, 0.0), p)
+
+
+def test_doubt_adds_no_targets_and_finds_none_where_nothing_moved():
+    p = torch.tensor([[0.9, 0.0, 0.0, 0.0], [0.001, 0.0, 0.0, 0.0]], dtype=torch.float64)
+    moved = torch.tensor([[1.0, 1.0, 1.0, 0.0], [0.0, 0.0, 0.0, 0.0]], dtype=torch.float64)
+    out = doubted(p, moved, 0.2)
+    torch.testing.assert_close(out[0].sum(), p[0].sum())
+    assert out[0, 0] > 0.5 > out[0, 1] > 0.05
+    assert out[0, 3] == 0
+    torch.testing.assert_close(out[1], 0.8 * p[1])

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from .interventions import INTERVENTIONS
-from .likelihood import Frozen, complete, evidence, gained, mixture, noise_loss
+from .likelihood import Frozen, complete, doubted, evidence, gained, mixture, noise_loss
 from .mechanisms import MECHANISMS
 
 if TYPE_CHECKING:
@@ -142,7 +142,7 @@ class GIMModule(nn.Module):
             \qquad E[\psi \mid D] = \frac{\tau_j^2\, a + v\, \hat\psi_{kj}}{\tau_j^2 + v}
 
         A generator that knows drugs only by name has no prior: there :math:`\ell = 0`, and of means
-        :math:`\psi_{kj} \sim N(0, s_j)`.
+        :math:`\psi_{kj} \sim N(0, s_j)`. A graph learned from means is not taken for certain, see :func:`doubted`.
 
         Parameters
         ----------
@@ -157,21 +157,28 @@ class GIMModule(nn.Module):
         touched; ``(contexts, genes)`` each.
         """
         (logits, psi), charge = self.generator(contexts.conditions), self.charge
-        alone = not self.generator.pools_drugs
-        from_means = alone and bool(self.slab.any())
+        alone, of_means = not self.generator.pools_drugs, bool(self.slab.any())
         if alone:  # learned from this context, they would be its own data counted twice
             logits = torch.zeros_like(logits)
-        if from_means:
+        if alone and of_means:
             psi, prior_variance = torch.zeros_like(psi), self.slab
-        scale, (best, _) = self.log_scale(contexts), self.intervention.observed(moments)
-        touched, untouched = evidence(self.intervention, moments, best, contexts.n, self.mechanism.variance, scale)
+        scale = self.log_scale(contexts)
         v = self.mechanism.variance / contexts.n
         if isinstance(scale, Tensor):
             v = v * torch.exp(2 * scale)
         total = prior_variance + v
         occam = 0.5 * torch.log(total / v)
-        if from_means:  # one gene is expected to be touched, and no gain counts that chance can bring about
+        if alone and of_means:  # one gene is expected to be touched, and no gain counts that chance can bring about
             charge = (self.chance - occam).clamp(min=math.log(max(len(charge) - 1, 2)))
-        gain = touched - untouched - occam - (best - psi) ** 2 / (2 * total)
-        probability = torch.sigmoid(logits + gain - charge)
+
+        def touched(moments: Moments) -> tuple[Tensor, Tensor]:
+            best, _ = self.intervention.observed(moments)
+            with_it, without = evidence(self.intervention, moments, best, contexts.n, self.mechanism.variance, scale)
+            gain = with_it - without - occam - (best - psi) ** 2 / (2 * total)
+            return torch.sigmoid(logits + gain - charge), best
+
+        probability, best = touched(moments)
+        if of_means:
+            moved, _ = touched(moments._replace(residual=moments.value, within=moments.spread))
+            probability = doubted(probability, moved)
         return probability, (prior_variance * best + v * psi) / total, torch.sqrt(prior_variance * v / total)

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from ._moments import Moments
     from .interventions import Hard, Shift
 
+DOUBT = 0.15  # that a graph learned from means says nothing of a context; calibrates targets on simulated counts
 _LINEAR = 40.0  # beyond it log(1 + e^x) is x in double precision
 
 
@@ -117,6 +118,25 @@ class Frozen(NamedTuple):
     def touched(self, psi: Tensor) -> Tensor:
         """Nats by which a mechanism touched by ``psi`` explains the context better, ``(contexts, genes)``."""
         return self.gain - self.precision * (self.best - psi) ** 2
+
+
+def doubted(probability: Tensor, moved: Tensor, doubt: float = DOUBT) -> Tensor:
+    r"""Probabilities of targets if the graph that they rest on may be wrong.
+
+    With probability :math:`\delta` the graph says nothing, and then any gene that moved may be what was touched, as many in all as
+    the graph leaves:
+
+    .. math:: (1 - \delta)\, p_{kj} + \delta\, m_{kj} \min\left(1, \frac{\sum_i p_{ki}}{\sum_i m_{ki}}\right)
+
+    Parameters
+    ----------
+    probability, moved
+        Of being touched given the graph, :math:`p`, and without any, :math:`m`; ``(contexts, genes)``.
+    doubt
+        :math:`\delta`.
+    """
+    share = probability.sum(1, keepdim=True) / moved.sum(1, keepdim=True).clamp(min=1e-9)
+    return (1 - doubt) * probability + doubt * moved * share.clamp(max=1.0)
 
 
 def noise_loss(pooled: Tensor, variance: Tensor, n_cells: Tensor | float) -> Tensor:
