@@ -355,18 +355,27 @@ def zhao(folder: Path) -> None:
         part = adata[cells].copy()
         part = part[:, np.asarray(part.X.sum(0)).ravel() > 0].copy()  # some genes are one donor's
         model, seconds = fit(part, ZHAO)
-        table = model.rank_targets().set_index("gene")
-        sets = set(table.index[table["probability"] > SURE]), set(table.index[table["rank"] <= 10])
+        table, z = model.rank_targets().set_index("gene"), z_scores(part, ZHAO).abs().iloc[0]
+        alone = called(fit(part, ZHAO, structure="none")[0])["gene"]
+        sets = (
+            set(table.index[table["probability"] > SURE]),
+            set(table.index[table["rank"] <= 10]),
+            set(alone),
+            set(z.index[z > Z]),
+        )
         if name == "all":
             whole, reference = table, sets
         shared = list(sets[0] & reference[0])
         rows.append({
             "donors": name,
             "cells": len(part),
-            f"genes of |z| > {Z}": (z_scores(part, ZHAO).abs() > Z).to_numpy().sum(),
             "targets": len(sets[0]),
             "Jaccard": jaccard(sets[0], reference[0]),
             "Jaccard, top 10": jaccard(sets[1], reference[1]),
+            "targets, empty graph": len(sets[2]),
+            "its Jaccard": jaccard(sets[2], reference[2]),
+            f"genes of |z| > {Z}": len(sets[3]),
+            "their Jaccard": jaccard(sets[3], reference[3]),
             "same sign": (np.sign(table.loc[shared, "effect"]) == np.sign(whole.loc[shared, "effect"])).mean(),
             "edges": len(model.get_graph()),
             "seconds": seconds,
