@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from scgim.statistics import Means, Sizes, accumulate, between_batches, change_of, log_changes
+from scgim.statistics._counts import _prior_freedom
 
 FIELDS = ("n", "change", "variance", "line", "control", "correlation", "latent", "reliability", "dispersion")
 OF_GENES = {"change": 1, "variance": 1, "control": 1, "dispersion": 0, "reliability": 0, "correlation": 2, "latent": 2}
@@ -507,3 +508,20 @@ def test_huge_counts():
     means = screen._replace(size=screen.x.sum(1)).means()
     assert_sound(means)
     assert means.reliability.min() > 0.9
+
+
+# ---- how much genes share --------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("freedom", [4, 20])
+def test_genes_alike_share_their_variance_and_others_do_not(freedom):
+    """Scaled inverse chi-square variances of known degrees of freedom are found again (limma's model)."""
+    rng = np.random.default_rng(0)
+    chance = rng.chisquare(freedom, 4000) / freedom
+    assert _prior_freedom(chance, freedom) > 50
+    found = []
+    for d0 in (3, 10, 30):
+        variance = d0 / rng.chisquare(d0, 4000)
+        found.append(_prior_freedom(variance * rng.chisquare(freedom, 4000) / freedom, freedom))
+    np.testing.assert_allclose(found, (3, 10, 30), rtol=0.5)
+    assert _prior_freedom(1e6 * chance, freedom) == pytest.approx(_prior_freedom(chance, freedom))

@@ -4,6 +4,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import scipy.sparse as sp
+from scipy.optimize import brentq
+from scipy.special import polygamma
 
 from ._means import Means
 
@@ -15,7 +17,8 @@ _STRONG = 0.25, 5.0  # log ratio and standard errors beyond which a gene is no m
 _LEAST_RATIO = 0.3  # a gene without counts does not have a variance of zero
 _LEAST_LATENT, _LEAST_EIGENVALUE = 0.02, 0.05
 _SIZE_ROUNDS = 3
-_PRIOR_FREEDOM = 10  # of the variance of all genes between batches, beside a gene's own
+_PRIOR_FREEDOM = 10.0  # of the variance of all genes between batches, beside a gene's own, where few genes say it
+_FEW_GENES, _PRIOR_RANGE = 20, (1.0, 1e4)
 
 
 class Sizes:
@@ -171,7 +174,7 @@ def between_batches(
     By moments (DerSimonian & Laird 1986): with weights :math:`w_b` the inverse sampling variances and
     :math:`Q = \sum_b w_b (m_b - \bar m)^2` about the context's weighted mean,
     :math:`E[Q] = (B - 1) + \tau^2 (\sum_b w_b - \sum_b w_b^2 / \sum_b w_b)`, summed over contexts; a gene's own estimate is
-    pooled with that of all genes. A context's mean is over its cells, so that of batches of :math:`n_b` cells it has as many as
+    pooled with that of all genes, the more the less genes differ. A context's mean is over its cells, so that of batches of :math:`n_b` cells it has as many as
     :math:`(\sum_b n_b)^2 / \sum_b n_b^2` equal ones.
 
     Parameters
@@ -196,8 +199,23 @@ def between_batches(
     leverage = (total - square / np.maximum(total, 1e-300)).sum(0)
     each = (q - freedom) / np.maximum(leverage, 1e-12)
     pooled = max(float((q - freedom).sum() / leverage.sum()), 0.0)
-    share = freedom / (freedom + _PRIOR_FREEDOM)
+    share = freedom / (freedom + _prior_freedom(q / freedom, freedom))
     return np.maximum(share * each + (1 - share) * pooled, 0.0), equal
+
+
+def _prior_freedom(squares: np.ndarray, freedom: float) -> float:
+    r"""Degrees of freedom that all genes' variance is worth beside a gene's own, from how genes differ (Smyth 2004).
+
+    :math:`\psi'(d_0 / 2) = \mathrm{var}(\log s_j^2) - \psi'(f / 2)` for mean squares :math:`s_j^2` of :math:`f` degrees of
+    freedom; infinite if genes differ no more than by chance.
+    """
+    if len(squares) < _FEW_GENES:
+        return _PRIOR_FREEDOM
+    excess = np.log(np.maximum(squares, 1e-12)).var(ddof=1) - polygamma(1, freedom / 2)
+    low, high = _PRIOR_RANGE
+    if excess <= polygamma(1, high / 2):
+        return np.inf
+    return max(low, 2 * brentq(lambda half: polygamma(1, half) - excess, 1e-3, high))
 
 
 def _latent(residuals: Statistics, counts: np.ndarray, size: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
