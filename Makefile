@@ -3,6 +3,7 @@
 #   make demo   the whole workflow on the shipped data, results in demo-output/
 #   make test   ruff and all tests (those marked `slow` apart)
 #   make docs   the documentation, in docs/_build/html
+#   make bench  every benchmark but the rivals; DATA=folder of measured screens
 
 PYTHON ?= python3
 VENV ?= .venv
@@ -16,12 +17,12 @@ SPEC := pyproject.toml constraints.txt
 # Figures are drawn to files, whatever display there is.
 export MPLBACKEND ?= agg
 
-.PHONY: demo test test-slow tutorials lint format docs clean help
+.PHONY: demo test test-slow bench tutorials lint format docs clean help
 .NOTPARALLEL:
 .DELETE_ON_ERROR:
 
 help:
-	@sed -n '3,5s/^#  *//p' Makefile
+	@sed -n '3,6s/^#  *//p' Makefile
 
 demo: $(VENV)/.stamp-core
 	$(BIN)/python -m scgim demo --out $(OUT)
@@ -33,6 +34,9 @@ test: $(VENV)/.stamp-test
 
 test-slow: $(VENV)/.stamp-test
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(JOBS) -m slow $(ARGS)
+
+bench: $(VENV)/.stamp-test
+	$(BIN)/python benchmarks/run_all.py $(if $(DATA),--data $(DATA)) --jobs $(JOBS)
 
 tutorials: $(VENV)/.stamp-test
 	$(BIN)/python -m pytest -n $(JOBS) --nbmake tutorials

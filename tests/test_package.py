@@ -79,7 +79,7 @@ print(time.perf_counter() - start, *{name.partition(".")[0] for name in sys.modu
     ("modules", "absent"),
     [
         pytest.param("statistics structure metrics", {"anndata", "scvi", "torch", "scanpy", "rdkit"}, id="arrays"),
-        pytest.param("pp get datasets", {"scvi", "torch", "lightning"}, id="AnnData"),
+        pytest.param("pp tl get datasets", {"scvi", "torch", "lightning"}, id="AnnData"),
         pytest.param("pl", {"scvi", "torch", "lightning"}, id="plots"),
         pytest.param("module", {"scvi", "anndata"}, id="torch"),
     ],

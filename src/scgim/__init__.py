@@ -7,10 +7,10 @@ from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from . import datasets, get, metrics, pl, pp
+    from . import datasets, get, metrics, pl, pp, tl
     from .model import GIM
 
-__all__ = ["GIM", "datasets", "get", "metrics", "pl", "pp", "setup_anndata"]
+__all__ = ["GIM", "datasets", "get", "metrics", "pl", "pp", "setup_anndata", "tl"]
 __version__ = version("scgim")
 
 

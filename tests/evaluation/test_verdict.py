@@ -45,7 +45,8 @@ def test_words_follow_the_interval(error, word) -> None:
 
 def test_conditions_without_an_answer_are_left_out_of_both() -> None:
     a, b, drug = pd.Series([1.0, np.nan, 3.0]), pd.Series([0.0, 5.0, np.nan]), pd.Series(["x", "y", "z"])
-    assert compare(a, b, drug)[:3] == (1.0, 1.0, 1.0)
+    assert compare(a, b, drug)[:3] == (1.0, -np.inf, np.inf)  # one witness alone has no interval
+    assert compare(a, b, drug).word == "cannot be told from"
     assert np.isnan(compare(a * np.nan, b, drug).difference)
 
 

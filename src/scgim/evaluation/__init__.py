@@ -4,20 +4,29 @@ from ._baselines import BASELINES, Baseline
 from ._conditions import ConditionTable
 from ._etest import e_test
 from ._scores import score
-from ._verdict import DUPLICATE, EMPTY, SCGIM, SHUFFLED, ZEROED, Comparison, compare, verdict
+from ._summary import summarise
+from ._target_scores import PREDICTED_SHIFT, SHIFT, Z, score_targets, targets_verdict
+from ._verdict import DUPLICATE, EMPTY, SCGIM, SHUFFLED, STRONG, ZEROED, Comparison, compare, verdict
 
 __all__ = [
     "BASELINES",
     "DUPLICATE",
     "EMPTY",
+    "PREDICTED_SHIFT",
     "SCGIM",
+    "SHIFT",
     "SHUFFLED",
+    "STRONG",
     "ZEROED",
+    "Z",
     "Baseline",
     "Comparison",
     "ConditionTable",
     "compare",
     "e_test",
     "score",
+    "score_targets",
+    "summarise",
+    "targets_verdict",
     "verdict",
 ]

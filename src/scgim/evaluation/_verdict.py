@@ -6,10 +6,17 @@ from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
+from scipy.stats import binom
 
 SCGIM, EMPTY, SHUFFLED, DUPLICATE = "scgim", "scgim, empty graph", "scgim, shuffled features", "duplicate"
 ZEROED = "scgim, zeroed features"
 N_BOOTSTRAP = 4000
+STRONG = 0.05  # p-value of the permutation test below which a condition moves cells
+EARNED = {
+    "beats": "earns its place",
+    "does not beat": "does harm",
+    "cannot be told from": "does not earn its place",
+}
 
 
 class Comparison(NamedTuple):
@@ -30,7 +37,8 @@ class Comparison(NamedTuple):
 def compare(error: pd.Series, other: pd.Series, drug: pd.Series, *, seed: int = 0) -> Comparison:
     """Paired over conditions, resampled over drugs: conditions of one drug are no independent witnesses.
 
-    With a single drug its conditions are resampled. Conditions without an answer of either are left out.
+    With a single drug its conditions are resampled; a single one has no interval. Conditions without an answer of either are
+    left out.
     """
     gap = (error - other).to_numpy(float)
     known = np.isfinite(gap)
@@ -39,29 +47,35 @@ def compare(error: pd.Series, other: pd.Series, drug: pd.Series, *, seed: int = 
         return Comparison(np.nan, np.nan, np.nan)
     if len(np.unique(group)) > 1:
         gap = pd.Series(gap).groupby(group).mean().to_numpy()
+    if len(gap) == 1:
+        return Comparison(float(gap[0]), -np.inf, np.inf)
     draws = np.random.default_rng(seed).integers(0, len(gap), (N_BOOTSTRAP, len(gap)))
     low, high = np.quantile(gap[draws].mean(1), [0.025, 0.975])
     return Comparison(float(gap.mean()), float(low), float(high))
 
 
-def best_baseline(table: pd.DataFrame, baselines: list[str], metric: str) -> str:
-    """The baseline of least mean error among those with an answer for every condition."""
-    means = table[table["method"].isin(baselines)].groupby("method")[metric].agg(["mean", "size", "count"])
-    means = means[means["size"] == means["count"]]
-    return str(means["mean"].idxmin())
+def best_baseline(scores: pd.DataFrame, baselines: list[str]) -> str:
+    """The baseline of least mean error among those with an answer for every condition (row)."""
+    complete = [name for name in baselines if scores[name].notna().all()]
+    return str(scores[complete].mean().idxmin())
 
 
 def verdict(table: pd.DataFrame, baselines: list[str], metric: str = "rmse") -> list[str]:
     """Sentences on the conditions of a table of scores, one row for each method and condition."""
     scores = table.pivot(index=["drug", "dose", "cell_line"], columns="method", values=metric)
+    scores = scores[scores[SCGIM].notna()]
     drug = scores.index.to_frame()["drug"]
-    best = best_baseline(table, baselines, metric)
+    best = best_baseline(scores, baselines)
     against = compare(scores[SCGIM], scores[best], drug)
     n = f"{len(scores)} test conditions of {drug.nunique()} drugs"
+    if "fold" in table:
+        n += f" in {table['fold'].nunique()} folds"
     said = [
         f"On {n}, scgim {against.word} the best baseline ({best}): {metric} {scores[SCGIM].mean():.3f} against "
-        f"{scores[best].mean():.3f} control sd, difference {_interval(against)}."
+        f"{scores[best].mean():.3f} control sd, difference {interval(against)}."
     ]
+    if "strong" in table:
+        said += _unmoved(table.loc[table["method"] == SCGIM, "strong"])
     if DUPLICATE in scores and "control" in scores:
         room = scores["control"].mean() - scores[DUPLICATE].mean()
         if room > 0:
@@ -69,18 +83,11 @@ def verdict(table: pd.DataFrame, baselines: list[str], metric: str = "rmse") -> 
             said.append(f"Of what lies between no change and the technical duplicate it explains {share:.0%}.")
     if EMPTY in scores:
         graph = compare(scores[SCGIM], scores[EMPTY], drug)
-        earned = {
-            "beats": "earns its place",
-            "does not beat": "does harm",
-            "cannot be told from": "does not earn its place",
-        }
-        said.append(f"The graph {earned[graph.word]}: against an empty graph, difference {_interval(graph)}.")
+        said.append(f"The graph {EARNED[graph.word]}: against an empty graph, difference {interval(graph)}.")
     if SHUFFLED in scores:
         chemistry = compare(scores[SCGIM], scores[SHUFFLED], drug)
         matter = {"beats": "matter", "does not beat": "mislead", "cannot be told from": "cannot be seen to matter"}
-        said.append(
-            f"Drug features {matter[chemistry.word]}: against shuffled ones, difference {_interval(chemistry)}."
-        )
+        said.append(f"Drug features {matter[chemistry.word]}: against shuffled ones, difference {interval(chemistry)}.")
     size = table.loc[table["method"] == SCGIM, "size_ratio"].median()
     if size < 0.1:
         said.append(
@@ -89,5 +96,21 @@ def verdict(table: pd.DataFrame, baselines: list[str], metric: str = "rmse") -> 
     return said
 
 
-def _interval(c: Comparison) -> str:
+def _unmoved(strong: pd.Series) -> list[str]:
+    """How many conditions do not move cells; whether the others are more than so many tests bring about by chance."""
+    n, k = len(strong), int(strong.sum())
+    if k == 0:
+        return [
+            "Nothing moved: no test condition can be told from control cells, so there is no effect to predict and nothing to win."
+        ]
+    if binom.sf(k - 1, n, STRONG) > 0.05:
+        return [
+            f"Close to nothing moved: {k} of {n} test conditions can be told from control cells (p < {STRONG}), no more than chance may "
+            "bring about, so there is hardly an effect to predict."
+        ]
+    return [f"{n - k} of {n} test conditions cannot be told from control cells."] if k < n else []
+
+
+def interval(c: Comparison) -> str:
+    """Difference and interval as text."""
     return f"{c.difference:+.3f} [{c.low:+.3f}, {c.high:+.3f}]"

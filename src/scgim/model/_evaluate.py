@@ -9,18 +9,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
-from scgim.evaluation import (
-    BASELINES,
-    DUPLICATE,
-    EMPTY,
-    SCGIM,
-    SHUFFLED,
-    ZEROED,
-    ConditionTable,
-    e_test,
-    score,
-    verdict,
-)
+from scgim._checks import listed, warn
+from scgim.evaluation import BASELINES, DUPLICATE, EMPTY, SCGIM, SHUFFLED, STRONG, ZEROED, ConditionTable, e_test, score
 from scgim.metrics import deg_weights, energy_distance, per_gene_w1, rmse_sd
 
 from ._collect import KEYS
@@ -34,9 +24,7 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger("scgim")
 
-STRONG = 0.05  # p-value of the permutation test below which a condition moves cells
 MOST_CELLS = 200  # of a condition in distances between distributions
-EVERYTHING = "(all)"
 
 
 @dataclass(frozen=True)
@@ -72,6 +60,33 @@ def check_unseen(model: GIM) -> None:
             f"The model was trained on test condition ({what}), and {len(seen) - 1} more. Scores on it would say nothing: "
             "train a new model on this split."
         )
+
+
+def warn_of_leaks(model: GIM) -> list[str]:
+    """Warn, and return as sentences, if a test drug's structure was trained on under another name."""
+    smiles = {name: text for name, text in model.table.smiles.items() if text}
+    if not smiles:
+        return []
+    from scgim.pp._chemistry import standardise_all
+    from scgim.pp._leaks import find_leaks
+
+    try:
+        structures = standardise_all(pd.Series(smiles))
+    except ValueError as error:
+        said = f"Twins of test drugs in training could not be looked for. {error}"
+    else:
+        table = model._context_field().table(model.adata)
+        cells = table.loc[~table["control"], ["drug", "dose", "line", "train"]].fillna({"dose": 0.0})
+        twins = find_leaks(cells, structures, dosed=False, lined=False).query("kind != 'condition'")
+        if twins.empty:
+            return []
+        pairs = listed(dict.fromkeys(twins["test"] + " = " + twins["train"]))
+        said = (
+            f"Leak: {twins['test'].nunique()} test drugs have the structure of a training drug ({pairs}), so the scores flatter "
+            "every method that knows the features. scgim.pp.split(adata, smiles_key=...) keeps such twins on one side."
+        )
+    warn(said)
+    return [said]
 
 
 def conditions_of(fitted: Fitted, table: DrugTable) -> ConditionTable:
@@ -152,41 +167,60 @@ def predictions(model: GIM, names: pd.DataFrame) -> np.ndarray:
     return out / model.fitted.scale
 
 
-def refits(model: GIM, seed: int, train_kwargs: dict) -> dict[str, GIM]:
-    """The model without graph, and with features that say nothing, trained alike on the same rows."""
+def without_graph(model: GIM) -> dict[str, GIM]:
+    """The untrained model with the empty graph and the same generator; none if the model has no graph itself."""
+    if model.settings_["structure"] == "none":
+        return {}
+    return {EMPTY: _twin(model, {"structure": "none", "prior_graph": None, "generator": model.generator_})}
+
+
+def without_features(model: GIM, seed: int) -> dict[str, GIM]:
+    """Untrained models with features that say nothing; none if the model has no features itself."""
     out: dict[str, GIM] = {}
-    if model.settings_["structure"] != "none":
-        out[EMPTY] = _twin(model, {"structure": "none", "prior_graph": None, "generator": model.generator_})
-    if model.table.frame.shape[1]:
-        frame = model.table.frame
-        trained = np.isin(frame.index.to_numpy(str), model.fitted.design.drugs)
-        shuffled = frame.to_numpy(float).copy()
-        rng = np.random.default_rng([seed, 0x5F])
-        # among training drugs and among the others, so that no drug of the test takes a training drug's place
-        for rows in (np.flatnonzero(trained), np.flatnonzero(~trained)):
-            shuffled[rows] = shuffled[rng.permutation(rows)]
-        # without features nothing tells drugs apart, and the training mean is all that can be said
-        for name, values, generator in (
-            (SHUFFLED, shuffled, model.settings_["generator"]),
-            (ZEROED, np.zeros_like(shuffled), "mean"),
-        ):
-            twin = _twin(model, {"generator": generator})
-            features = pd.DataFrame(values, frame.index, frame.columns)
-            twin.table = DrugTable(features, model.table.smiles, model.table.source)
-            out[name] = twin
-    for name, twin in out.items():
-        logger.info("Training %s for comparison.", name)
-        twin.train(seed=model.seed_, enable_progress_bar=False, **train_kwargs)
+    frame = model.table.frame
+    if not frame.shape[1]:
+        return out
+    trained = np.isin(frame.index.to_numpy(str), model.fitted.design.drugs)
+    shuffled = frame.to_numpy(float).copy()
+    rng = np.random.default_rng([seed, 0x5F])
+    # among training drugs and among the others, so that no drug of the test takes a training drug's place
+    for rows in (np.flatnonzero(trained), np.flatnonzero(~trained)):
+        shuffled[rows] = shuffled[rng.permutation(rows)]
+    # without features nothing tells drugs apart, and the training mean is all that can be said
+    for name, values, generator in (
+        (SHUFFLED, shuffled, model.settings_["generator"]),
+        (ZEROED, np.zeros_like(shuffled), "mean"),
+    ):
+        out[name] = _twin(model, {"generator": generator})
+        features = pd.DataFrame(values, frame.index, frame.columns)
+        out[name].table = DrugTable(features, model.table.smiles, model.table.source)
     return out
+
+
+def trained_alike(model: GIM, twins: dict[str, GIM], train_kwargs: dict) -> dict[str, GIM]:
+    """The twins, trained on the model's rows with its seed."""
+    for name, twin in twins.items():
+        logger.info("Training %s for comparison.", name)
+        twin.train(**{"enable_progress_bar": False, **train_kwargs, "seed": model.seed_})
+    return twins
 
 
 def _twin(model: GIM, changes: dict) -> GIM:
     return type(model)(model.adata, **(model.settings_ | changes))
 
 
-def evaluate(model: GIM, *, refit: bool, distributions: bool, seed: int, train_kwargs: dict) -> pd.DataFrame:
-    """See :meth:`scgim.GIM.evaluate`."""
+def score_conditions(
+    model: GIM, *, refit: bool, distributions: bool, seed: int, train_kwargs: dict | None = None
+) -> pd.DataFrame:
+    """Scores of every method on every test condition, one row each; see :meth:`scgim.GIM.evaluate`."""
+    check_unseen(model)
     held, train = measure(model, seed), conditions_of(model.fitted, model.table)
+    own = predictions(model, held.truth.names)
+    if not np.isfinite(own).all(1).any():
+        raise ValueError(
+            f"generator={model.generator_!r} knows nothing of drugs that it was not trained on, and all test conditions are of "
+            "such drugs. Use generator='kernel' or 'hill' with drug features, or hold out doses: scgim.pp.split(unseen='dose')."
+        )
     changes: dict[str, np.ndarray] = {}
     for name, kind in BASELINES.items():
         baseline = kind()
@@ -194,8 +228,9 @@ def evaluate(model: GIM, *, refit: bool, distributions: bool, seed: int, train_k
             continue
         baseline.fit(train)
         changes[name] = baseline.predict(held.truth)
-    changes[SCGIM] = predictions(model, held.truth.names)
-    for name, twin in (refits(model, seed, train_kwargs) if refit else {}).items():
+    changes[SCGIM] = own
+    twins = without_graph(model) | without_features(model, seed) if refit else {}
+    for name, twin in trained_alike(model, twins, train_kwargs or {}).items():
         changes[name] = predictions(twin, held.truth.names)
     changes = {name: change for name, change in changes.items() if np.isfinite(change).all(1).any()}
 
@@ -215,7 +250,7 @@ def evaluate(model: GIM, *, refit: bool, distributions: bool, seed: int, train_k
     table["strong"] = table["p_moved"] < STRONG
     if distributions:
         _add_distances(table, changes | {DUPLICATE: None}, held)
-    return _finish(table, [name for name in BASELINES if name in changes])
+    return table
 
 
 def _add_distances(table: pd.DataFrame, changes: dict, held: Held) -> None:
@@ -239,18 +274,3 @@ def _add_distances(table: pd.DataFrame, changes: dict, held: Held) -> None:
                 float(per_gene_w1(x, y).mean()),
                 float(rmse_sd(x, y)),
             ]
-
-
-def _finish(table: pd.DataFrame, baselines: list[str]) -> pd.DataFrame:
-    """Add the rows of means over all conditions and over strong and weak ones, and the verdict."""
-    metrics = [c for c in table.columns if c not in {"drug", "dose", "cell_line", "method", "n_cells", "strong"}]
-    blocks = [table]
-    for name, rows in ((EVERYTHING, table), ("(strong)", table[table["strong"]]), ("(weak)", table[~table["strong"]])):
-        if len(rows):
-            mean = rows.groupby("method", sort=False)[metrics].mean().reset_index()
-            cells = rows.groupby("method", sort=False)["n_cells"].sum().to_numpy()
-            blocks.append(mean.assign(drug=name, dose=np.nan, cell_line="", n_cells=cells, strong=name == "(strong)"))
-    front = ["method", "drug", "dose", "cell_line", "n_cells", "strong"]
-    out = pd.concat(blocks, ignore_index=True)[[*front, *metrics]]
-    out.attrs["verdict"] = verdict(table, baselines)
-    return out

@@ -5,9 +5,11 @@ from __future__ import annotations
 import logging
 from typing import TYPE_CHECKING
 
+from scgim.evaluation import summarise
 from scgim.structure import search_dag
 
-from ._evaluate import check_unseen, evaluate
+from ._evaluate import check_unseen, score_conditions, warn_of_leaks
+from ._evaluate_targets import evaluate_targets
 from ._prior import masks
 from ._stability import edge_table, recurrence, redraw
 
@@ -112,12 +114,18 @@ class JudgingMixin:
         genes that moved, ``size_ratio`` of predicted to true change; ``pearson`` over genes of the changes, and
         ``pearson_centred`` of what is left of both once the training mean is removed; ``rank``, how often the prediction lies nearer to
         its own truth than to another condition's (chance .5); ``energy`` distance, mean per-gene ``w1`` and RMSE of standard
-        deviations ``sd`` between cells. ``.attrs["verdict"]`` says it in sentences.
+        deviations ``sd`` between cells. ``.attrs["verdict"]`` says it in sentences: scgim beats, does not beat or cannot be told from the
+        best baseline, by the 95 % interval of the paired difference, bootstrapped over drugs. Test drugs whose structure was trained on
+        under another name are warned of.
 
         Raises
         ------
         ValueError
-            If the model has no data, no ``split_key``, no test condition, or saw one in training.
+            If the model has no data, no ``split_key``, no test condition, saw one in training, or has an answer for none.
+
+        See Also
+        --------
+        scgim.tl.cross_validate : the same over several splits, a model for each.
 
         Examples
         --------
@@ -135,7 +143,83 @@ class JudgingMixin:
         self._require_fitted()
         self._require_data()
         check_unseen(self)
-        out = evaluate(self, refit=refit, distributions=distributions, seed=seed, train_kwargs=dict(train_kwargs or {}))
+        leaks = warn_of_leaks(self)
+        out = summarise(
+            score_conditions(self, refit=refit, distributions=distributions, seed=seed, train_kwargs=train_kwargs)
+        )
+        out.attrs["verdict"] += leaks
+        for sentence in out.attrs["verdict"]:
+            logger.info(sentence)
+        return out
+
+    def evaluate_targets(
+        self,
+        known: pd.DataFrame,
+        *,
+        k: int | None = None,
+        refit: bool = True,
+        train_kwargs: dict | None = None,
+    ) -> pd.DataFrame:
+        r"""Score the ranking of targets for drugs whose targets are known, beside what needs no model.
+
+        Methods: ``"scgim"``, its score as in :meth:`rank_targets`; ``"scgim, empty graph"``, trained anew without a graph;
+        ``"largest |shift|"``, the mean change from the own line's controls; ``"largest |z|"``, that change over its sampling error,
+        :math:`(\bar x_k - \bar x_0) / \sqrt{s_k^2 / n_k + s_0^2 / n_0}`. Drugs that are not in the training rows are ranked by their
+        features alone, beside ``"largest |shift| by ridge"``, the change that a ridge regression on features and dose predicts.
+        A gene's score for a drug is its highest over the drug's doses and lines, for every method.
+
+        Parameters
+        ----------
+        known
+            Columns ``drug`` and ``gene``, a row for each true target. Drugs that are not listed are not judged; of a drug that is, all its
+            targets should be, as every other gene counts as none.
+        k
+            Of ``recall``; by default 5, or all genes where there are fewer.
+        refit
+            Whether to train the model without a graph. Without it no data are needed.
+        train_kwargs
+            For that training.
+
+        Returns
+        -------
+        One row for each method and drug, and one for all drugs (``"(all)"``); columns ``evidence`` (``"data"`` for measured drugs,
+        ``"features"`` for others, which have rows ``"(all)"`` of their own), ``n_targets``, ``n_called``, ``ap`` (average precision,
+        :func:`scgim.metrics.target_average_precision`), ``f1`` of the called targets (:func:`scgim.metrics.target_f1`), ``recall`` among
+        the first ``k`` genes (:func:`scgim.metrics.recall_at_k`), ``best_rank`` of the true target that comes first. scgim, with
+        and without graph, calls genes of probability > .5; the other methods know no threshold and are told how many targets each
+        drug has, which favours them. ``.attrs["verdict"]`` says it in sentences.
+
+        Raises
+        ------
+        KeyError, TypeError, ValueError
+            If ``known`` is no such table, names a drug or gene that the model does not have (the nearest are named), or ``refit`` is asked of
+            a model without data.
+
+        Examples
+        --------
+        >>> import pandas as pd
+        >>> import scgim
+        >>> adata = scgim.datasets.simulate_screen(n_genes=5, n_drugs=10, doses=(1.0,), n_new_drugs=2)
+        >>> scgim.setup_anndata(
+        ...     adata, drug_key="drug", control="DMSO", scale="continuous", features_key="drug_features"
+        ... )
+        >>> model = scgim.GIM(adata, generator="hill")
+        >>> model.train(max_epochs=20, enable_progress_bar=False)  # for the example; the default gets further
+        >>> truth = adata.uns["truth"]
+        >>> known = (
+        ...     pd.DataFrame(truth["targets"], truth["drugs"], adata.var_names)
+        ...     .rename_axis("drug")
+        ...     .melt(ignore_index=False, var_name="gene")
+        ... )
+        >>> known = known[known["value"] > 0].reset_index()[["drug", "gene"]]
+        >>> scores = model.evaluate_targets(known, refit=False)
+        >>> scores["method"].unique().tolist()
+        ['scgim', 'largest |shift|', 'largest |z|']
+        """
+        self._require_fitted()
+        if refit:
+            self._require_data()
+        out = evaluate_targets(self, known, k=k, refit=refit, train_kwargs=dict(train_kwargs or {}))
         for sentence in out.attrs["verdict"]:
             logger.info(sentence)
         return out

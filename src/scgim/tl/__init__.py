@@ -1,0 +1,5 @@
+"""Tools on a whole screen."""
+
+from ._cross_validate import cross_validate
+
+__all__ = ["cross_validate"]

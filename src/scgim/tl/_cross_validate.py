@@ -1,0 +1,127 @@
+from __future__ import annotations
+
+import logging
+from typing import TYPE_CHECKING, Any, Literal
+
+import pandas as pd
+from tqdm import tqdm
+
+from scgim._checks import refuse_view
+
+from ._folds import deal
+
+if TYPE_CHECKING:
+    from anndata import AnnData
+
+logger = logging.getLogger("scgim")
+
+
+def cross_validate(
+    adata: AnnData,
+    unseen: Literal["drug", "dose", "scaffold", "cell_line"] = "drug",
+    n_splits: int = 3,
+    model_kwargs: dict[str, Any] | None = None,
+    train_kwargs: dict[str, Any] | None = None,
+    *,
+    setup_kwargs: dict[str, Any] | None = None,
+    refit: bool = True,
+    distributions: bool = True,
+    seed: int = 0,
+) -> pd.DataFrame:
+    """Score predictions of conditions that a model has not seen, all of them in turn, beside every baseline.
+
+    The screen is dealt into folds. For each, a model is trained on the others, and it and all methods of
+    :meth:`scgim.GIM.evaluate` are scored on the fold. Every drug (scaffold, line) is tested once. Whole compounds are dealt: with
+    ``smiles_key``, salts, stereoisomers and tautomers of one, and compounds with one Morgan fingerprint, share a fold, so that no
+    twin in training gives an answer away.
+
+    Parameters
+    ----------
+    adata
+        In memory, backed or on dask; no view. Neither it nor its set-up is changed.
+    unseen
+        What the folds are made of: ``"drug"``; ``"dose"``, every drug's doses but for an only one, and never all of them at once;
+        ``"scaffold"``, drugs on one Bemis-Murcko scaffold together (needs ``smiles_key``); ``"cell_line"``, the treated cells of lines,
+        whose controls stay in training.
+    n_splits
+        Folds, from 2 to the number of drugs, scaffolds or lines.
+    model_kwargs
+        For :class:`scgim.GIM`.
+    train_kwargs
+        For :meth:`scgim.GIM.train`, of the models and of what they are compared with. ``enable_progress_bar=False`` silences the one
+        progress line.
+    setup_kwargs
+        For :func:`scgim.setup_anndata`; by default those of the last call for ``adata``. ``split_key`` is of no account: all rows take
+        part, so leave out what you keep for a last test.
+    refit, distributions
+        As in :meth:`scgim.GIM.evaluate`: without ``refit`` a third to a half of the time is enough.
+    seed
+        Of the folds, of training (unless ``train_kwargs`` has its own), and of halves, samples and shuffles.
+
+    Returns
+    -------
+    The table of :meth:`scgim.GIM.evaluate` with the ``fold`` of every row, from 0; missing in the rows ``"(all)"``, ``"(strong)"`` and
+    ``"(weak)"``, which are means over the conditions of all folds. ``.attrs["verdict"]`` says it in sentences, on all folds: the
+    bootstrap is over drugs. Models of different folds share most of their training data, which no interval shows.
+
+    Raises
+    ------
+    KeyError, TypeError, ValueError
+        If `adata` is no AnnData, a view or was never set up, there are not enough groups for `n_splits`, `unseen` needs a column or
+        drug features that the set-up does not name, or an argument of GIM or its set-up is not what it should be. All of it before
+        the first training.
+
+    See Also
+    --------
+    scgim.pp.split : one split, for :meth:`scgim.GIM.evaluate`.
+
+    Examples
+    --------
+    >>> import scgim
+    >>> adata = scgim.datasets.simulate_screen(n_genes=5, n_drugs=10, n_cells=20, doses=(1.0,), n_new_drugs=2)
+    >>> scgim.setup_anndata(adata, drug_key="drug", control="DMSO", scale="continuous", features_key="drug_features")
+    >>> scores = scgim.tl.cross_validate(
+    ...     adata,
+    ...     n_splits=2,
+    ...     model_kwargs={"generator": "hill"},
+    ...     train_kwargs={"max_epochs": 20, "enable_progress_bar": False},  # for the example; the default gets further
+    ...     refit=False,
+    ...     distributions=False,
+    ... )
+    >>> scores.groupby("fold")["drug"].nunique().tolist()
+    [5, 5]
+    """
+    refuse_view(adata)
+    from scgim.evaluation import summarise
+    from scgim.model import GIM
+    from scgim.model._evaluate import score_conditions
+    from scgim.model._refit import setup_arguments, split_anew
+
+    arguments, options = setup_arguments(adata, setup_kwargs), dict(model_kwargs or {})
+    fold = deal(adata, unseen, n_splits, arguments, seed)
+    _check_features(unseen, arguments, options)
+    training = {"seed": seed} | dict(train_kwargs or {})
+    show = training.pop("enable_progress_bar", True)
+    training["enable_progress_bar"] = False
+    parts = []
+    for k in tqdm(range(n_splits), desc=f"cross-validation, unseen {unseen}", unit="fold", disable=not show):
+        with split_anew(adata, fold == k, arguments) as screen:
+            model = GIM(screen, **options)
+            model.train(**training)
+            scores = score_conditions(model, refit=refit, distributions=distributions, seed=seed, train_kwargs=training)
+        parts.append(scores.assign(fold=pd.array([k] * len(scores), dtype="Int64")))
+    out = summarise(pd.concat(parts, ignore_index=True))
+    for sentence in out.attrs["verdict"]:
+        logger.info(sentence)
+    return out
+
+
+def _check_features(unseen: str, arguments: dict[str, Any], options: dict[str, Any]) -> None:
+    """Raise ValueError if nothing could be said of an unseen drug."""
+    features = any(arguments.get(name) is not None for name in ("features_key", "smiles_key"))
+    generator = options.get("generator", "auto")
+    if unseen in {"drug", "scaffold"} and (generator == "identity" or (generator == "auto" and not features)):
+        fix = "Use generator='kernel'." if features else "Name features_key or smiles_key in setup_anndata."
+        raise ValueError(
+            f"unseen={unseen!r} needs a model that knows drugs by their features, not by name. {fix} Or use unseen='dose'."
+        )

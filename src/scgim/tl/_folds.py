@@ -1,0 +1,131 @@
+"""Which fold tests which cells: whole groups, so that nothing of what is tested is on the other side."""
+
+from __future__ import annotations
+
+from numbers import Integral
+from typing import TYPE_CHECKING
+
+import networkx as nx
+import numpy as np
+import pandas as pd
+from sklearn.model_selection import GroupKFold
+
+from scgim._checks import check_control, check_doses, check_names, check_option, check_smiles
+from scgim.pp._chemistry import standardise_all
+from scgim.pp._hold_out import MIN_DRUGS
+from scgim.pp._leaks import morgan
+from scgim.pp._scaffold import compounds, scaffolds
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from anndata import AnnData
+
+    from scgim.pp import Structure
+
+UNSEEN = ("drug", "dose", "scaffold", "cell_line")
+NEEDS = {"dose": "dose_key", "scaffold": "smiles_key", "cell_line": "cell_line_key"}
+
+
+def deal(adata: AnnData, unseen: str, n_splits: int, columns: Mapping[str, str | None], seed: int) -> np.ndarray:
+    """The fold in which a cell is tested, -1 if in none, as controls are; ``(cells,)`` int.
+
+    Parameters
+    ----------
+    columns
+        drug_key and control, and where there are such: dose_key, smiles_key, cell_line_key.
+
+    Raises
+    ------
+    KeyError, ValueError
+        If `unseen` or `n_splits` cannot be, or a column that it needs is not named.
+    """
+    check_option("unseen", unseen, UNSEEN)
+    if isinstance(n_splits, bool) or not isinstance(n_splits, Integral) or n_splits < 2:
+        raise ValueError(
+            f"n_splits={n_splits!r} must be a whole number from 2 up: every fold is trained on the others."
+        )
+    need = NEEDS.get(unseen)
+    if need and columns.get(need) is None:
+        raise ValueError(f"unseen={unseen!r} needs {need}: name the column in setup_anndata, or in setup_kwargs.")
+    drug = check_names(adata, columns["drug_key"])
+    check_control(drug, columns["control"], key=columns["drug_key"])
+    treated = (drug != str(columns["control"])).to_numpy()
+    cells = pd.DataFrame({"drug": drug.to_numpy()})
+    if unseen == "dose":
+        cells["dose"] = check_doses(adata, columns["dose_key"], treated=treated)
+    if unseen == "cell_line":
+        cells["line"] = check_names(adata, columns["cell_line_key"]).to_numpy()
+    structures: dict[str, Structure] = {}
+    if columns.get("smiles_key") is not None and unseen != "cell_line":
+        smiles = check_smiles(adata, columns["smiles_key"], names=drug, treated=treated)
+        structures = standardise_all(smiles[smiles != ""])
+    fold = np.full(adata.n_obs, -1)
+    fold[treated] = _dealt(unseen, cells[treated], structures, n_splits, np.random.default_rng([seed, 0xF01D]))
+    return fold
+
+
+def _dealt(
+    unseen: str, cells: pd.DataFrame, structures: Mapping[str, Structure], n_splits: int, rng: np.random.Generator
+) -> np.ndarray:
+    """Folds of treated cells: drug and, where `unseen` needs it, dose or line; drugs without structure go by name."""
+    if unseen == "cell_line":
+        return _whole(cells["line"], cells["line"], n_splits, "treated cell lines", rng)
+    names = {name: name for name in sorted(set(cells["drug"]))}
+    # what `scgim.pp.audit_split` would find: the same compound, or another that looks the same to a fingerprint
+    compound = joined(names, compounds(structures), morgan(structures))
+    if unseen == "dose":
+        return _doses(cells.assign(compound=cells["drug"].map(compound)), n_splits, rng)
+    if (n := len(set(compound.values()))) < MIN_DRUGS:
+        raise ValueError(
+            f"You have {n} drugs; folds of unseen ones need at least {MIN_DRUGS}. Use unseen='dose' if they have several doses."
+        )
+    group = compound if unseen == "drug" else joined(compound, scaffolds(structures))
+    return _whole(cells["drug"], cells["drug"].map(group), n_splits, f"{unseen}s", rng)
+
+
+def joined(*labels: Mapping[str, object]) -> dict[str, str]:
+    """The first name of each drug's group: drugs that share a label of any kind, directly or through others."""
+    same = nx.Graph()
+    for kind, label in enumerate(labels):
+        same.add_edges_from((("drug", name), (kind, value)) for name, value in label.items())
+    groups = [sorted(name for kind, name in group if kind == "drug") for group in nx.connected_components(same)]
+    return {name: group[0] for group in groups for name in group}
+
+
+def _whole(item: pd.Series, group: pd.Series, n_splits: int, what: str, rng: np.random.Generator) -> np.ndarray:
+    """Folds of whole groups, as alike in items as these allow; which items they are is drawn."""
+    items = pd.Series(group.to_numpy(), item.to_numpy()).groupby(level=0).first()
+    names, code = np.unique(items.to_numpy(str), return_inverse=True)
+    _enough(n_splits, len(names), what)
+    fold = pd.Series(-1, items.index)
+    # groups of one size are dealt in the order of their numbers
+    number = rng.permutation(len(names))[code]
+    for k, (_, test) in enumerate(GroupKFold(n_splits).split(items, groups=number)):
+        fold.iloc[test] = k
+    return item.map(fold).to_numpy()
+
+
+def _doses(cells: pd.DataFrame, n_splits: int, rng: np.random.Generator) -> np.ndarray:
+    """Folds of every compound's doses; no fold takes all doses of a drug, whose only dose is in none."""
+    size, where = np.zeros(n_splits, dtype=int), {}
+    for compound, rows in cells.groupby("compound", sort=True):
+        own = [set(doses) for _, doses in rows.groupby("drug")["dose"]]
+        held: list[set[float]] = [set() for _ in range(n_splits)]
+        for dose in rng.permutation(sorted(set.union(*own))):
+            # twins may have been given at different doses: each of them keeps one
+            free = [k for k in range(n_splits) if all(doses - held[k] - {dose} for doses in own if dose in doses)]
+            if free:
+                k = min(free, key=lambda k: (len(held[k]), size[k]))
+                held[k].add(dose)
+                size[k] += 1
+                where[compound, dose] = k
+    _enough(n_splits, len(where), "doses of drugs with two or more")
+    keys = pd.MultiIndex.from_frame(cells[["compound", "dose"]])
+    return pd.Series(where).reindex(keys, fill_value=-1).to_numpy()
+
+
+def _enough(n_splits: int, n: int, what: str) -> None:
+    if n_splits > n:
+        fix = f"Use n_splits={n} or fewer." if n >= 2 else "Hold out something else."
+        raise ValueError(f"n_splits={n_splits}, but there are {n} {what} to deal (twins count once). {fix}")
