@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from scgim.model._choice import choose_generator
+from scgim.model._choice import _decide, choose_generator
 from scgim.module import Conditions
 from scgim.module.generators import GENERATORS
 
@@ -56,10 +56,21 @@ def test_takes_what_fits(kind, name):
     assert table.loc[table["loss"].idxmin(), "se"] == 0
 
 
-def test_the_simplest_within_a_standard_error_is_chosen():
-    _, table = choose(*draw("noise"))
+@pytest.mark.parametrize("kind", ["noise", "hill", "smooth"])
+@pytest.mark.parametrize("seed", range(3))
+def test_the_best_is_chosen_or_in_doubt_the_mean(kind, seed):
+    _, table = choose(*draw(kind, seed=seed), candidates=("mean", "kernel", "hill"))
     near = table["loss"] - table["loss"].min() <= table["se"]
-    assert table["chosen"].idxmax() == near.idxmax()
+    assert table["chosen"].sum() == 1
+    assert table["chosen"].idxmax() == (0 if near[0] else table["loss"].idxmin())
+
+
+def test_losses_decide_and_not_what_is_simple():
+    mean, better = np.full(10, 3.0), np.linspace(1.0, 2.0, 10)
+    table = _decide({"mean": mean, "kernel": better + 0.001 * np.arange(10), "hill": better})
+    assert table.loc[table["chosen"], "generator"].to_list() == ["hill"]
+    doubt = _decide({"mean": better + np.linspace(-1, 1.1, 10), "hill": better})
+    assert doubt.loc[doubt["chosen"], "generator"].to_list() == ["mean"]
 
 
 def test_equal_bits_on_every_call_and_the_global_random_state_is_left_alone():
