@@ -42,7 +42,7 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger("scgim")
 
-STRUCTURES = ("search", "none")
+STRUCTURES = ("search", "gradient", "none")
 LIKELIHOODS = ("auto", "cells", "means")
 
 
@@ -71,7 +71,8 @@ class GIM(AskingMixin, JudgingMixin, KeepingMixin, BaseModelClass):
         the contexts' means move, with the errors of both sides, and a little of how genes vary within contexts. ``"auto"``
         takes means for ``scale="counts"``, whose measurement noise misleads within contexts, and cells otherwise.
     structure
-        ``"search"``: iterated local search of the graph; ``"none"``: the empty graph, every gene on its own.
+        ``"search"``: iterated local search of the graph; ``"gradient"``: graph, mechanisms and generator learned jointly, by
+        gradient on the exact likelihood of all cells; ``"none"``: the empty graph, every gene on its own.
     prior_graph
         What is known of the graph: a DataFrame with columns ``source``, ``target`` and ``kind``, ``"required"`` or
         ``"forbidden"``. The graph obeys it by construction.
@@ -116,7 +117,7 @@ class GIM(AskingMixin, JudgingMixin, KeepingMixin, BaseModelClass):
         intervention: Literal["shift", "hard"] = "shift",
         generator: Literal["auto", "mean", "kernel", "hill", "network", "identity"] = "auto",
         likelihood: Literal["auto", "cells", "means"] = "auto",
-        structure: Literal["search", "none"] = "search",
+        structure: Literal["search", "gradient", "none"] = "search",
         prior_graph: pd.DataFrame | None = None,
         regulators: Sequence[str] | None = None,
         scale_shift: bool = False,
@@ -152,6 +153,12 @@ class GIM(AskingMixin, JudgingMixin, KeepingMixin, BaseModelClass):
             raise ValueError(
                 "scale_shift=True needs every cell: means do not show how noise is scaled. Use likelihood='cells', or "
                 "mechanism='network'."
+            )
+        if structure == "gradient" and self._from_means():
+            raise ValueError(
+                "structure='gradient' descends the likelihood of all cells, and this model learns its graph from means "
+                f"(likelihood={likelihood!r}, scale={self.registry_['setup_args']['scale']!r}). Use structure='search', or "
+                "likelihood='cells'."
             )
         self.module: GIMModule | None = None
         self.stability_: Recurrence | None = None
@@ -282,7 +289,8 @@ class GIM(AskingMixin, JudgingMixin, KeepingMixin, BaseModelClass):
         plan_kwargs
             Options of the training plan: ``search_rounds``, ``search_patience``, ``search_charge``, ``search_penalty``,
             ``mechanism_steps``, ``mechanism_lr``, ``forced_steps``, ``cells_per_step``, ``weight_decay``,
-            ``generator_steps``, ``generator_lr``, ``forced_share``, ``prune_at``.
+            ``generator_steps``, ``generator_lr``, ``forced_share``, ``prune_at``; with ``structure="gradient"`` also
+            ``orientation`` (``"smooth"`` or ``"gumbel"``), ``gradient_steps``, ``gradient_lr``, ``gradient_graphs``.
         seed
             Of the search, the validation contexts and the control cells that the model keeps. Global random state is
             not touched.
@@ -366,7 +374,8 @@ class GIM(AskingMixin, JudgingMixin, KeepingMixin, BaseModelClass):
         hard = INTERVENTIONS[self.settings_["intervention"]].needs_own
         if self._from_means():
             return Needs(own=hard and not affine, cells=not affine, means=True)
-        return Needs(own=hard or (affine and self.settings_["scale_shift"]), cells=not affine)
+        scaled = self.settings_["scale_shift"] and (affine or self.settings_["structure"] == "gradient")
+        return Needs(own=hard or scaled, cells=not affine)
 
     def _from_means(self) -> bool:
         """Whether the graph is learned from the contexts' means."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import lightning.pytorch as pl
 import numpy as np
@@ -12,8 +12,9 @@ import torch
 from torch.utils.data import DataLoader
 
 from scgim._checks import check_option
-from scgim.module import cell_moments, evidence
+from scgim.module import Moments, cell_moments, evidence
 from scgim.structure import SLAB, fit_graph, orient_ties, search_dag
+from scgim.structure.gradient import RELAXATIONS, descend_dag
 
 from ._batches import Batches
 from ._calibrate import calibration, weigh
@@ -23,8 +24,10 @@ from ._placebos import Calibration
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from scgim.module import Contexts, GIMModule, Moments
-    from scgim.structure import LocalFit
+    from scgim.module import Contexts, GIMModule
+    from scgim.statistics import Statistics
+    from scgim.structure import LocalFit, SearchState
+    from scgim.structure.gradient import GradientState
 
     from ._collect import Collected
     from ._generators import Choice
@@ -41,6 +44,7 @@ _NOT_OPTIONS = {
     "early_stopping_patience",
 }  # arguments of GIM and its train
 _PATIENCE = {True: 20, False: 3}  # rounds of the search without gain: on sufficient statistics, on cells
+_DESCENTS = 8  # the same of descents, each a thousand times the work
 
 
 class StatisticsModule(pl.LightningDataModule):
@@ -57,7 +61,7 @@ class StatisticsModule(pl.LightningDataModule):
 
 
 class TrainingPlan(pl.LightningModule):
-    """The schedule: structure (search), mechanisms (jointly with a generator), generator.
+    """The schedule: structure (search or descent), mechanisms (jointly with a generator), generator.
 
     An epoch is one search round or ``steps_per_epoch`` gradient steps: a step on sufficient statistics takes a
     millisecond, about as long as all that the trainer does around an epoch.
@@ -69,18 +73,21 @@ class TrainingPlan(pl.LightningModule):
     data
         Training contexts, controls, and what the search and the mechanisms see of the cells.
     structure
-        ``"search"`` or ``"none"`` (no edges but required ones).
+        ``"search"``, ``"gradient"``, or ``"none"`` (no edges but required ones).
     allowed, required
         Edges that may exist and that must, ``(genes, genes)`` bool; ``None`` for all and none.
     final
         Gives the generator of the last phase from contexts and moments; ``None``: the module's own.
     seed
-        Of the search and of batches of cells.
+        Of the search or descent and of batches of cells.
     charge
         Nats that a target costs; by default learned, for every gene, from placebos of control cells.
     search_rounds, search_patience, search_charge, search_penalty
         See :func:`~scgim.structure.search_dag`. Patience is 20 rounds by default, and 3 for networks, whose score ignores
-        interactions of parents: there a better score is not always a better graph.
+        interactions of parents: there a better score is not always a better graph. Rounds, patience (8) and penalty are also
+        those of the descent.
+    orientation, gradient_steps, gradient_lr, gradient_graphs
+        Of ``structure="gradient"``, see :func:`~scgim.structure.gradient.descend_dag`.
     mechanism_steps, mechanism_lr, forced_steps
         Gradient steps of the joint phase and their size, which falls to 0 over the second half; the first ``forced_steps``
         know the targets that the data clearly show.
@@ -112,6 +119,10 @@ class TrainingPlan(pl.LightningModule):
         search_patience: int | None = None,
         search_charge: float | None = None,
         search_penalty: float | None = None,
+        orientation: Literal["smooth", "gumbel"] = "smooth",
+        gradient_steps: int = 150,
+        gradient_lr: float = 0.03,
+        gradient_graphs: int | None = None,
         mechanism_steps: int = 300,
         mechanism_lr: float = 1e-2,
         forced_steps: int = 100,
@@ -127,7 +138,14 @@ class TrainingPlan(pl.LightningModule):
         super().__init__()
         self.module, self.data, self.structure, self.seed = module, data, structure, seed
         self.allowed, self.required, self.final = allowed, required, final
-        patience = _PATIENCE[module.mechanism.affine] if search_patience is None else search_patience
+        default = _DESCENTS if structure == "gradient" else _PATIENCE[module.mechanism.affine]
+        patience = default if search_patience is None else search_patience
+        self.descent = {
+            "orientation": orientation,
+            "steps": gradient_steps,
+            "lr": gradient_lr,
+            "graphs": gradient_graphs,
+        }
         self.search = {"max_rounds": search_rounds, "patience": patience}
         self.charge, self.search_charge, self.search_penalty = charge, search_charge, search_penalty
         self.calibration: Calibration | None = None
@@ -146,6 +164,7 @@ class TrainingPlan(pl.LightningModule):
         for name in plan_kwargs:
             check_option("plan_kwargs", name, [name for name in defaults if name not in _NOT_OPTIONS])
         options = defaults | plan_kwargs
+        check_option("orientation", options["orientation"], RELAXATIONS)
         wanted = cls._epochs(options)
         if max_epochs is None or max_epochs >= wanted:
             return plan_kwargs
@@ -230,8 +249,7 @@ class TrainingPlan(pl.LightningModule):
         if self.required is not None:
             graph = graph | self.required
         priors = {"allowed": self.allowed, "required": self.required}
-        rounds = search_dag(self.data.search, **score, **priors, seed=self.seed, start=graph, **self.search)
-        for state in rounds if self.structure == "search" else ():
+        for state in self._rounds(graph, priors):
             graph = state.graph
             mechanism.set_graph(torch.as_tensor(graph))
             idle.step()  # without gradients a no-op, but it advances the global step, without which nothing is checkpointed
@@ -239,6 +257,20 @@ class TrainingPlan(pl.LightningModule):
         if self.data.means is None:  # among hubs that a few nats tell apart, that prior would choose worse than they
             graph = orient_ties(graph, self.data.search, **score, **priors)
         mechanism.warm_start(torch.as_tensor(graph), self._least_squares(graph))
+
+    def _rounds(self, start: np.ndarray, priors: dict) -> Iterator[SearchState | GradientState]:
+        """Better and better graphs."""
+        options = {"seed": self.seed, "start": start, **priors, **self.search}
+        if self.structure == "search":
+            return search_dag(self.data.search, **self.score, **options)
+        if self.structure == "none":
+            return iter(())
+        rates = {name: self.generator_lr for name, _ in self.module.named_parameters() if "mechanism." not in name}
+        likelihood = JointLikelihood(
+            self.module, self._batch[0], self.data.search, rates | {"mechanism.log_sigma": self.descent["lr"]}
+        )
+        columns, penalty = self.score["columns"], self.search_penalty
+        return descend_dag(self.data.search, likelihood, columns=columns, penalty=penalty, **options, **self.descent)
 
     @property
     def score(self) -> dict:
@@ -434,6 +466,39 @@ class TrainingPlan(pl.LightningModule):
         self.phase, self.step_in_phase, chosen = checkpoint["scgim_schedule"].values()
         if chosen is not None:  # the weights that are loaded next are those of the generator of the last phase
             self.module.generator = self.final.take(chosen)
+
+
+class JointLikelihood(torch.nn.Module):
+    """The exact likelihood of all cells, and the generator's penalty, as :func:`~scgim.structure.gradient.descend_dag` takes them.
+
+    Parameters
+    ----------
+    module
+        Whose generator and noise are learned; the graph and the mechanisms are those of the descent.
+    contexts
+        The training contexts.
+    statistics
+        What the descent sees of them and of the controls.
+    rates
+        Step sizes of the module's parameters that are learned.
+    """
+
+    def __init__(self, module: GIMModule, contexts: Contexts, statistics: Statistics, rates: dict[str, float]) -> None:
+        super().__init__()
+        self.module, self.rates = module, {f"module.{name}": rate for name, rate in rates.items()}
+        n = torch.as_tensor(statistics.n).to(contexts.mean)
+        self.contexts, self.n_cells = contexts._replace(n=n[1:, None], own=None), float(n.sum())
+
+    def forward(
+        self, mean: torch.Tensor, within: torch.Tensor, pooled: torch.Tensor, forced: bool
+    ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        """Minus log likelihood and penalty in nats, and the noise's variance, of one graph's residuals."""
+        moments = Moments(mean, within, self.contexts.mean, self.contexts.spread, pooled)
+        targets = None
+        if forced:
+            targets = (self.module.profile(self.contexts, moments) > self.module.charge + CLEAR).detach()
+        loss, penalty = self.module.joint_loss(self.contexts, moments, self.n_cells, targets)
+        return loss, penalty, self.module.mechanism.variance
 
 
 def _cool(step: int, steps: int) -> float:

@@ -1,0 +1,17 @@
+"""Graphs by gradient: continuous relaxations of a DAG, learned jointly with mechanisms and generator. Needs torch."""
+
+from .acyclicity import break_cycles, log_det
+from .descent import GradientState, descend_dag
+from .relaxations import RELAXATIONS, GumbelEdges, SmoothOrientation
+from .residuals import Residuals
+
+__all__ = [
+    "RELAXATIONS",
+    "GradientState",
+    "GumbelEdges",
+    "Residuals",
+    "SmoothOrientation",
+    "break_cycles",
+    "descend_dag",
+    "log_det",
+]

@@ -1,0 +1,267 @@
+"""Joint descent of graph, mechanisms and generator on the exact likelihood."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.func import functional_call, vmap
+
+from scgim._checks import check_option
+from scgim.structure.candidates import check_priors
+from scgim.structure.dag import ancestors, order
+
+from .acyclicity import break_cycles
+from .relaxations import RELAXATIONS
+from .residuals import Columns
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from scgim.statistics import Statistics
+
+    from .relaxations import Relaxation
+
+_BETAS = (0.9, 0.99)
+# shares of the steps: with clear targets given, at the start, and on fixed graphs, at the end
+_FORCED, _SETTLED = 0.3, 0.25
+_GRAPHS, _VALUES = 8, 200_000  # at once, and contexts x genes of all of them in a step
+_LEAST = 0.25  # of an edge's price that it must explain to be a candidate
+# how far a round throws the genes of the best order: ranks at least, and share of the genes at most
+_KICK = (4.0, 1.0)
+_DECAY = 1e-3  # nats: weight of the squared weights
+
+
+@dataclass(frozen=True)
+class GradientState:
+    """The best graph so far: ``graph`` (genes, genes) bool with row = source, its loss in nats, rounds done."""
+
+    graph: np.ndarray
+    score: float
+    rounds: int
+
+
+def descend_dag(
+    statistics: Statistics,
+    likelihood: nn.Module,
+    *,
+    columns: int = 1,
+    orientation: Literal["smooth", "gumbel"] = "smooth",
+    penalty: float | None = None,
+    allowed: np.ndarray | None = None,
+    required: np.ndarray | None = None,
+    max_rounds: int = 100,
+    patience: int = 8,
+    steps: int = 150,
+    lr: float = 0.03,
+    graphs: int | None = None,
+    seed: int = 0,
+    start: np.ndarray | None = None,
+) -> Iterator[GradientState]:
+    r"""Learn a DAG, mechanisms linear in their columns, noise and a generator together, maximum a posteriori, by gradient.
+
+    What is made small is, over gates :math:`A`, weights :math:`w`, noise and the generator's parameters,
+
+    .. math:: -\log p(D \mid A \odot w, \sigma, \phi) + c \sum_{ij} \left(1 - e^{-\sqrt{s_{ij} / c}}\right) + \text{penalties}
+
+    where the likelihood is exact, the unknown targets being summed out; :math:`s_{ij}` are the nats that an edge carries and
+    :math:`c` is the price of an edge (as in the score of the search), which weak edges pay in part. A gate that is neither
+    open nor shut stands for an edge that is there with that probability; the expected square of the residual counts that
+    too, so uncertain edges cannot make up for it by larger weights.
+
+    First, without orientation, every gene is fitted on all others: pairs that carry a quarter of the price in either direction
+    are candidates. Then come rounds of descent. In each, several graphs, thrown from the best one so far, are relaxed
+    (:data:`~scgim.structure.gradient.RELAXATIONS`) and cooled; the acyclic graphs that they end in are fitted, and the best
+    is kept if it is better. Descent alone ends where it happened to start; the rounds are what finds the graph.
+
+    Parameters
+    ----------
+    statistics
+        Of ``genes * columns`` columns, on the standardised scale; context 0 holds the controls. With ``own``, which hard
+        interventions need, every context's own scatter is used.
+    likelihood
+        ``likelihood(mean, within, pooled, forced)`` gives minus log likelihood, penalty and noise variance ``(genes,)`` of one graph from
+        :class:`~scgim.structure.gradient.Residuals`; ``forced``: with those targets given that the residuals clearly show. Its
+        attribute ``rates`` names the parameters that are learned with it, and their step sizes; they are not changed.
+    columns, penalty, allowed, required, seed
+        See :func:`~scgim.structure.search_dag`.
+    orientation
+        Key of :data:`~scgim.structure.gradient.RELAXATIONS`.
+    max_rounds, patience
+        Most rounds, and rounds in a row that each gain less than a nat, which end the descent.
+    steps, lr
+        Gradient steps of a round, and their size.
+    graphs
+        Relaxed side by side in a round; by default up to 8, fewer on large screens.
+    start
+        An acyclic graph whose order to begin with.
+
+    Yields
+    ------
+    :class:`GradientState` after every round, the best so far. Stop when you like.
+
+    Raises
+    ------
+    ValueError
+        If ``orientation`` does not exist, the required edges have a cycle, or one of them is not allowed.
+    """
+    check_option("orientation", orientation, RELAXATIONS)
+    data = Columns(statistics, columns, next(likelihood.parameters()).device)
+    d = len(data.square)
+    allowed, required = check_priors(d, allowed, required)
+    penalty = (2.0 if columns == 1 else 0.7) if penalty is None else penalty
+    price = penalty * columns * 0.5 * math.log(max(data.cells, 2.0))
+    allowed &= ~ancestors(required).T  # an edge against what is required would close a cycle
+    weight, near = preselect(data, allowed, price)
+    descent = _Descent(data, likelihood, weight, near & allowed, required, price)
+    many = max(1, min(_GRAPHS, _VALUES // max(1, d * len(statistics.n)))) if graphs is None else graphs
+    place = np.zeros(d) if start is None or not np.any(start) else np.argsort(order(start)).astype(float)
+    rng, generator = np.random.default_rng(seed), torch.Generator().manual_seed(seed)
+    least, most = np.log(_KICK[0]), np.log(max(_KICK[0], _KICK[1] * d))
+    stagnant = 0
+    for rounds in range(max_rounds + 1):
+        before = descent.loss
+        far = np.exp(rng.uniform(least, most, size=(many, 1))) if rounds else 0.3
+        places = torch.as_tensor(place + far * rng.normal(size=(many, d)), device=data.device)
+        relaxed = RELAXATIONS[orientation](places, descent.allowed, descent.required, generator)
+        descent.round(relaxed, steps, lr)
+        place = np.argsort(order(descent.graph)).astype(float)
+        yield GradientState(descent.graph.copy(), descent.loss, rounds)
+        stagnant = 0 if descent.loss < before - 1 else stagnant + 1
+        if stagnant >= patience or not descent.allowed.any():
+            return
+
+
+def preselect(
+    data: Columns, allowed: np.ndarray, price: float, *, steps: int = 200, lr: float = 0.03
+) -> tuple[Tensor, np.ndarray]:
+    """Fit every gene on all others within contexts, cycles or not, which no shift can bias.
+
+    Returns
+    -------
+    The weights, (genes, columns, genes), and which pairs carry enough of the price in either direction, (genes, genes) bool.
+    """
+    d, b, cells = len(allowed), data.columns, data.cells
+    mask = torch.as_tensor(allowed, device=data.device).repeat_interleave(b, 0)
+    weight = torch.zeros(d * b, d, dtype=torch.float64, device=data.device, requires_grad=True)
+    optimizer = torch.optim.Adam([weight], betas=_BETAS)
+    nats = weight.new_zeros(d, d)
+    for step in range(steps):
+        optimizer.param_groups[0]["lr"] = lr * min(1.0, 2 * (1 - step / steps))
+        w = weight * mask
+        rss = data.square - 2 * (data.cross.T * w).sum(0) + (w * (data.scatter @ w)).sum(0)
+        rss = rss.clamp(min=1e-6 * cells)  # fewer cells than genes fit anything
+        nats = cells**2 * (w.view(d, b, d) ** 2).sum(1) / (2 * rss.detach())
+        loss = 0.5 * cells * torch.log(rss).sum() + _paid(nats, price).sum()
+        (weight.grad,) = torch.autograd.grad(loss, [weight])
+        optimizer.step()
+    strong = (nats > _LEAST * price).cpu().numpy()
+    return (weight.detach() * mask).view(d, b, d), strong | strong.T
+
+
+def _paid(nats: Tensor, price: float) -> Tensor:
+    """What edges pay that carry so many nats: all of the price those that carry far more, in part weaker ones."""
+    return price * (1 - torch.exp(-torch.sqrt(nats / price + 1e-12)))
+
+
+class _Fits(dict):
+    """Parameters by name, each with a leading axis of graphs or without one."""
+
+    def spread(self, many: int) -> _Fits:
+        """So many copies that can be learned."""
+        return _Fits({name: a.expand(many, *a.shape).clone().requires_grad_() for name, a in self.items()})
+
+    def take(self, k: int) -> _Fits:
+        """One of them."""
+        return _Fits({name: a[k].detach().clone() for name, a in self.items()})
+
+
+class _Descent:
+    """The best graph so far and what was learned with it, on the candidate edges."""
+
+    def __init__(
+        self,
+        data: Columns,
+        likelihood: nn.Module,
+        weight: Tensor,
+        allowed: np.ndarray,
+        required: np.ndarray,
+        price: float,
+    ) -> None:
+        self.data, self.likelihood, self.price = data, likelihood, price
+        d, device = len(allowed), data.device
+        self.allowed = torch.as_tensor(allowed | required, device=device)
+        self.required = torch.as_tensor(required, device=device)
+        # every gene's candidate parents side by side
+        most = max(1, int(self.allowed.sum(0).max()))
+        self.parents = torch.sort(self.allowed.byte(), dim=0, descending=True, stable=True).indices[:most].T
+        self.gene = torch.arange(d, device=device)[:, None]
+        self.exists = self.allowed[self.parents, self.gene]
+        data.gather(self.parents)
+        self.blanket = weight[self.parents, :, self.gene] * self.exists[:, :, None]
+        named = dict(likelihood.named_parameters())
+        learned = {name: named[name].detach().clone() for name in likelihood.rates}
+        self.best = _Fits(learned, weight=self.blanket, bias=torch.zeros(d, dtype=torch.float64, device=device))
+        self.loss, self.graph = math.inf, required.copy()
+
+    def round(self, relaxed: Relaxation, steps: int, lr: float) -> None:
+        """Cool some relaxed graphs, fit the acyclic ones that they end in, and keep the best of them if it is better."""
+        # an edge that is not in the best graph starts from the fit without orientation, or it would have nothing to show
+        on = torch.as_tensor(self.graph, device=self.data.device)[self.parents, self.gene, None]
+        fits = _Fits(self.best, weight=torch.where(on, self.best["weight"], self.blanket)).spread(
+            len(relaxed.parameter)
+        )
+        rates = {"weight": lr, "bias": lr, **self.likelihood.rates}
+        groups = [{"params": [a], "lr": rates[name]} for name, a in fits.items()]
+        learned = [*fits.values(), relaxed.parameter]
+        optimizer = torch.optim.Adam([*groups, {"params": [relaxed.parameter], "lr": relaxed.rate}], betas=_BETAS)
+        cooling, gates = max(1, round((1 - _SETTLED) * steps)), None
+        for step in range(steps):
+            if step < cooling:
+                loss = (
+                    self.value(relaxed.gates(step / cooling), fits, forced=step < _FORCED * cooling)[0]
+                    + relaxed.cycles()
+                )
+            else:
+                for group, name in zip(optimizer.param_groups, fits, strict=False):
+                    group["lr"] = rates[name] * (steps - step) / (steps - cooling)
+                gates = self.acyclic(relaxed.hard().double(), fits) if gates is None else gates
+                loss, _ = self.value(gates, fits)
+            for p, gradient in zip(learned, torch.autograd.grad(loss.sum(), learned, allow_unused=True), strict=True):
+                p.grad = gradient
+            optimizer.step()
+        self.keep(self.acyclic(relaxed.hard().double() if gates is None else gates, fits), fits)
+
+    def value(self, gates: Tensor, fits: _Fits, *, forced: bool = False) -> tuple[Tensor, Tensor]:
+        """The objective, (graphs,), and the nats that every candidate edge carries, (graphs, genes, most parents)."""
+        gate = gates[:, self.parents, self.gene] * self.exists
+        weight, square = fits["weight"] * gate[..., None], (fits["weight"] ** 2).sum(-1)
+        residuals = self.data.residuals(weight.flatten(2), fits["bias"], (gate * (1 - gate) * square).sum(-1))
+        parameters = {name: fits[name] for name in self.likelihood.rates}
+        call = lambda own, *seen: functional_call(self.likelihood, own, (*seen, forced))
+        loss, penalty, variance = vmap(call)(parameters, *residuals)
+        nats = self.data.cells * (weight**2).sum(-1) / (2 * variance.detach()[..., None])
+        paid = _paid(nats, self.price) * ~self.required[self.parents, self.gene]
+        return loss + penalty + (paid + _DECAY * square).sum((1, 2)), nats
+
+    @torch.no_grad()
+    def acyclic(self, gates: Tensor, fits: _Fits) -> Tensor:
+        """Of the edges that are worth their price, the strongest that close no cycle; (graphs, genes, genes) of 0 and 1."""
+        _, nats = self.value(gates, fits)
+        worth = gates.new_zeros(gates.shape)
+        worth[:, self.parents, self.gene] = torch.where(self.exists & (nats > self.price), nats, 0.0)
+        required = self.required.cpu().numpy()
+        graphs = np.array([break_cycles(each, required) for each in worth.cpu().numpy()])
+        return torch.as_tensor(graphs, device=gates.device).double()
+
+    @torch.no_grad()
+    def keep(self, gates: Tensor, fits: _Fits) -> None:
+        """Keep the best of some graphs if it is better."""
+        loss = torch.nan_to_num(self.value(gates, fits)[0], nan=math.inf)
+        k = int(loss.argmin())
+        if loss[k] < self.loss:
+            self.loss, self.graph, self.best = loss[k].item(), gates[k].cpu().numpy() > 0, fits.take(k)
