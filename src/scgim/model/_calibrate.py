@@ -67,6 +67,15 @@ def calibration(data: Collected, mechanism: Mechanism, fit: LocalFit | None) -> 
     return calibrate(excess_of_cells(data.placebos, residual, mechanism.variance.cpu().numpy()), least)
 
 
+def rest(data: Collected, mechanism: Mechanism) -> torch.Tensor:
+    """What mechanisms leave of the control cells on average, ``(genes,)``; 0 but for what all contexts share.
+
+    Predictions start from these cells, so that an effect is one against them, and not against the intercept, which many
+    contexts that share a weak one draw towards themselves.
+    """
+    return torch.as_tensor(_residual(mechanism, data.some_controls()).mean(0))
+
+
 def _residual(mechanism: Mechanism, x: torch.Tensor) -> np.ndarray:
     """What the mechanisms leave of cells, or of means; networks in single precision, as they train."""
     seen = x.to(mechanism.bias.device, torch.float64 if mechanism.affine else torch.float32)

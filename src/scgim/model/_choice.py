@@ -38,6 +38,7 @@ def choose_generator(
     *,
     charge: Tensor | float,
     expected: Tensor | None = None,
+    rest: Tensor | float = 0.0,
     candidates: Sequence[str] = CANDIDATES,
     folds: int = 4,
     seed: int = 0,
@@ -66,7 +67,9 @@ def choose_generator(
     charge
         Occam charge in nats for a target, ``(genes,)`` or one for all.
     expected
-        What :math:`p \psi` is compared with, ``(contexts, genes)``; ``residual`` unless given.
+        What :math:`p \psi` is compared with, ``(contexts, genes)``; ``residual`` less ``rest`` unless given.
+    rest
+        What mechanisms leave of the controls, ``(genes,)``; generators in closed form learn shifts from there.
     candidates
         Names; the first is what is taken when in doubt.
     folds, seed
@@ -90,7 +93,8 @@ def choose_generator(
         )
     charge = torch.as_tensor(charge, dtype=gain.dtype).expand(gain.shape[1])
     genes = _strongest(gain, charge)
-    expected = (residual if expected is None else expected)[:, genes]
+    shift = (residual - rest)[:, genes]
+    expected = shift if expected is None else expected[:, genes]
     residual, gain, variance, charge = residual[:, genes], gain[:, genes], variance[genes], charge[genes]
     n = n.expand(-1, len(variance)) if n.shape[1] == 1 else n[:, genes]
     fold = np.random.default_rng(seed).permutation(n_groups) % folds
@@ -102,7 +106,7 @@ def choose_generator(
         if generator.by_gradient:
             predicted = _descend(generator, conditions, residual, gain, n, variance, held, charge, *SCHEDULE[name])
         else:
-            predicted = _solve(generator, conditions, residual, gain, n, variance, held, charge)
+            predicted = _solve(generator, conditions, shift, gain, n, variance, held, charge)
         losses[name] = _by_drug((expected - predicted) ** 2 / variance, conditions.drug)
     table = _decide(losses)
     return str(table.loc[table["chosen"], "generator"].item()), table

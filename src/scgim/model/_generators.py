@@ -14,6 +14,8 @@ from scgim.module import GENERATORS
 from ._choice import MIN_DRUGS, choose_generator
 
 if TYPE_CHECKING:
+    from torch import Tensor
+
     from scgim.module import Contexts, Moments
     from scgim.module.generators import Generator
 
@@ -42,8 +44,8 @@ class Choice:
         self.model, self.design, self.seed = model, design, seed
         self.chosen: dict | None = None  # of plain values: it goes into checkpoints
 
-    def __call__(self, contexts: Contexts, moments: Moments) -> Generator:
-        """Choose on frozen moments."""
+    def __call__(self, contexts: Contexts, moments: Moments, rest: Tensor) -> Generator:
+        """Choose on frozen moments, with what mechanisms leave of the controls, ``(genes,)``."""
         model, asked, n_drugs = self.model, self.model.settings_["generator"], distinct_drugs(self.design)
         name, scores = asked, None
         if asked != "auto":
@@ -53,7 +55,7 @@ class Choice:
         elif n_drugs < MIN_DRUGS:
             name, reason = "identity", f"auto: {n_drugs} drugs of different features are too few for cross-validation"
         else:
-            name, scores = self._cross_validate(contexts, moments)
+            name, scores = self._cross_validate(contexts, moments, rest)
             scores = scores.set_index("generator").astype(float)
             reason = "auto: cross-validated over drugs"
         if asked == "auto":
@@ -69,7 +71,7 @@ class Choice:
         model.generator_, model.choice_ = chosen["name"], {"reason": chosen["reason"], "scores": scores}
         return model._build_generator(model.summary_stats.n_vars, self.design, chosen["name"])
 
-    def _cross_validate(self, contexts: Contexts, moments: Moments) -> tuple[str, pd.DataFrame]:
+    def _cross_validate(self, contexts: Contexts, moments: Moments, rest: Tensor) -> tuple[str, pd.DataFrame]:
         module = self.model.module
         observed, _ = module.intervention.observed(moments)
         with torch.no_grad():
@@ -82,6 +84,7 @@ class Choice:
             contexts.n,
             module.mechanism.variance.detach(),
             charge=module.charge,
+            rest=rest,
             # a shift that is none is one of 0; a value that was not set is not
             expected=None if module.intervention.keeps_parents else torch.sigmoid(gain - module.charge) * observed,
             seed=self.seed,

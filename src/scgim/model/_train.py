@@ -17,7 +17,7 @@ from scgim.structure import SLAB, fit_graph, orient_ties, search_dag
 from scgim.structure.gradient import RELAXATIONS, descend_dag
 
 from ._batches import Batches
-from ._calibrate import calibration, weigh
+from ._calibrate import calibration, rest, weigh
 from ._choice import CLEAR
 from ._placebos import Calibration
 
@@ -337,7 +337,7 @@ class TrainingPlan(pl.LightningModule):
         if self.step_in_phase == 0:
             self.module.generator.reset()
             if self.final is not None:
-                self.module.generator = self.final(contexts, moments)
+                self.module.generator = self.final(contexts, moments, self._rest())
             joint.state.clear()
         for each in (joint, optimizer):
             each.param_groups[-1]["params"] = self._drug_parameters()
@@ -356,7 +356,17 @@ class TrainingPlan(pl.LightningModule):
         """What the contexts show, as generators take it: their best psi, and whether it is one."""
         best, _ = self.module.intervention.observed(moments)
         probability = torch.sigmoid(self.module.profile(contexts, moments) - self.module.charge)
+        if not self.module.generator.by_gradient:  # which take every shift for one, however weak
+            best = best - self._rest()
         return contexts.conditions, best, probability, contexts.n, self.module.mechanism.variance.detach()
+
+    def _rest(self) -> torch.Tensor:
+        """What shifts are measured from, ``(genes,)``; values that interventions set have no such place."""
+        mechanism = self.module.mechanism
+        here = (
+            rest(self.data, mechanism) if self.module.intervention.keeps_parents else torch.zeros(len(mechanism.bias))
+        )
+        return here.to(mechanism.bias)
 
     def _descend_generator(
         self,

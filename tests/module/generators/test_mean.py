@@ -8,20 +8,36 @@ import torch
 from scgim.module.generators import MeanGenerator
 
 
-def test_equals_the_group_means(screen, build, expected):
+@pytest.mark.parametrize("hard", [False, True])
+def test_equals_the_group_means(screen, build, expected, hard):
     data = screen(doses=3, lines=2)
-    generator = build(MeanGenerator, data)
+    generator = build(MeanGenerator, data, baseline=hard)
     generator.solve(*data)
     at, n = data.conditions, data.n.numpy()
     keys = [at.log_dose.numpy(), at.line.numpy()]
     mean = lambda x: (
         pd.DataFrame(x * n).groupby(keys).transform("sum") / pd.DataFrame(n).groupby(keys).transform("sum").to_numpy()
     ).to_numpy()
-    shift, probability = (mean(x.numpy()) for x in (data.probability * data.residual, data.probability))
+    seen = data.probability * data.residual if hard else data.residual
+    shift, probability = (mean(x.numpy()) for x in (seen, data.probability))
+    # no psi is larger than anything seen
+    probability = np.maximum(probability, np.abs(shift) / data.residual.abs().amax(0).numpy())
     logits, psi = generator(at)
     np.testing.assert_allclose(torch.sigmoid(logits), probability)
     np.testing.assert_allclose(psi, shift / probability)
     np.testing.assert_allclose(expected(generator, at), shift)
+
+
+def test_weak_effects_that_are_no_targets_add_up(screen, build, expected):
+    data = screen(drugs=200)
+    data = data._replace(residual=0.05 + 0.1 * data.residual, probability=torch.full_like(data.probability, 1e-6))
+    generator = build(MeanGenerator, data)
+    generator.solve(*data)
+    shift = expected(generator, data.conditions)
+    low = data.conditions.log_dose == data.conditions.log_dose.min()
+    truth = (data.n * data.residual)[low].sum(0) / data.n[low].sum()
+    np.testing.assert_allclose(shift[low], truth.expand(int(low.sum()), -1))
+    assert (generator(data.conditions)[1].abs() <= data.residual.abs().amax(0) + 1e-9).all()
 
 
 def test_says_the_same_of_every_drug(screen, build):
@@ -56,7 +72,7 @@ def test_a_new_line_and_a_missing_dose_take_all_lines(screen, build, expected):
     rows = type(data.conditions)(*(each[high][:2] for each in data.conditions))
     gap, new = (expected(generator, rows._replace(line=torch.full((2,), line)))[0] for line in (1, -1))
     use = keep & high
-    truth = (data.n * data.probability * data.residual)[use].sum(0) / data.n[use].sum()
+    truth = (data.n * data.residual)[use].sum(0) / data.n[use].sum()
     torch.testing.assert_close(gap, truth)
     torch.testing.assert_close(new, truth)
 

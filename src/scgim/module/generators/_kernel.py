@@ -24,7 +24,8 @@ ROUNDS = 4
 class KernelGenerator(MeanGenerator):
     r"""A Gaussian process around the training mean: drugs of similar structure have similar effects.
 
-    For every gene, with :math:`s_{kj} = p_{kj} r_{kj}` the expected shift and :math:`m` the mean of :class:`MeanGenerator`,
+    For every gene, with :math:`s_{kj}` the shift that was seen (of hard interventions :math:`p_{kj} r_{kj}`) and :math:`m` the mean
+    of :class:`MeanGenerator`,
 
     .. math:: s_{kj} = m_j(c_k, \text{line}_k) + f_j(k) + e_{kj}, \qquad
         f_j \sim GP(0, t_j h_j K), \qquad e_{kj} \sim N(0, t_j (1 - h_j)\, u_k)
@@ -33,7 +34,7 @@ class KernelGenerator(MeanGenerator):
     count-Tanimoto of the features that are counts, half RBF of the others) and a weak RBF :math:`D` of log doses. The
     share :math:`h_j` is averaged over its posterior on a grid whose prior is the genes' own (empirical Bayes): where
     structure says nothing, the prediction is the mean. The share :math:`\rho` of what structure does not tell, one for
-    all genes, maximises the evidence. :math:`u_k` is the scale of a context: sampling noise :math:`p_{kj}^2\sigma_j^2/n_k`
+    all genes, maximises the evidence. :math:`u_k` is the scale of a context: sampling noise :math:`\sigma_j^2/n_k`
     averaged over genes, and a heavy-tailed factor of the drug (inverse gamma with four degrees of freedom, by EM), so that
     strong drugs do not dominate the fit. Probabilities are smoothed in the same way, and :math:`\psi = s / p`, so that
     :math:`p\,\psi` is the prediction (where psi would exceed all that was seen of the gene, p is raised).
@@ -79,7 +80,6 @@ class KernelGenerator(MeanGenerator):
             "scale": torch.ones(
                 self.n_drugs + 1, dtype=f64
             ),  # of every drug's e without sampling noise; last: of a new one
-            "largest": torch.zeros(self.n_genes, dtype=f64),  # residual seen
         }.items():
             self.register_buffer(name, empty)
 
@@ -95,19 +95,19 @@ class KernelGenerator(MeanGenerator):
         self.reset()
         super().solve(conditions, residual, probability, n, variance)
         mean = torch.cat(self.means(conditions), dim=1)
-        y = torch.cat([probability * residual, probability], dim=1) - mean
-        noise = probability**2 * variance / n
-        self._remember(conditions, residual)
+        share = self.share(probability)
+        y = torch.cat([share * residual, probability], dim=1) - mean
+        noise = share**2 * variance / n
+        self._remember(conditions)
         self._fit(y, noise)
         self.calibrate(conditions, residual, probability, n, variance)
 
-    def _remember(self, conditions: Conditions, residual: Tensor) -> None:
+    def _remember(self, conditions: Conditions) -> None:
         """What covariances with new rows need."""
         drugs, self.row = torch.unique(conditions.drug, return_inverse=True)
         first = (self.row[None, :] == torch.arange(len(drugs))[:, None]).to(torch.int8).argmax(1)
         self.similarity.fit(conditions.features[first])
         self.drug, self.log_dose = conditions.drug.clone(), conditions.log_dose.clone()
-        self.largest = residual.abs().amax(0)
 
     def _fit(self, y: Tensor, noise: Tensor) -> None:
         """Weights of training contexts from their deviations ``y`` of shifts and probabilities, and shifts' noise."""
@@ -171,8 +171,7 @@ class KernelGenerator(MeanGenerator):
         shift, p = (self._covariance(conditions) @ self.weight).chunk(2, dim=1)
         expected, base = self.means(conditions)
         expected = torch.where((conditions.log_dose > -torch.inf)[:, None], expected + shift, 0.0)
-        p = torch.maximum(base + p, expected.abs() / self.largest.clamp(min=1e-300))
-        return self.as_intervention(expected, p, conditions.log_dose)
+        return self.as_intervention(expected, base + p, conditions.log_dose)
 
     @torch.no_grad()
     def uncertainty(self, conditions: Conditions) -> Tensor:

@@ -21,9 +21,11 @@ class MeanGenerator(Generator):
 
     With :math:`\overline{\,\cdot\,}` the mean over training contexts, weighted by their cells,
 
-    .. math:: p_j = \overline{p_{kj}}, \qquad \psi_j = \overline{p_{kj} r_{kj}} \,/\, p_j
+    .. math:: p_j = \overline{p_{kj}}, \qquad \psi_j = \overline{r_{kj}} \,/\, p_j
 
-    so that the expected shift :math:`p_j \psi_j` is the mean of the contexts' own. Both means are linear in log dose
+    so that the expected shift :math:`p_j \psi_j` is the mean of what was seen, however weak it is in every single context (where
+    psi would exceed all that was seen of the gene, p is raised). The value that a hard intervention sets says nothing where
+    there was none: there it is :math:`\overline{p_{kj} r_{kj}}`. Both means are linear in log dose
     between training doses and constant outside (of more than eight doses, their quantiles stand for all); dose 0 has
     no effect. A line without contexts at a dose takes all lines' mean there, and so does a new line; a dose without contexts
     takes all doses'. Where most drugs were measured at one dose, each at its own, doses are not told apart: their
@@ -55,19 +57,26 @@ class MeanGenerator(Generator):
         shape = (len(self.knots), n_lines + 1, n_genes)
         self.register_buffer("expected", torch.zeros(shape, dtype=torch.float64))
         self.register_buffer("probability", torch.full(shape, 0.5, dtype=torch.float64))
+        self.register_buffer("largest", torch.zeros(n_genes, dtype=torch.float64))  # residual seen
 
     def reset(self) -> None:
         """Start over."""
         super().reset()
         self.expected.zero_()
         self.probability.fill_(0.5)
+        self.largest.zero_()
 
     @torch.no_grad()
     def solve(self, conditions: Conditions, residual: Tensor, probability: Tensor, n: Tensor, variance: Tensor) -> None:
         """As in the class above."""
-        self.expected.copy_(self._table(conditions, probability * residual, n))
+        self.expected.copy_(self._table(conditions, self.share(probability) * residual, n))
         self.probability.copy_(self._table(conditions, probability, n))
+        self.largest.copy_(residual.abs().amax(0))
         self.calibrate(conditions, residual, probability, n, variance)
+
+    def share(self, probability: Tensor) -> Tensor:
+        """Of a context's residual, what is taken for the expected shift."""
+        return probability if self.baseline else torch.ones_like(probability)
 
     def _table(self, conditions: Conditions, values: Tensor, n: Tensor) -> Tensor:
         """Means by dose, line and gene, the gaps filled."""
@@ -105,5 +114,6 @@ class MeanGenerator(Generator):
 
     def as_intervention(self, expected: Tensor, probability: Tensor, log_dose: Tensor) -> tuple[Tensor, Tensor]:
         """Logits and psi with this expected shift, ``probability * psi``."""
-        p = probability.clamp(LEAST_PROBABILITY, 1 - LEAST_PROBABILITY)
+        p = torch.maximum(probability, expected.abs() / self.largest.clamp(min=1e-300))
+        p = p.clamp(LEAST_PROBABILITY, 1 - LEAST_PROBABILITY)
         return self.at_dose_zero(torch.logit(p), log_dose), expected / p
