@@ -66,8 +66,8 @@ class JudgingMixin:
         self._require_data()
         if n < 1:
             raise ValueError(f"n is a number of refits, at least 1, got {n}.")
-        if self.settings_["structure"] == "none":
-            raise ValueError("structure='none' has no search that could be repeated.")
+        if (structure := self.settings_["structure"]) != "search":
+            raise ValueError(f"structure={structure!r} has no search that could be repeated. Use structure='search'.")
         data, genes = self._collect(self.seed_)
         allowed, required = masks(self.settings_["prior_graph"], self.settings_["regulators"], genes)
         options = self.search_ | {"allowed": allowed, "required": required, "max_rounds": max_rounds, "patience": 3}
