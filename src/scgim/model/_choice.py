@@ -47,8 +47,8 @@ def choose_generator(
 
     Drugs are held out whole, together with those of equal features. A drug's loss is the mean over its contexts and
     genes of :math:`(r_{kj} - p_{kj}\psi_{kj})^2 / \sigma_j^2` in the fold that did not see it. Taken is the
-    candidate of least mean loss; but the first one, if it exceeds that by no more than one standard error of their
-    difference, paired over drugs: features have to show that they tell something. Gradient generators are trained in all folds at once, with a shorter schedule than in training. Beyond 32 genes
+    candidate of least mean loss; but the first one, if its loss or that of no effect at all exceeds the least by no more
+    than one standard error of their difference, paired over drugs: features have to show that they tell something. Gradient generators are trained in all folds at once, with a shorter schedule than in training. Beyond 32 genes
     those with the largest :math:`\sum_k n_k p_{kj} r_{kj}^2 / \sigma_j^2` decide.
 
     Parameters
@@ -108,7 +108,7 @@ def choose_generator(
         else:
             predicted = _solve(generator, conditions, shift, gain, n, variance, held, charge)
         losses[name] = _by_drug((expected - predicted) ** 2 / variance, conditions.drug)
-    table = _decide(losses)
+    table = _decide(losses, _by_drug(expected**2 / variance, conditions.drug))
     return str(table.loc[table["chosen"], "generator"].item()), table
 
 
@@ -222,16 +222,17 @@ def _by_drug(loss: Tensor, drug: Tensor) -> np.ndarray:
     return np.bincount(drug, loss.mean(1).numpy()) / np.bincount(drug).clip(1)
 
 
-def _decide(losses: dict[str, np.ndarray]) -> pd.DataFrame:
-    """The table of :func:`choose_generator`."""
+def _decide(losses: dict[str, np.ndarray], nothing: np.ndarray) -> pd.DataFrame:
+    """The table of :func:`choose_generator`; ``nothing`` is the loss of predicting no effect, ``(drugs,)``."""
     best = min(losses, key=lambda name: losses[name].mean())
-    rows = []
-    for name, loss in losses.items():
-        excess = loss - losses[best]
-        rows.append({"generator": name, "loss": loss.mean(), "se": excess.std(ddof=1) / len(excess) ** 0.5})
-    table = pd.DataFrame(rows)
-    first = table.iloc[0]
-    table["chosen"] = table["generator"] == (
-        first["generator"] if first["loss"] - losses[best].mean() <= first["se"] else best
+    first = next(iter(losses))
+
+    def excess(loss: np.ndarray) -> tuple[float, float]:
+        gap = loss - losses[best]
+        return float(gap.mean()), float(gap.std(ddof=1) / len(gap) ** 0.5)
+
+    table = pd.DataFrame(
+        [{"generator": name, "loss": loss.mean(), "se": excess(loss)[1]} for name, loss in losses.items()]
     )
-    return table
+    doubt = any(gap <= se for gap, se in map(excess, (losses[first], nothing)))
+    return table.assign(chosen=table["generator"] == (first if doubt else best))
