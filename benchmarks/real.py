@@ -270,45 +270,51 @@ def skill(scores: pd.DataFrame, rows: np.ndarray) -> np.ndarray:
     return 100 * (1 - error / of_mean)
 
 
-def l1000_summary(scores: dict[str, pd.DataFrame]) -> list[dict]:
-    """Means and 95 % bootstrap intervals over drugs; skill also as difference to the best baseline."""
+def over_drugs(values: np.ndarray, draws: np.ndarray, digits: int = 3) -> str:
+    """Mean over drugs with its 95 % bootstrap interval."""
+    return interval(values.mean(), *np.quantile(values[draws].mean(1), [0.025, 0.975]), digits)
+
+
+def l1000_summary(scores: dict[str, pd.DataFrame]) -> tuple[list[dict], list[dict]]:
+    """Every method, skill also as difference to the best baseline; and every twin, from which the method is told apart."""
     n = len(next(iter(scores.values())))
     every, draws = np.arange(n)[None], np.random.default_rng(0).integers(0, n, (4000, n))
-    best = max(
-        (m for m in scores if not m.startswith("scgim") and m != PLATE), key=lambda m: skill(scores[m], every)[0]
-    )
-    rows = []
-    for name, table in scores.items():
-        row = {"method": name}
-        for metric in ("r", "PDS", "PDS among these"):
-            values = table[metric].to_numpy()
-            row[metric] = interval(values.mean(), *np.quantile(values[draws].mean(1), [0.025, 0.975]))
-        value, drawn = skill(table, every)[0], skill(table, draws)
-        row["skill"] = interval(value, *np.quantile(drawn, [0.025, 0.975]), 2)
-        value, drawn = value - skill(scores[best], every)[0], drawn - skill(scores[best], draws)
-        low, high = np.quantile(drawn, [0.025, 0.975])
-        row["skill less that of the best baseline"] = "" if name in (best, PLATE) else interval(value, low, high, 2)
-        if name.startswith("scgim") and SHUFFLED in scores and name != SHUFFLED:
-            for metric in ("r", "PDS"):
-                gap = (table[metric] - scores[SHUFFLED][metric]).to_numpy()
-                row[f"{metric} less that of shuffled features"] = interval(
-                    gap.mean(), *np.quantile(gap[draws].mean(1), [0.025, 0.975])
-                )
-        rows.append(row)
-    return rows
+    skills = {name: np.append(skill(table, draws), skill(table, every)) for name, table in scores.items()}
+    best = max((m for m in scores if not m.startswith("scgim") and m != PLATE), key=lambda m: skills[m][-1])
+
+    def of_skill(values: np.ndarray) -> str:
+        return interval(values[-1], *np.quantile(values[:-1], [0.025, 0.975]), 2)
+
+    rows = [
+        {
+            "method": name,
+            "skill, %": of_skill(skills[name]),
+            "less that of the best baseline": "" if name in (best, PLATE) else of_skill(skills[name] - skills[best]),
+            **{metric: over_drugs(table[metric].to_numpy(), draws) for metric in ("r", "PDS", "PDS among these")},
+        }
+        for name, table in scores.items()
+    ]
+    twins = [
+        {"method": name, "less": twin, "skill, %": of_skill(skills[name] - skills[twin])}
+        | {metric: over_drugs((scores[name] - scores[twin])[metric].to_numpy(), draws) for metric in ("r", "PDS")}
+        for name, twin in TWINS
+        if name in scores and twin in scores
+    ]
+    return rows, twins
 
 
 QUICK = {"mechanism_steps": 30}  # without edges mechanisms have next to nothing to learn
 WITHOUT_GRAPH = {"structure": "none", "plan_kwargs": QUICK}
-KERNEL = WITHOUT_GRAPH | {"generator": "kernel"}
-WHOLE = {"scgim": WITHOUT_GRAPH, "scgim, kernel": KERNEL}
-SHORT = {"search_rounds": 3}  # each takes seconds on so dense a graph
-GRAPH = {"plan_kwargs": SHORT}
+SEARCHED = {"plan_kwargs": {"search_rounds": 3}}  # each takes seconds on so dense a graph
+KERNEL = {"generator": "kernel"}
+WHOLE = {"scgim": WITHOUT_GRAPH, "scgim, kernel": WITHOUT_GRAPH | KERNEL}
 PANELLED = {
-    "scgim": GRAPH,
-    "scgim, kernel": GRAPH | {"generator": "kernel"},
-    "scgim, kernel, empty graph": KERNEL,
+    "scgim": SEARCHED,
+    "scgim, empty graph": WITHOUT_GRAPH,
+    "scgim, kernel": SEARCHED | KERNEL,
+    "scgim, kernel, empty graph": WITHOUT_GRAPH | KERNEL,
 }
+TWINS = [(name, f"{name}, {twin}") for name in WHOLE for twin in ("shuffled features", "empty graph")]
 
 
 def l1000(folder: Path, pool: ProcessPoolExecutor) -> None:
@@ -318,7 +324,7 @@ def l1000(folder: Path, pool: ProcessPoolExecutor) -> None:
     drugs, folds = agreeing(plates), {unseen: l1000_folds(folder, unseen) for unseen in ("drug", "scaffold")}
     runs = [(unseen, None, name, options, None) for unseen in folds for name, options in WHOLE.items()]
     runs += [("drug", PANEL, name, options, None) for name, options in PANELLED.items()]
-    runs += [("drug", None, SHUFFLED, KERNEL, seed) for seed in range(SHUFFLES)]
+    runs += [("drug", None, SHUFFLED, WITHOUT_GRAPH | KERNEL, seed) for seed in range(SHUFFLES)]
     jobs = {
         (unseen, genes, name, shuffle, k): pool.submit(l1000_fold, folder, unseen, k, name, options, genes, shuffle)
         for unseen, genes, name, options, shuffle in runs
@@ -326,7 +332,7 @@ def l1000(folder: Path, pool: ProcessPoolExecutor) -> None:
     }
     whole, _ = changes(adata, L1000)
     whole = whole.droplevel("line")
-    rows = []
+    rows, twins = [], []
     for unseen, genes in dict.fromkeys((unseen, genes) for unseen, genes, *_ in runs):
         fold, done = folds[unseen].loc[whole.index], {}
         for (u, g, name, shuffle, _), job in jobs.items():
@@ -339,7 +345,7 @@ def l1000(folder: Path, pool: ProcessPoolExecutor) -> None:
         for (name, _), parts in done.items():
             methods.setdefault(name, []).append(pd.concat([part[1] for part in parts]).loc[change.index, names])
         centre = methods[MEAN][0]
-        for which, use in {f"{len(drugs)} that agree": drugs, f"all {len(change)}": change.index}.items():
+        for which, use in {f"{len(drugs)}": drugs, f"all {len(change)}": change.index}.items():
             scores = {
                 name: sum(drug_scores(table, change, centre, use) for table in tables) / len(tables)
                 for name, tables in methods.items()
@@ -347,11 +353,16 @@ def l1000(folder: Path, pool: ProcessPoolExecutor) -> None:
             if genes is None and len(use) == len(drugs):
                 scores[PLATE] = other_plate(plates, use, fold)
             about = {"unseen": unseen, "genes": len(names), "drugs": which}
-            rows += [about | row for row in l1000_summary(scores)]
+            for table, part in zip((rows, twins), l1000_summary(scores), strict=True):
+                table += [about | row for row in part]
         took = {name: np.mean([part[3] for part in parts]) for (name, _), parts in done.items()}
         chosen = {name: sorted({part[2] for part in parts}) for (name, _), parts in done.items()}
         print(unseen, genes, "processor seconds a fold:", {k: round(v, 1) for k, v in took.items()}, chosen, flush=True)
-    write(pd.DataFrame(rows), "l1000")
+    table = pd.DataFrame(rows)
+    every = table["drugs"].str.startswith("all")
+    write(table[~every], "l1000")
+    write(table[every].drop(columns="PDS among these"), "l1000_all")
+    write(pd.DataFrame(twins), "l1000_twins")
 
 
 def other_plate(plates: dict[str, pd.DataFrame], use: pd.Index, fold: pd.Series) -> pd.DataFrame:
@@ -604,16 +615,17 @@ def lines(folder: Path, pool: ProcessPoolExecutor) -> None:
 
 
 def l1000_panel(ax: Axes, table: pd.DataFrame) -> None:
-    rows = table[(table["genes"] == table["genes"].max()) & table["drugs"].str.contains("agree")]
-    names = [name for name in dict.fromkeys(rows["method"]) if name not in (PLATE, "nearest drug")]
+    rows = table[table["genes"] == table["genes"].max()]
+    off = (NO_CHANGE, "nearest drug", PLATE)  # far below
+    names = [name for name in dict.fromkeys(rows["method"]) if name not in off]
     for shift, (unseen, part) in zip((-0.15, 0.15), rows.groupby("unseen"), strict=True):
         part = part[part["method"].isin(names)]
-        value, low, high = np.array(part["skill"].str.findall(r"[-\d.]+").tolist(), float).T
+        value, low, high = np.array(part["skill, %"].str.findall(r"[-\d.]+").tolist(), float).T
         at, color = part["method"].map(names.index) + shift, {"drug": "C0", "scaffold": "C1"}[unseen]
         ax.hlines(at, low, high, color=color)
         ax.plot(value, at, "o", color=color, markersize=5, label=f"unseen {unseen}s")
     ax.set_yticks(range(len(names)), names)
-    ax.set(xlabel="skill over the training mean, %", title=f"L1000: {rows['drugs'].iloc[0]} of its drugs")
+    ax.set(xlabel="skill over the training mean, %", title=f"L1000: {rows['drugs'].iloc[0]} drugs whose plates agree")
     ax.legend(frameon=False, fontsize=8)
 
 
@@ -647,7 +659,7 @@ def lines_panel(ax: Axes, table: pd.DataFrame) -> None:
             ax.plot(value, k + (0.12 if own else -0.12), "o", color="C0" if own else "0.6", markersize=5)
     ax.axvline(1, color="0.85", zorder=0)
     ax.set_yticks(range(len(names)), names)
-    ax.set(xlabel="RMSE over that of no change", title="Held out (blue: scgim, grey: baselines)")
+    ax.set(xlabel="RMSE over that of no change", title="Lines and inhibitors held out (grey: baselines)")
 
 
 def figure() -> None:
@@ -657,8 +669,10 @@ def figure() -> None:
     panels = {"l1000": l1000_panel, "eccite": eccite_panel, "sachs": sachs_panel, "lines": lines_panel}
     panels = {name: draw for name, draw in panels.items() if (HERE / f"real_{name}.csv").exists()}
     with plt.rc_context({"font.size": 8, "axes.titlesize": 9}):
-        fig, axes = plt.subplots(1, len(panels), figsize=(4 * len(panels), 3.6), layout="constrained", squeeze=False)
-        for ax, (name, draw) in zip(axes[0], panels.items(), strict=True):
+        fig, axes = plt.subplots(2, 2, figsize=(9.5, 6), layout="constrained")
+        for ax in axes.flat[len(panels) :]:
+            ax.remove()
+        for ax, (name, draw) in zip(axes.flat, panels.items(), strict=False):
             draw(ax, pd.read_csv(HERE / f"real_{name}.csv"))
             ax.invert_yaxis()
         fig.savefig(HERE / "real.png", dpi=130)
