@@ -100,3 +100,9 @@ def test_its_statistic_is_the_energy_distance() -> None:
     assert max(others) == own
     assert e_test(x, y, n_permutations=3000) == pytest.approx(1 / 3, abs=0.05)
     assert pdist(both).max() > 0
+
+
+def test_rounding_beats_nothing():
+    error, drug = pd.Series(np.linspace(0.1, 0.9, 20)), pd.Series([f"d{i}" for i in range(20)])
+    assert compare(error - 1e-9, error, drug).word == "cannot be told from"
+    assert compare(error - 1e-3, error, drug).word == "beats"

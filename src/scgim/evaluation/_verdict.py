@@ -11,6 +11,7 @@ from scipy.stats import binom
 SCGIM, EMPTY, SHUFFLED, DUPLICATE = "scgim", "scgim, empty graph", "scgim, shuffled features", "duplicate"
 ZEROED = "scgim, zeroed features"
 N_BOOTSTRAP = 4000
+_DIGITS = 6  # of a difference; what is beyond is rounding, and beats nothing
 STRONG = 0.05  # p-value of the permutation test below which a condition moves cells
 EARNED = {
     "beats": "earns its place",
@@ -40,7 +41,7 @@ def compare(error: pd.Series, other: pd.Series, drug: pd.Series, *, seed: int = 
     With a single drug its conditions are resampled; a single one has no interval. Conditions without an answer of either are
     left out.
     """
-    gap = (error - other).to_numpy(float)
+    gap = (error - other).to_numpy(float).round(_DIGITS)
     known = np.isfinite(gap)
     gap, group = gap[known], drug.to_numpy(str)[known]
     if not len(gap):
