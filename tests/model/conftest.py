@@ -85,3 +85,16 @@ def in_lines(screen) -> Callable[..., AnnData]:
         return adata
 
     return build
+
+
+@pytest.fixture(scope="session")
+def assert_same_bits() -> Callable[[scgim.GIM, scgim.GIM], None]:
+    """``assert_same_bits(one, other)``: every parameter and buffer of two models is equal to the bit."""
+
+    def compare(one: scgim.GIM, other: scgim.GIM) -> None:
+        a, b = (model.module.state_dict() for model in (one, other))
+        assert a.keys() == b.keys()
+        for name in a:
+            np.testing.assert_array_equal(a[name].numpy(), b[name].numpy(), err_msg=name)
+
+    return compare

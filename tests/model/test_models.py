@@ -85,17 +85,6 @@ def descendants(model, gene):
     return {gene} | (nx.descendants(graph, gene) if gene in graph else set())
 
 
-def bits(model):
-    return {name: value.numpy() for name, value in model.module.state_dict().items()}
-
-
-def assert_same_bits(one, other):
-    a, b = bits(one), bits(other)
-    assert a.keys() == b.keys()
-    for name in a:
-        np.testing.assert_array_equal(a[name], b[name], err_msg=name)
-
-
 def force(monkeypatch, model, logit, psi):
     """Let the generator say this of every drug."""
     logit, psi = (torch.as_tensor(np.asarray(a, dtype=np.float64)) for a in (logit, psi))
@@ -107,7 +96,7 @@ def force(monkeypatch, model, logit, psi):
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_saved_and_loaded_to_the_bit(models, tmp_path, kind):
+def test_saved_and_loaded_to_the_bit(models, tmp_path, kind, assert_same_bits):
     model = models(kind)
     model.save(tmp_path / "model")
     again = scgim.GIM.load(tmp_path / "model")
@@ -124,7 +113,7 @@ def test_saved_and_loaded_to_the_bit(models, tmp_path, kind):
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_same_seed_same_bits_in_any_order_of_genes(models, screen, fit, kind):
+def test_same_seed_same_bits_in_any_order_of_genes(models, screen, fit, kind, assert_same_bits):
     order = np.random.default_rng(0).permutation(6)
     one, other = models(kind), fit(screen()[:, order].copy(), gim=KINDS[kind])
     assert_same_bits(one, other)

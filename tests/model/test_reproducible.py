@@ -30,13 +30,6 @@ def bits(model):
     return {name: value.numpy() for name, value in model.module.state_dict().items()}
 
 
-def assert_same_bits(one, other):
-    a, b = bits(one), bits(other)
-    assert a.keys() == b.keys()
-    for name in a:
-        np.testing.assert_array_equal(a[name], b[name], err_msg=name)
-
-
 def edges(model):
     return set(model.get_graph()[["source", "target"]].itertuples(index=False, name=None))
 
@@ -57,7 +50,7 @@ def reference(screen, fit):
     return fit(screen())
 
 
-def test_same_seed_same_bits(screen, fit, reference):
+def test_same_seed_same_bits(screen, fit, reference, assert_same_bits):
     again = fit(screen())
     assert_same_bits(reference, again)
     assert again.fitted.data_hash == reference.fitted.data_hash
@@ -82,7 +75,7 @@ def test_same_bits_in_two_processes(screen, setup_kwargs, tmp_path):
         np.testing.assert_array_equal(told[0][key], told[1][key], err_msg=key)
 
 
-def test_order_of_genes_changes_no_bit(screen, fit, reference):
+def test_order_of_genes_changes_no_bit(screen, fit, reference, assert_same_bits):
     order = np.random.default_rng(0).permutation(6)
     model = fit(screen()[:, order].copy())
     assert_same_bits(reference, model)
@@ -191,7 +184,7 @@ def test_global_random_state_is_left_alone(screen, fit):
 
 
 @pytest.mark.parametrize("shuffle", [False, True])
-def test_global_random_state_changes_nothing(screen, fit, reference, shuffle):
+def test_global_random_state_changes_nothing(screen, fit, reference, shuffle, assert_same_bits):
     if shuffle:
         random.seed(7)
         np.random.seed(7)  # noqa: NPY002
