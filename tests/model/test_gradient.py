@@ -9,7 +9,7 @@ import pytest
 import torch
 
 import scgim
-from scgim.model._train import JointLikelihood
+from scgim.model._joint import JointLikelihood
 from scgim.module import LinearMechanism
 from scgim.structure.gradient import Residuals
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 from dataclasses import replace
+from functools import cached_property
 from typing import TYPE_CHECKING, Literal
 
 import lightning.pytorch as pl
@@ -19,15 +20,14 @@ from scgim.structure.gradient import RELAXATIONS, descend_dag
 from ._batches import Batches
 from ._calibrate import calibration, rest, weigh
 from ._choice import CLEAR
+from ._joint import JointLikelihood
 from ._placebos import Calibration
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from scgim.module import Contexts, GIMModule
-    from scgim.statistics import Statistics
     from scgim.structure import LocalFit, SearchState
-    from scgim.structure.gradient import GradientState
 
     from ._collect import Collected
     from ._generators import Choice
@@ -258,7 +258,7 @@ class TrainingPlan(pl.LightningModule):
             graph = orient_ties(graph, self.data.search, **score, **priors)
         mechanism.warm_start(torch.as_tensor(graph), self._least_squares(graph))
 
-    def _rounds(self, start: np.ndarray, priors: dict) -> Iterator[SearchState | GradientState]:
+    def _rounds(self, start: np.ndarray, priors: dict) -> Iterator[SearchState]:
         """Better and better graphs."""
         options = {"seed": self.seed, "start": start, **priors, **self.search}
         if self.structure == "search":
@@ -337,7 +337,7 @@ class TrainingPlan(pl.LightningModule):
         if self.step_in_phase == 0:
             self.module.generator.reset()
             if self.final is not None:
-                self.module.generator = self.final(contexts, moments, self._rest())
+                self.module.generator = self.final(contexts, moments, self._rest)
             joint.state.clear()
         for each in (joint, optimizer):
             each.param_groups[-1]["params"] = self._drug_parameters()
@@ -357,11 +357,12 @@ class TrainingPlan(pl.LightningModule):
         best, _ = self.module.intervention.observed(moments)
         probability = torch.sigmoid(self.module.profile(contexts, moments) - self.module.charge)
         if not self.module.generator.by_gradient:  # which take every shift for one, however weak
-            best = best - self._rest()
+            best = best - self._rest
         return contexts.conditions, best, probability, contexts.n, self.module.mechanism.variance.detach()
 
+    @cached_property
     def _rest(self) -> torch.Tensor:
-        """What shifts are measured from, ``(genes,)``; values that interventions set have no such place."""
+        """With the mechanisms of the last phase: what shifts are measured from, ``(genes,)``; values that interventions set have no such place."""
         mechanism = self.module.mechanism
         here = (
             rest(self.data, mechanism) if self.module.intervention.keeps_parents else torch.zeros(len(mechanism.bias))
@@ -476,39 +477,6 @@ class TrainingPlan(pl.LightningModule):
         self.phase, self.step_in_phase, chosen = checkpoint["scgim_schedule"].values()
         if chosen is not None:  # the weights that are loaded next are those of the generator of the last phase
             self.module.generator = self.final.take(chosen)
-
-
-class JointLikelihood(torch.nn.Module):
-    """The exact likelihood of all cells, and the generator's penalty, as :func:`~scgim.structure.gradient.descend_dag` takes them.
-
-    Parameters
-    ----------
-    module
-        Whose generator and noise are learned; the graph and the mechanisms are those of the descent.
-    contexts
-        The training contexts.
-    statistics
-        What the descent sees of them and of the controls.
-    rates
-        Step sizes of the module's parameters that are learned.
-    """
-
-    def __init__(self, module: GIMModule, contexts: Contexts, statistics: Statistics, rates: dict[str, float]) -> None:
-        super().__init__()
-        self.module, self.rates = module, {f"module.{name}": rate for name, rate in rates.items()}
-        n = torch.as_tensor(statistics.n).to(contexts.mean)
-        self.contexts, self.n_cells = contexts._replace(n=n[1:, None], own=None), float(n.sum())
-
-    def forward(
-        self, mean: torch.Tensor, within: torch.Tensor, pooled: torch.Tensor, forced: bool
-    ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-        """Minus log likelihood and penalty in nats, and the noise's variance, of one graph's residuals."""
-        moments = Moments(mean, within, self.contexts.mean, self.contexts.spread, pooled)
-        targets = None
-        if forced:
-            targets = (self.module.profile(self.contexts, moments) > self.module.charge + CLEAR).detach()
-        loss, penalty = self.module.joint_loss(self.contexts, moments, self.n_cells, targets)
-        return loss, penalty, self.module.mechanism.variance
 
 
 def _cool(step: int, steps: int) -> float:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from typing import TYPE_CHECKING, Literal
 
 import torch
@@ -16,7 +17,7 @@ FEW = 3.0  # contexts, whose spread says little
 NOT_TOUCHED = -30.0  # logit: probability 1e-13, and nothing overflows
 
 
-class Generator(nn.Module):
+class Generator(nn.Module, ABC):
     r"""From what is known of a treatment to which mechanisms it touches (logits) and how (psi).
 
     Parameters
@@ -55,9 +56,9 @@ class Generator(nn.Module):
         self.dosed, self.baseline = dosed, baseline
         self.register_buffer("spread", torch.zeros(n_genes, dtype=torch.float64))
 
+    @abstractmethod
     def forward(self, conditions: Conditions) -> tuple[Tensor, Tensor]:
         """Logits and psi of rows, ``(rows, genes)`` each."""
-        raise NotImplementedError
 
     def penalty(self, logits: Tensor, psi: Tensor) -> Tensor:
         """Nats charged for the parameters, given what they said of the training contexts."""

@@ -1,13 +1,12 @@
 """Graphs by gradient: continuous relaxations of a DAG, learned jointly with mechanisms and generator. Needs torch."""
 
 from .acyclicity import break_cycles, log_det
-from .descent import GradientState, descend_dag
+from .descent import descend_dag
 from .relaxations import RELAXATIONS, GumbelEdges, SmoothOrientation
 from .residuals import Residuals
 
 __all__ = [
     "RELAXATIONS",
-    "GradientState",
     "GumbelEdges",
     "Residuals",
     "SmoothOrientation",

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
 import numpy as np
@@ -14,6 +13,7 @@ from torch.func import functional_call, vmap
 from scgim._checks import check_option
 from scgim.structure.candidates import check_priors
 from scgim.structure.dag import ancestors, order
+from scgim.structure.search import SearchState
 
 from .acyclicity import break_cycles
 from .relaxations import RELAXATIONS
@@ -36,15 +36,6 @@ _KICK = (4.0, 1.0)
 _DECAY = 1e-3  # nats: weight of the squared weights
 
 
-@dataclass(frozen=True)
-class GradientState:
-    """The best graph so far: ``graph`` (genes, genes) bool with row = source, its loss in nats, rounds done."""
-
-    graph: np.ndarray
-    score: float
-    rounds: int
-
-
 def descend_dag(
     statistics: Statistics,
     likelihood: nn.Module,
@@ -61,7 +52,7 @@ def descend_dag(
     graphs: int | None = None,
     seed: int = 0,
     start: np.ndarray | None = None,
-) -> Iterator[GradientState]:
+) -> Iterator[SearchState]:
     r"""Learn a DAG, mechanisms linear in their columns, noise and a generator together, maximum a posteriori, by gradient.
 
     What is made small is, over gates :math:`A`, weights :math:`w`, noise and the generator's parameters,
@@ -102,7 +93,7 @@ def descend_dag(
 
     Yields
     ------
-    :class:`GradientState` after every round, the best so far. Stop when you like.
+    :class:`~scgim.structure.SearchState` after every round, the best so far. Stop when you like.
 
     Raises
     ------
@@ -130,7 +121,7 @@ def descend_dag(
         relaxed = RELAXATIONS[orientation](places, descent.allowed, descent.required, generator)
         descent.round(relaxed, steps, lr)
         place = np.argsort(order(descent.graph)).astype(float)
-        yield GradientState(descent.graph.copy(), descent.loss, rounds)
+        yield SearchState(descent.graph.copy(), descent.loss, rounds)
         stagnant = 0 if descent.loss < before - 1 else stagnant + 1
         if stagnant >= patience or not descent.allowed.any():
             return

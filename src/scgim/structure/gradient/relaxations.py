@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
+
 import torch
 from torch import Tensor
 
 from .acyclicity import log_det
 
 
-class Relaxation:
+class Relaxation(ABC):
     """Several graphs at once, as gates in [0, 1] on the edges that may exist.
 
     Parameters
@@ -25,17 +27,17 @@ class Relaxation:
         self.allowed, self.required, self.generator = allowed, required, generator
         self.parameter = self.begin(start).requires_grad_()
 
+    @abstractmethod
     def begin(self, start: Tensor) -> Tensor:
         """The parameter at the start."""
-        raise NotImplementedError
 
+    @abstractmethod
     def open(self, progress: float) -> Tensor:
         """Gates of all pairs, ``(graphs, genes, genes)``, when so much of the steps is done, from 0 to 1."""
-        raise NotImplementedError
 
+    @abstractmethod
     def edges(self) -> Tensor:
         """Which gates will be open in the end, ``(graphs, genes, genes)`` bool."""
-        raise NotImplementedError
 
     def cycles(self) -> Tensor:
         """What the cycles cost in nats, ``(graphs,)``; asked once a step."""
