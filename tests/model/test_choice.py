@@ -49,7 +49,7 @@ def choose(conditions, residual, **options):
 def test_takes_what_fits(kind, name):
     chosen, table = choose(*draw(kind, drugs=60 if kind == "smooth" else 32))
     assert chosen == name
-    assert list(table.columns) == ["generator", "loss", "se", "chosen"]
+    assert list(table.columns) == ["generator", "loss", "se", "loss_all_genes", "chosen"]
     assert table["generator"].to_list() == ["mean", "kernel", "hill", "network"]
     assert table.loc[table["chosen"], "generator"].to_list() == [name]
     assert (table[["loss", "se"]].to_numpy() >= 0).all()
@@ -58,12 +58,14 @@ def test_takes_what_fits(kind, name):
 
 def test_losses_decide_and_in_doubt_the_first():
     better, nothing = np.linspace(1.0, 2.0, 10), np.full(10, 9.0)
-    chosen = lambda losses, nothing: (table := _decide(losses, nothing)).loc[table["chosen"], "generator"].to_list()
     losses = {"mean": np.full(10, 3.0), "kernel": better + 0.001 * np.arange(10), "hill": better}
-    assert chosen(losses, nothing) == ["hill"]
-    assert chosen(losses | {"mean": better + np.linspace(-1, 1.1, 10)}, nothing) == ["mean"]
+    assert _decide(losses, nothing) == "hill"
+    doubtful = losses | {"mean": better + np.linspace(-1, 1.1, 10)}
+    assert _decide(doubtful, nothing) == "mean"
+    assert _decide(doubtful, nothing, privilege=False) == "hill"
     # what is no better than nothing has not been learned
-    assert chosen(losses, better + np.linspace(-1, 1.1, 10)) == ["mean"]
+    for privilege in (True, False):
+        assert _decide(losses, better + np.linspace(-1, 1.1, 10), privilege=privilege) == "mean"
 
 
 def test_equal_bits_on_every_call_and_the_global_random_state_is_left_alone():
@@ -111,3 +113,18 @@ def test_many_genes_are_represented_by_the_strongest():
     silent = torch.zeros(len(residual), 200, dtype=torch.float64)
     wide = torch.cat([silent, residual, silent], 1)
     assert choose(conditions, wide)[0] == "hill"
+
+
+def test_a_little_structure_in_every_gene_is_found_among_all_of_them():
+    rng = np.random.default_rng(0)
+    conditions, _ = draw("smooth", drugs=60, doses=1)
+    x = conditions.features.numpy()
+    weak = np.sin(1.5 * x @ rng.normal(size=(2, 600))) + 2 * rng.normal(size=(60, 600)) + rng.normal(size=600)
+    name, table = choose(conditions, torch.as_tensor(weak), candidates=["mean", "kernel"])
+    losses = table.set_index("generator")["loss_all_genes"]
+    assert name == "kernel"
+    assert losses["kernel"] < losses["mean"]
+    # what the features do not tell is none
+    dealt = conditions._replace(features=conditions.features[torch.as_tensor(rng.permutation(60))])
+    mean, kernel = choose(dealt, torch.as_tensor(weak), candidates=["mean", "kernel"])[1]["loss_all_genes"]
+    assert kernel > 0.999 * mean

@@ -22,7 +22,8 @@ if TYPE_CHECKING:
 
 CANDIDATES = ("mean", "kernel", "hill", "network")
 MIN_DRUGS = 8  # with fewer, folds say nothing
-MOST_GENES = 32
+MOST_GENES = 32  # for generators that learn by gradient
+MANY_FOLDS, MOST_CONTEXTS = 10, 1000  # of generators in closed form: folds, and contexts beyond which they have fewer
 SCHEDULE = {"hill": (130, 0.3), "network": (80, 0.05)}  # steps and their size: about as good as 400 steps of 0.1 here
 FORCED, PRUNED = 0.3, 0.6  # shares of the steps, as in training
 CLEAR = 1.0  # nats beyond the charge that make a target clear
@@ -43,13 +44,19 @@ def choose_generator(
     folds: int = 4,
     seed: int = 0,
 ) -> tuple[str, pd.DataFrame]:
-    r"""The generator that predicts held-out drugs best, or the first candidate if that is about as good.
+    r"""The generator that predicts held-out drugs best, unless the first candidate is about as good.
 
     Drugs are held out whole, together with those of equal features. A drug's loss is the mean over its contexts and
-    genes of :math:`(r_{kj} - p_{kj}\psi_{kj})^2 / \sigma_j^2` in the fold that did not see it. Taken is the
-    candidate of least mean loss; but the first one, if its loss or that of no effect at all exceeds the least by no more
-    than one standard error of their difference, paired over drugs: features have to show that they tell something. Gradient generators are trained in all folds at once, with a shorter schedule than in training. Beyond 32 genes
-    those with the largest :math:`\sum_k n_k p_{kj} r_{kj}^2 / \sigma_j^2` decide.
+    genes of :math:`(r_{kj} - p_{kj}\psi_{kj})^2 / \sigma_j^2` in the fold that did not see it.
+
+    First all candidates are compared, beyond 32 genes on those with the largest
+    :math:`\sum_k n_k p_{kj} r_{kj}^2 / \sigma_j^2`. A generator that learns by gradient is taken if its mean loss is
+    the least, and that of the first candidate exceeds it by more than one standard error of their difference,
+    paired over drugs: features have to show that they tell something. (Folds are trained side by side, with a shorter
+    schedule than in training.) Otherwise those in closed form are compared once more, on all genes and in ten folds
+    (beyond 1,000 contexts in as many as before), for what structure tells may be little in every gene; they shrink to what the
+    features tell by themselves, so the least loss decides. Where that of no effect at all comes within one standard error
+    of the least, nothing has been learned and the first candidate is taken.
 
     Parameters
     ----------
@@ -73,11 +80,12 @@ def choose_generator(
     candidates
         Names; the first is what is taken when in doubt.
     folds, seed
-        Their number, and the seed that deals drugs out to them.
+        Their number in the first comparison, and the seed that deals drugs out to them.
 
     Returns
     -------
-    The name, and a table by candidate: ``generator``, ``loss``, ``se`` (of the difference to the best), ``chosen``.
+    The name, and a table by candidate: ``generator``, ``loss``, ``se`` (of the difference to the best), ``loss_all_genes`` (of the
+    second comparison, NaN if there was none), ``chosen``.
 
     Raises
     ------
@@ -92,30 +100,46 @@ def choose_generator(
             f"{MIN_DRUGS}. Name a generator instead of 'auto'."
         )
     charge = torch.as_tensor(charge, dtype=gain.dtype).expand(gain.shape[1])
-    genes = _strongest(gain, charge)
-    shift = (residual - rest)[:, genes]
-    expected = shift if expected is None else expected[:, genes]
-    residual, gain, variance, charge = residual[:, genes], gain[:, genes], variance[genes], charge[genes]
-    n = n.expand(-1, len(variance)) if n.shape[1] == 1 else n[:, genes]
-    fold = np.random.default_rng(seed).permutation(n_groups) % folds
-    held = torch.as_tensor(fold)[group] == torch.arange(folds)[:, None]
+    shift = residual - rest
+    expected = shift if expected is None else expected
+    n = n.expand(-1, len(variance))
+    by_drug = lambda predicted, use=slice(None): _by_drug(
+        (expected[:, use] - predicted) ** 2 / variance[use], conditions.drug
+    )
+    held = _deal(group, folds, seed)
 
-    losses = {}
+    genes, losses, closed = _strongest(gain, charge), {}, []
+    some = residual[:, genes], gain[:, genes], n[:, genes], variance[genes], held, charge[genes]
     for name in candidates:
         generator = build(name, len(genes))
         if generator.by_gradient:
-            predicted = _descend(generator, conditions, residual, gain, n, variance, held, charge, *SCHEDULE[name])
+            predicted = _descend(generator, conditions, *some, *SCHEDULE[name])
         else:
-            predicted = _solve(generator, conditions, shift, gain, n, variance, held, charge)
-        losses[name] = _by_drug((expected - predicted) ** 2 / variance, conditions.drug)
-    table = _decide(losses, _by_drug(expected**2 / variance, conditions.drug))
-    return str(table.loc[table["chosen"], "generator"].item()), table
+            closed.append(name)
+            predicted = _solve(generator, conditions, shift[:, genes], *some[1:])
+        losses[name] = by_drug(predicted, genes)
+    table = _table(losses)
+    chosen = _decide(losses, by_drug(0.0, genes))
+    if chosen in closed and len(closed) > 1:
+        if len(gain) <= MOST_CONTEXTS:
+            held = _deal(group, MANY_FOLDS, seed)
+        every = shift, gain, n, variance, held, charge
+        losses = {name: by_drug(_solve(build(name, len(variance)), conditions, *every)) for name in closed}
+        chosen = _decide(losses, by_drug(0.0), privilege=False)
+        table["loss_all_genes"] = table["generator"].map({name: loss.mean() for name, loss in losses.items()})
+    return chosen, table.assign(chosen=table["generator"] == chosen)
 
 
 def _equal_drugs(conditions: Conditions) -> Tensor:
     """Group of every context: its drug, and all drugs of the same features."""
     features = torch.nn.functional.pad(conditions.features, (0, 1))  # without any, all are equal
     return torch.unique(features, dim=0, return_inverse=True)[1]
+
+
+def _deal(group: Tensor, folds: int, seed: int) -> Tensor:
+    """Which contexts every fold holds out, ``(folds, contexts)`` bool; groups stay together."""
+    fold = np.random.default_rng(seed).permutation(int(group.max()) + 1) % folds
+    return torch.as_tensor(fold)[group] == torch.arange(folds)[:, None]
 
 
 def _strongest(gain: Tensor, charge: Tensor) -> Tensor:
@@ -222,17 +246,26 @@ def _by_drug(loss: Tensor, drug: Tensor) -> np.ndarray:
     return np.bincount(drug, loss.mean(1).numpy()) / np.bincount(drug).clip(1)
 
 
-def _decide(losses: dict[str, np.ndarray], nothing: np.ndarray) -> pd.DataFrame:
-    """The table of :func:`choose_generator`; ``nothing`` is the loss of predicting no effect, ``(drugs,)``."""
-    best = min(losses, key=lambda name: losses[name].mean())
-    first = next(iter(losses))
+def _table(losses: dict[str, np.ndarray]) -> pd.DataFrame:
+    """The table of :func:`choose_generator` after its first comparison."""
+    best = _best(losses)
+    rows = [(name, loss.mean(), _excess(loss, losses[best])[1]) for name, loss in losses.items()]
+    return pd.DataFrame(rows, columns=["generator", "loss", "se"]).assign(loss_all_genes=np.nan)
 
-    def excess(loss: np.ndarray) -> tuple[float, float]:
-        gap = loss - losses[best]
-        return float(gap.mean()), float(gap.std(ddof=1) / len(gap) ** 0.5)
 
-    table = pd.DataFrame(
-        [{"generator": name, "loss": loss.mean(), "se": excess(loss)[1]} for name, loss in losses.items()]
-    )
-    doubt = any(gap <= se for gap, se in map(excess, (losses[first], nothing)))
-    return table.assign(chosen=table["generator"] == (first if doubt else best))
+def _decide(losses: dict[str, np.ndarray], nothing: np.ndarray, *, privilege: bool = True) -> str:
+    """The best, or the first in doubt; ``nothing`` is the loss of predicting no effect, ``(drugs,)``."""
+    best, first = _best(losses), next(iter(losses))
+    rivals = (losses[first], nothing) if privilege else (nothing,)
+    doubt = any(gap <= se for gap, se in (_excess(loss, losses[best]) for loss in rivals))
+    return first if doubt else best
+
+
+def _best(losses: dict[str, np.ndarray]) -> str:
+    return min(losses, key=lambda name: losses[name].mean())
+
+
+def _excess(loss: np.ndarray, least: np.ndarray) -> tuple[float, float]:
+    """Mean over drugs and its standard error."""
+    gap = loss - least
+    return float(gap.mean()), float(gap.std(ddof=1) / len(gap) ** 0.5)

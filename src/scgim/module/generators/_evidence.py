@@ -19,7 +19,7 @@ class Shrinkage(NamedTuple):
     variance: Tensor  # (shares, outputs) of the output: signal and noise, given the share
 
 
-def shrink(y: Tensor, eigenvalues: Tensor, noise: Tensor, rounds: int = 30) -> Shrinkage:
+def shrink(y: Tensor, eigenvalues: Tensor, rounds: int = 30) -> Shrinkage:
     r"""Share of the kernel in outputs :math:`y_j \sim N(0, t_j (h_j \Lambda + (1 - h_j) I))`, in its eigenvectors.
 
     The variance :math:`t_j` maximises the likelihood at every share on the grid. The prior of the shares is the outputs' own
@@ -31,15 +31,10 @@ def shrink(y: Tensor, eigenvalues: Tensor, noise: Tensor, rounds: int = 30) -> S
         Outputs in the kernel's eigenvectors, ``(contexts, outputs)``.
     eigenvalues
         ``(contexts,)``.
-    noise
-        Known least noise variance of every output, ``(outputs,)``: shares that leave less are excluded.
     """
     spectrum = SHARES[:, None] * eigenvalues + 1 - SHARES[:, None]
     variance = (1 / spectrum) @ y**2 / len(y) + 1e-300
     likelihood = -0.5 * (len(y) * torch.log(variance) + torch.log(spectrum).sum(1, keepdim=True))
-    impossible = (1 - SHARES[:, None]) * variance < noise
-    impossible[0] = False
-    likelihood = likelihood.masked_fill(impossible, -torch.inf)
     prior = torch.full((len(SHARES),), 1 / len(SHARES), dtype=torch.float64)
     for _ in range(rounds):
         joint = likelihood + torch.log(prior)[:, None]

@@ -31,7 +31,9 @@ class KernelGenerator(MeanGenerator):
         f_j \sim GP(0, t_j h_j K), \qquad e_{kj} \sim N(0, t_j (1 - h_j)\, u_k)
 
     :math:`K = ((1 - \rho) S + \rho\, [\text{same drug}]) \cdot D`, with the similarity :math:`S` of structures (half
-    count-Tanimoto of the features that are counts, half RBF of the others) and a weak RBF :math:`D` of log doses. The
+    count-Tanimoto of the features that are counts, half RBF of the others) and a weak RBF :math:`D` of log doses, given that
+    :math:`f_j` averages to zero over the training contexts, for that average is :math:`m`: all structures have something in
+    common, and without this condition most of what the process says of new drugs is one offset for all of them. The
     share :math:`h_j` is averaged over its posterior on a grid whose prior is the genes' own (empirical Bayes): where
     structure says nothing, the prediction is the mean. The share :math:`\rho` of what structure does not tell, one for
     all genes, maximises the evidence. :math:`u_k` is the scale of a context: sampling noise :math:`\sigma_j^2/n_k`
@@ -74,7 +76,12 @@ class KernelGenerator(MeanGenerator):
             "row": torch.zeros(0, dtype=torch.int64),  # their place in the similarity's reference
             "log_dose": torch.zeros(0, dtype=f64),
             "weight": torch.zeros(0, 2 * self.n_genes, dtype=f64),  # of contexts, for expected shifts and probabilities
-            "root": torch.zeros(0, 0, dtype=f64),  # eigenvectors over the root of the contexts' scale
+            "average": torch.zeros(
+                0, dtype=f64
+            ),  # what makes of covariances with contexts that with their scaled average
+            "root": torch.zeros(
+                0, 0, dtype=f64
+            ),  # eigenvectors over the root of the contexts' scale, given that average
             "eigenvalues": torch.zeros(0, dtype=f64),
             "variance": torch.zeros(len(SHARES), self.n_genes, dtype=f64),  # t_j times the posterior of the share
             "scale": torch.ones(
@@ -122,27 +129,31 @@ class KernelGenerator(MeanGenerator):
             scale = left * of_drug[self.drug] + sampled
             # strong drugs count less here than in the mean; the process must not make up for the difference
             centred = y - (y / scale[:, None]).sum(0) / (1 / scale).sum()
-            y_white, least = centred / scale.sqrt()[:, None], (noise / scale[:, None]).mean(0)
+            y_white = centred / scale.sqrt()[:, None]
             tried = OWN if i in (0, ROUNDS - 1) else (own,)
-            fits = [self._decompose(each, parts, y_white, least, scale) for each in tried]
+            fits = [self._decompose(each, parts, y_white, scale) for each in tried]
             own, values, vectors, z, fit = max(fits, key=lambda each: each[-1].evidence)
             if i < ROUNDS - 1:
                 of_drug = self._drug_scale(of_drug, noise_squares(fit, z[:, :d], values, vectors), y_white[:, :d])
         self.own = torch.tensor(own, dtype=torch.float64)
-        probability_fit = shrink(z[:, d:], values, torch.zeros(d, dtype=torch.float64))
-        self.root, self.eigenvalues = vectors / scale.sqrt()[:, None], values
+        probability_fit = shrink(z[:, d:], values)
+        self.average, common = _average((1 - own) * parts[0] + own * parts[1], scale)
+        root = vectors / scale.sqrt()[:, None]
+        self.root, self.eigenvalues = root - torch.outer(self.average, common @ root), values
         self.weight = self.root @ torch.cat(
             [smooth(fit, z[:, :d], values), smooth(probability_fit, z[:, d:], values)], 1
         )
         self.variance = fit.posterior * fit.variance
         self.scale = left * torch.cat([of_drug, torch.ones(1, dtype=torch.float64)])
 
-    def _decompose(self, own: float, parts: tuple[Tensor, Tensor], y: Tensor, least: Tensor, scale: Tensor) -> tuple:
+    def _decompose(self, own: float, parts: tuple[Tensor, Tensor], y: Tensor, scale: Tensor) -> tuple:
         """Eigenvalues and vectors of the whitened kernel, outputs in them, and the shares of the shifts."""
-        kernel = ((1 - own) * parts[0] + own * parts[1]) / torch.outer(scale.sqrt(), scale.sqrt())
+        kernel = (1 - own) * parts[0] + own * parts[1]
+        _, common = _average(kernel, scale)
+        kernel = (kernel - torch.outer(common, common)) / torch.outer(scale.sqrt(), scale.sqrt())
         values, vectors = torch.linalg.eigh(kernel)
         values, z = values.clamp(min=0), vectors.T @ y
-        return own, values, vectors, z, shrink(z[:, : self.n_genes], values, least)
+        return own, values, vectors, z, shrink(z[:, : self.n_genes], values)
 
     def _drug_scale(self, before: Tensor, squares: Tensor, y: Tensor) -> Tensor:
         """Posterior scale of every drug, mean 1, if its genes count for as many as vary independently."""
@@ -180,9 +191,10 @@ class KernelGenerator(MeanGenerator):
         Of the expected shift, over the probability: what the process does not know, and what no structure tells. A new
         drug's scale is the training drugs' average.
         """
-        known = (self._covariance(conditions) @ self.root) ** 2
+        covariance = self._covariance(conditions)
+        before = 1 - (covariance @ self.average)[:, None] ** 2
         spectrum = SHARES * self.eigenvalues[:, None] + 1 - SHARES
-        explained = SHARES - known @ (SHARES**2 / spectrum)
+        explained = SHARES * before - (covariance @ self.root) ** 2 @ (SHARES**2 / spectrum)
         rest = (1 - SHARES) * self.scale[conditions.drug][:, None]
         probability = torch.sigmoid(self(conditions)[0]).clamp(min=LEAST_PROBABILITY)
         there = (conditions.log_dose > -torch.inf)[:, None]
@@ -193,3 +205,11 @@ class KernelGenerator(MeanGenerator):
             if prefix + name in state_dict:
                 setattr(self, name, buffer.new_empty(state_dict[prefix + name].shape))
         super()._load_from_state_dict(state_dict, prefix, *args)
+
+
+def _average(kernel: Tensor, scale: Tensor) -> tuple[Tensor, Tensor]:
+    """The contexts' average as weights, scaled to variance 1, and every context's covariance with it."""
+    weight = 1 / scale
+    covariance = kernel @ weight
+    deviation = (weight @ covariance).sqrt()
+    return weight / deviation, covariance / deviation
