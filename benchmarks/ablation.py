@@ -14,7 +14,6 @@ from pathlib import Path
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # before numpy reads it
 
-import lightning.pytorch as pl
 import numpy as np
 import pandas as pd
 from sklearn.metrics import average_precision_score
@@ -37,23 +36,12 @@ METRICS = {
 }
 
 
-class Charge(pl.Callback):
-    """Sets the Occam charge of the likelihood, which has no option."""
-
-    def __init__(self, nats: float) -> None:
-        self.nats = nats
-
-    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        pl_module.module.charge.fill_(self.nats)
-
-
 @dataclass(frozen=True)
 class Variant:
     """What differs from the default; ``graph_from``: options of a training whose graph this one is given."""
 
     model: dict = field(default_factory=dict)
     plan: dict = field(default_factory=dict)
-    charge: float | None = None
     graph_from: dict | None = None
 
 
@@ -63,7 +51,7 @@ VARIANTS = {
     "empty graph": Variant(model={"structure": "none"}),
     "no Hill layer": Variant(model={"dose_response": "none"}),
     "no restarts": Variant(plan={"search_rounds": 0}),
-    **{f"charge {c}": Variant(plan={"search_charge": float(c)}, charge=float(c)) for c in (0, 5, 20)},
+    **{f"charge {c}": Variant(plan={"search_charge": float(c), "charge": float(c)}) for c in (0, 5, 20)},
 }
 
 
@@ -77,8 +65,7 @@ def fit(adata: object, screen: dict, variant: Variant) -> scgim.GIM:
         graph = first.get_graph()[["source", "target"]].assign(kind="required")
         options = {"structure": "none", "prior_graph": graph}
     model = scgim.GIM(adata, **{"generator": "hill", **screen, **options})
-    callbacks = [] if variant.charge is None else [Charge(variant.charge)]
-    model.train(enable_progress_bar=False, plan_kwargs=dict(variant.plan), callbacks=callbacks)
+    model.train(enable_progress_bar=False, plan_kwargs=dict(variant.plan))
     return model
 
 
