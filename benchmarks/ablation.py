@@ -10,15 +10,21 @@ import argparse
 import os
 import time
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # before numpy reads it
+
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
 from sklearn.metrics import average_precision_score
 
 import scgim
+
+if TYPE_CHECKING:
+    from anndata import AnnData
 
 SCREENS = {
     "linear": {"mechanism": "linear"},
@@ -55,7 +61,7 @@ VARIANTS = {
 }
 
 
-def fit(adata: object, screen: dict, variant: Variant) -> scgim.GIM:
+def fit(adata: AnnData, screen: dict, variant: Variant) -> scgim.GIM:
     """A trained model; where the graph comes from another training, the search alone is different."""
     options = variant.model
     if variant.graph_from is not None:
@@ -69,8 +75,13 @@ def fit(adata: object, screen: dict, variant: Variant) -> scgim.GIM:
     return model
 
 
+@cache
+def drawn(name: str, seed: int) -> AnnData:
+    return scgim.datasets.simulate_screen(seed=seed, **SCREENS[name])
+
+
 def run(name: str, seed: int, variant: str) -> dict[str, object]:
-    adata = scgim.datasets.simulate_screen(seed=seed, **SCREENS[name])
+    adata = drawn(name, seed)
     columns = {"drug_key": "drug", "control": "DMSO", "dose_key": "dose", "features_key": "drug_features"}
     scgim.setup_anndata(adata, scale="continuous", dose_unit="uM", **columns)
     start = time.perf_counter()
@@ -79,7 +90,7 @@ def run(name: str, seed: int, variant: str) -> dict[str, object]:
     return {"screen": name, "variant": variant, "seed": seed, **scores(model, adata), "seconds": seconds}
 
 
-def scores(model: scgim.GIM, adata: object) -> dict[str, float]:
+def scores(model: scgim.GIM, adata: AnnData) -> dict[str, float]:
     truth, strength = adata.varp["true_graph"].toarray() > 0, np.zeros((adata.n_vars, adata.n_vars))
     edges = model.get_graph()
     place = adata.var_names.get_indexer
@@ -102,7 +113,7 @@ def asked(table: dict, features: pd.DataFrame | None) -> dict[str, object]:
     return {"drug": list(dict.fromkeys(table["drug"])), "features": features, "dose": sorted(set(table["dose"]))}
 
 
-def distance(model: scgim.GIM, adata: object, table: dict, features: pd.DataFrame | None) -> float:
+def distance(model: scgim.GIM, adata: AnnData, table: dict, features: pd.DataFrame | None) -> float:
     control = adata.X[(adata.obs["drug"] == "DMSO").to_numpy()]
     predicted = model.predict(**asked(table, features), as_="mean")
     rows = pd.MultiIndex.from_frame(predicted.obs[["drug", "dose"]].astype({"drug": str}))
@@ -110,7 +121,7 @@ def distance(model: scgim.GIM, adata: object, table: dict, features: pd.DataFram
     return float(np.linalg.norm((predicted.X[rows] - table["mean"]) / control.std(0), axis=1).mean())
 
 
-def target_f1(model: scgim.GIM, adata: object, table: dict, features: pd.DataFrame) -> float:
+def target_f1(model: scgim.GIM, adata: AnnData, table: dict, features: pd.DataFrame) -> float:
     ranking = model.rank_targets(**asked(table, features), evidence="features")
     called = ranking.pivot(index=["drug", "dose"], columns="gene", values="probability")[adata.var_names] > 0.5
     called = called.loc[list(zip(table["drug"], table["dose"], strict=True))].to_numpy()

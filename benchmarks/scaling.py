@@ -1,4 +1,4 @@
-"""Time, memory and accuracy of training as genes and cells grow: ``python benchmarks/scaling.py [--genes 20 100] [--cells 10000]``.
+"""Time, memory and accuracy of training as genes and cells grow: ``python benchmarks/scaling.py [--genes 20 100] [--cells 100000]``.
 
 Simulated screens of 100 drugs x 4 doses, by default of 50 cells each and 800 controls. All are drawn first; then every one is trained
 on alone, in a process of its own, so that peaks of memory do not mix. Writes ``scaling.csv`` and ``scaling.png`` beside this file.
@@ -113,7 +113,10 @@ def figure(table: pd.DataFrame, path: Path) -> None:
 
     linear = table[table["mechanism"] == "linear"]
     standard = linear["cells"] == CONTEXTS * CELLS + CONTROLS
-    genes, cells = linear[standard].sort_values("genes"), linear[~standard].sort_values("cells")
+    genes, cells = (
+        linear[rows].sort_values(by)
+        for rows, by in ((standard, "genes"), (linear["genes"] == GENES_FOR_CELLS, "cells"))
+    )
     fig, (left, middle, right) = plt.subplots(1, 3, figsize=(13, 3.8), layout="constrained")
     for ax, rows, size in ((left, genes, "genes"), (right, cells, "cells")):
         for phase in (*PHASES.values(), "train"):
@@ -138,7 +141,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--genes", type=int, nargs="*", default=[20, 50, 100, 200, 500, 1000, 2000])
     parser.add_argument("--network-genes", type=int, nargs="*", default=[500])
-    parser.add_argument("--cells", type=int, nargs="*", default=[10_000, 100_000, 1_000_000])
+    parser.add_argument("--cells", type=int, nargs="*", default=[100_000, 1_000_000])
     parser.add_argument("--jobs", type=int, default=2, help="screens that are drawn at a time")
     parser.add_argument("--out", type=Path, default=Path(__file__).with_suffix(".csv"))
     options = parser.parse_args()

@@ -9,6 +9,7 @@ from sklearn.gaussian_process.kernels import RBF, ConstantKernel, WhiteKernel
 
 from scgim.module.generators import KernelGenerator, MeanGenerator
 from scgim.module.generators._evidence import SHARES, shrink, smooth
+from scgim.module.generators._kernel import _average
 from scgim.module.generators._similarity import Similarity, count_tanimoto
 
 
@@ -122,6 +123,27 @@ def test_a_twin_of_a_training_drug_goes_its_way_and_a_far_drug_the_mean(screen, 
         generator.uncertainty(far) * torch.sigmoid(generator(far)[0])
         >= 0.999 * generator.uncertainty(twin) * torch.sigmoid(generator(twin)[0])
     ).all()
+
+
+def test_effects_average_to_zero_over_training_contexts(screen, build, expected):
+    data = screen(drugs=40, doses=1, seed=3)
+    generator, mean = solved(build, data), build(MeanGenerator, data)
+    mean.solve(*data)
+    away = expected(generator, data.conditions) - expected(mean, data.conditions)
+    weight = generator.average[:, None] / generator.average.sum()
+    torch.testing.assert_close((weight * away).sum(0), torch.zeros(away.shape[1]).double(), atol=1e-9, rtol=0)
+    assert away.abs().mean() > 0.05
+
+
+@pytest.mark.parametrize("shared", [0.0, 5.0])
+def test_a_process_given_its_average_is_what_numpy_conditions(shared):
+    rng = np.random.default_rng(0)
+    kernel, scale = RBF(1.0)(rng.normal(size=(12, 2))) + shared, rng.uniform(0.5, 2.0, 12)
+    joint = np.vstack([np.eye(12), (1 / scale) / (1 / scale).sum()])
+    joint = joint @ kernel @ joint.T  # of the contexts and their average
+    given = joint[:-1, :-1] - np.outer(joint[:-1, -1], joint[-1, :-1]) / joint[-1, -1]
+    _, common = _average(torch.as_tensor(kernel), torch.as_tensor(scale))
+    np.testing.assert_allclose(kernel - np.outer(common, common), given, atol=1e-12)
 
 
 def test_uncertainty_of_the_expected_shift_grows_with_distance(screen, build):
