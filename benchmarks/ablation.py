@@ -12,10 +12,9 @@ import time
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # before numpy reads it
-
-from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd

@@ -76,12 +76,10 @@ class KernelGenerator(MeanGenerator):
             "row": torch.zeros(0, dtype=torch.int64),  # their place in the similarity's reference
             "log_dose": torch.zeros(0, dtype=f64),
             "weight": torch.zeros(0, 2 * self.n_genes, dtype=f64),  # of contexts, for expected shifts and probabilities
-            "average": torch.zeros(
-                0, dtype=f64
-            ),  # what makes of covariances with contexts that with their scaled average
+            "average": torch.zeros(0, dtype=f64),  # weights of the contexts' average, of variance 1
             "root": torch.zeros(
                 0, 0, dtype=f64
-            ),  # eigenvectors over the root of the contexts' scale, given that average
+            ),  # eigenvectors over the root of the contexts' scale, given the average
             "eigenvalues": torch.zeros(0, dtype=f64),
             "variance": torch.zeros(len(SHARES), self.n_genes, dtype=f64),  # t_j times the posterior of the share
             "scale": torch.ones(
@@ -132,14 +130,13 @@ class KernelGenerator(MeanGenerator):
             y_white = centred / scale.sqrt()[:, None]
             tried = OWN if i in (0, ROUNDS - 1) else (own,)
             fits = [self._decompose(each, parts, y_white, scale) for each in tried]
-            own, values, vectors, z, fit = max(fits, key=lambda each: each[-1].evidence)
+            own, (average, common), values, vectors, z, fit = max(fits, key=lambda each: each[-1].evidence)
             if i < ROUNDS - 1:
                 of_drug = self._drug_scale(of_drug, noise_squares(fit, z[:, :d], values, vectors), y_white[:, :d])
         self.own = torch.tensor(own, dtype=torch.float64)
         probability_fit = shrink(z[:, d:], values)
-        self.average, common = _average((1 - own) * parts[0] + own * parts[1], scale)
         root = vectors / scale.sqrt()[:, None]
-        self.root, self.eigenvalues = root - torch.outer(self.average, common @ root), values
+        self.average, self.root, self.eigenvalues = average, root - torch.outer(average, common @ root), values
         self.weight = self.root @ torch.cat(
             [smooth(fit, z[:, :d], values), smooth(probability_fit, z[:, d:], values)], 1
         )
@@ -147,13 +144,13 @@ class KernelGenerator(MeanGenerator):
         self.scale = left * torch.cat([of_drug, torch.ones(1, dtype=torch.float64)])
 
     def _decompose(self, own: float, parts: tuple[Tensor, Tensor], y: Tensor, scale: Tensor) -> tuple:
-        """Eigenvalues and vectors of the whitened kernel, outputs in them, and the shares of the shifts."""
+        """The contexts' average, eigenvalues and vectors of the whitened kernel given it, outputs in them, shares of the shifts."""
         kernel = (1 - own) * parts[0] + own * parts[1]
-        _, common = _average(kernel, scale)
+        average, common = _average(kernel, scale)
         kernel = (kernel - torch.outer(common, common)) / torch.outer(scale.sqrt(), scale.sqrt())
         values, vectors = torch.linalg.eigh(kernel)
         values, z = values.clamp(min=0), vectors.T @ y
-        return own, values, vectors, z, shrink(z[:, : self.n_genes], values)
+        return own, (average, common), values, vectors, z, shrink(z[:, : self.n_genes], values)
 
     def _drug_scale(self, before: Tensor, squares: Tensor, y: Tensor) -> Tensor:
         """Posterior scale of every drug, mean 1, if its genes count for as many as vary independently."""
