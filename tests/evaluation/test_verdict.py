@@ -6,7 +6,7 @@ import pytest
 from scipy.spatial.distance import pdist
 from scipy.stats import bootstrap
 
-from scgim.evaluation import DUPLICATE, EMPTY, SCGIM, SHUFFLED, compare, e_test, verdict
+from scgim.evaluation import DUPLICATE, EMPTY, SCGIM, SHUFFLED, compare, e_test, remaining, verdict
 from scgim.metrics import energy_distance
 
 BASE = ["control", "ridge"]
@@ -73,12 +73,48 @@ def test_the_graph_and_the_features_have_to_earn_their_place(other, error, words
     assert words in said
 
 
+def test_a_difference_that_is_sure_but_next_to_nothing_earns_nothing() -> None:
+    said = verdict(table({SCGIM: 0.5, EMPTY: 0.5003, SHUFFLED: 0.4997, "ridge": 0.9}, noise=0), BASE[1:])
+    assert any(sentence.startswith("The graph does not earn its place") for sentence in said)
+    assert any(sentence.startswith("Drug features cannot be seen to matter") for sentence in said)
+
+
+def test_the_share_of_squared_errors_is_bootstrapped_over_drugs() -> None:
+    rng = np.random.default_rng(0)
+    drug = pd.Series(np.repeat([f"d{i}" for i in range(40)], 3))
+    mean = pd.Series(rng.gamma(4, 0.2, 120))
+    error = mean * np.repeat(rng.uniform(0.6, 1, 40), 3)
+    share, low, high = remaining(error, mean, drug)
+    assert share == pytest.approx((error**2).sum() / (mean**2).sum())
+    sums = [(each**2).groupby(drug).sum().to_numpy() for each in (error, mean)]
+    ratio = lambda e, m, axis: e.sum(axis) / m.sum(axis)
+    options = {"paired": True, "method": "percentile", "rng": np.random.default_rng(1)}
+    np.testing.assert_allclose([low, high], bootstrap(sums, ratio, **options).confidence_interval, atol=0.02)
+    assert remaining(mean, mean, drug) == (1, 1, 1)
+    assert remaining(error, mean.where(drug != "d0"), drug)[0] == pytest.approx(remaining(error[3:], mean[3:], drug)[0])
+
+
+@pytest.mark.parametrize(("error", "words"), [(0.2, "25.0%"), (0.399, "99.5%"), (0.6, "225.0%")])
+def test_it_says_how_much_of_what_the_mean_leaves_is_remaining(error, words) -> None:
+    said = verdict(table({SCGIM: error, "training mean": 0.4, "control": 0.9}, noise=0), ["control", "training mean"])[
+        1
+    ]
+    assert f"squared error is {words} [" in said
+    assert ("next to nothing" in said) == (error > 0.3)
+
+
 def test_no_effect_is_called_so_and_the_ceiling_is_the_duplicate() -> None:
     said = verdict(table({SCGIM: 0.9, "ridge": 0.4, "control": 0.9, DUPLICATE: 0.1}, size=0.02), BASE)
     assert any("close to no effect" in sentence for sentence in said)
     perfect = verdict(table({SCGIM: 0.1, "ridge": 0.4, "control": 0.9, DUPLICATE: 0.1}, noise=0), BASE)
     assert any("explains 100%" in sentence for sentence in perfect)
     assert not any("no effect" in sentence for sentence in perfect)
+
+
+def test_it_says_when_the_duplicate_is_no_ceiling() -> None:
+    for duplicate, few in ((0.8, False), (1.0, True)):
+        said = verdict(table({SCGIM: 0.7, "ridge": 0.8, "control": 0.9, DUPLICATE: duplicate}), BASE)
+        assert any("with so few cells" in sentence for sentence in said) == few
 
 
 # ---- the test of energy ----------------------------------------------------------------------------------------------

@@ -6,7 +6,7 @@ from ._etest import e_test
 from ._scores import score
 from ._summary import summarise
 from ._target_scores import PREDICTED_SHIFT, SHIFT, Z, score_targets, targets_verdict
-from ._verdict import DUPLICATE, EMPTY, SCGIM, SHUFFLED, STRONG, ZEROED, Comparison, compare, verdict
+from ._verdict import DUPLICATE, EMPTY, SCGIM, SHUFFLED, STRONG, ZEROED, Comparison, compare, remaining, verdict
 
 __all__ = [
     "BASELINES",
@@ -24,6 +24,7 @@ __all__ = [
     "ConditionTable",
     "compare",
     "e_test",
+    "remaining",
     "score",
     "score_targets",
     "summarise",

@@ -147,14 +147,14 @@ def resolve(
     frame = table.frame if given is None else pd.concat([table.frame.drop(index=given.index, errors="ignore"), given])
     measured, known = set(design.drugs.tolist()), set(frame.index)
     for name in drugs:
-        close = listed(nearest(name, design.drugs if not pools_drugs else frame.index, n=1))
         if name not in measured and not pools_drugs:
             raise ValueError(
-                f"{name!r} was not measured in training (nearest name: {close}), and generator='identity' knows nothing of "
-                "other drugs. Train with drug features (features_key or smiles_key) and generator='hill'."
+                f"{name!r} was not measured in training (nearest name: {listed(nearest(name, design.drugs, n=1))}), and "
+                "generator='identity' knows nothing of other drugs. Train with drug features (features_key or smiles_key) "
+                "and generator='hill'."
             )
         if name not in known:
-            ask = "smiles=" if table.source == "smiles" else "features="
+            ask, close = "smiles=" if table.source == "smiles" else "features=", listed(nearest(name, frame.index, n=1))
             raise KeyError(f"Drug {name!r} is unknown (nearest known name: {close}). For a new drug pass {ask}.")
     rows = list(_rows(design, asked, dose))
     parts = [
