@@ -132,7 +132,7 @@ def scored(methods: dict[str, pd.DataFrame], truth: pd.DataFrame, unit: np.ndarr
             "method": name,
             "RMSE": error[name].mean(),
             "r": np.nanmean(pearson_delta(change, truth)) if np.ptp(change.to_numpy()) else None,
-            "RMSE less that of the best baseline": "" if name == best else interval(*gap),
+            "RMSE less that of the best baseline": "" if name == best else interval(gap.difference, gap.low, gap.high),
         })  # fmt: skip
     return pd.DataFrame(rows)
 
