@@ -253,7 +253,7 @@ def test_extra_genes_do_not_change_the_sizes_of_cells(screen, fit):
 @pytest.fixture(scope="session")
 def lines(in_lines, fit):
     adata = in_lines(2.0)
-    return fit(adata, cell_line_key="line", batch_key="plate"), controls(adata)
+    return fit(adata, train={"max_epochs": None}, cell_line_key="line", batch_key="plate"), controls(adata)
 
 
 def test_lines_are_those_of_the_cells(lines):

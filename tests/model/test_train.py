@@ -229,7 +229,7 @@ def validation_loss(model, train_size):
     held = hold_out(table, 1 - train_size, seed=0)
     data = collect(cells, table, genes, model.table.frame, seed=0, held=held)
     moments = model.module.mechanism.moments(data.held, data.controls)
-    return -model.module.evidence(data.held, moments).sum().item() / len(data.held.n)
+    return -model.module.evidence(data.held, moments, charge=model.module.taught).sum().item() / len(data.held.n)
 
 
 @pytest.mark.parametrize("patience", [20, 10_000])

@@ -189,7 +189,7 @@ def test_extreme_logits_keep_loss_and_gradients_finite(case, logit, model):
 
 @pytest.mark.parametrize("model", MODELS)
 def test_the_posterior_is_that_of_numerical_integration_over_psi(case, model):
-    """From the cells of a context: prior x likelihood, integrated over psi."""
+    """From the cells of a context: prior x likelihood, integrated over psi, which is as features say or around what is seen."""
     made = case(1, d=3, sizes=(10, 1, 6, 13), **model)
     module, contexts = made.module, made.contexts
     spread = torch.tensor([0.05, 0.7, 3.0], dtype=torch.float64)
@@ -198,7 +198,7 @@ def test_the_posterior_is_that_of_numerical_integration_over_psi(case, model):
     scale = module.log_scale(contexts)
     with torch.no_grad():
         predicted = module.mechanism(torch.as_tensor(made.x)).numpy()
-    sigma = module.mechanism.variance.sqrt().detach().numpy()
+    sigma, (best, _) = module.mechanism.variance.sqrt().detach().numpy(), module.intervention.observed(made.moments)
     for k, j in product(range(3), range(3)):
         rows, tau = made.code == k + 1, np.sqrt(spread[j].item())
         untouched = norm.logpdf(made.x[rows, j], predicted[rows, j], sigma[j]).sum()
@@ -206,15 +206,25 @@ def test_the_posterior_is_that_of_numerical_integration_over_psi(case, model):
         wide = sigma[j] * (np.exp(scale[k, j].item()) if isinstance(scale, torch.Tensor) else 1.0)
         cells = made.x[rows, j] - centre
         likelihood = lambda psi, c=cells, s=wide, u=untouched: np.exp(norm.logpdf(c, psi, s).sum() - u)
-        weight = lambda psi, k=k, j=j, tau=tau, f=likelihood: norm.pdf(psi, psi_hat[k, j], tau) * f(psi)
-        width = 12 / np.sqrt(1 / tau**2 + len(cells) / wide**2)
-        ends = mean[k, j].item() - width, mean[k, j].item() + width
-        zeroth, first, second = (
-            quad(lambda psi, q=q, f=weight: psi**q * f(psi), *ends, epsabs=0, limit=200)[0] for q in range(3)
+        charge, p, seen = module.charge[j].item(), expit(logits[k, j]), best[k, j].item()
+        told, own = p * np.exp(-min(charge, 0.5)), (1 - p) * np.exp(-charge)
+        weight = lambda psi, k=k, j=j, tau=tau, f=likelihood, told=told, own=own, seen=seen: (
+            f(psi) * (told * norm.pdf(psi, psi_hat[k, j], tau) + own * norm.pdf(psi, seen, tau))
         )
-        p = expit(logits[k, j])
-        odds = p * np.exp(-module.charge[j].item()) * zeroth
-        assert probability[k, j].item() == pytest.approx(odds / (odds + 1 - p), rel=1e-6, abs=1e-9)
+        width = 12 / np.sqrt(1 / tau**2 + len(cells) / wide**2)
+        peaks = sorted([seen, (seen * tau**2 + psi_hat[k, j] * wide**2 / len(cells)) / (tau**2 + wide**2 / len(cells))])
+        zeroth, first, second = (
+            quad(
+                lambda psi, q=q, f=weight: psi**q * f(psi),
+                peaks[0] - width,
+                peaks[1] + width,
+                points=peaks,
+                epsabs=0,
+                limit=500,
+            )[0]
+            for q in range(3)
+        )
+        assert probability[k, j].item() == pytest.approx(zeroth / (zeroth + 1 - p), rel=1e-6, abs=1e-9)
         assert mean[k, j].item() == pytest.approx(first / zeroth, rel=1e-6, abs=1e-8)
         assert error[k, j].item() == pytest.approx(np.sqrt(second / zeroth - (first / zeroth) ** 2), rel=1e-4)
 
@@ -224,12 +234,15 @@ def test_the_posterior_between_its_extremes(case):
     module, contexts, moments = made.module, made.contexts, made.moments
     logits, shift = module.generator(contexts.conditions)
     certain, vague = (torch.full((4,), v, dtype=torch.float64) for v in (0.0, 1e200))
-    # no spread: the shift is the generator's, and the odds those of the mixture
+    # no spread: the shift is the generator's or what is seen, and the odds those of the two
     probability, mean, error = module.posterior(contexts, moments, certain)
-    touched, untouched = evidence(module.intervention, moments, shift, contexts.n, module.mechanism.variance)
-    torch.testing.assert_close(mean, shift.detach())
-    torch.testing.assert_close(probability, torch.sigmoid(logits + touched - untouched - module.charge).detach())
-    assert not error.any()
+    args = contexts.n, module.mechanism.variance
+    gains = [torch.sub(*evidence(module.intervention, moments, at, *args)) for at in (shift, moments.residual)]
+    told, own = logits + gains[0] - module.charge.clamp(max=0.5), gains[1] - module.charge
+    torch.testing.assert_close(probability, torch.sigmoid(torch.logaddexp(told, own)).detach())
+    share = torch.sigmoid(told - own)
+    torch.testing.assert_close(mean, torch.lerp(moments.residual, shift, share).detach())
+    torch.testing.assert_close(error, ((share * (1 - share)).sqrt() * (moments.residual - shift).abs()).detach())
     # any shift goes: the residual itself, which is no evidence
     probability, mean, error = module.posterior(contexts, moments, vague)
     torch.testing.assert_close(mean, moments.residual.detach())

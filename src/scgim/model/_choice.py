@@ -38,6 +38,7 @@ def choose_generator(
     variance: Tensor,
     *,
     charge: Tensor | float,
+    taught: Tensor | float | None = None,
     expected: Tensor | None = None,
     rest: Tensor | float = 0.0,
     candidates: Sequence[str] = CANDIDATES,
@@ -73,6 +74,8 @@ def choose_generator(
         Cells that every mean is worth, ``(contexts, genes)`` or ``(contexts, 1)``, and noise variance of a cell ``(genes,)``.
     charge
         Occam charge in nats for a target, ``(genes,)`` or one for all.
+    taught
+        The same while a generator learns by gradient; `charge` unless given.
     expected
         What :math:`p \psi` is compared with, ``(contexts, genes)``; ``residual`` less ``rest`` unless given.
     rest
@@ -100,6 +103,7 @@ def choose_generator(
             f"{MIN_DRUGS}. Name a generator instead of 'auto'."
         )
     charge = torch.as_tensor(charge, dtype=gain.dtype).expand(gain.shape[1])
+    taught = charge if taught is None else torch.as_tensor(taught, dtype=gain.dtype).expand(gain.shape[1])
     shift = residual - rest
     expected = shift if expected is None else expected
     n = n.expand(-1, len(variance))
@@ -109,14 +113,14 @@ def choose_generator(
     held = _deal(group, folds, seed)
 
     genes, losses, closed = _strongest(gain, charge), {}, []
-    some = residual[:, genes], gain[:, genes], n[:, genes], variance[genes], held, charge[genes]
+    some = residual[:, genes], gain[:, genes], n[:, genes], variance[genes], held
     for name in candidates:
         generator = build(name, len(genes))
         if generator.by_gradient:
-            predicted = _descend(generator, conditions, *some, *SCHEDULE[name])
+            predicted = _descend(generator, conditions, *some, taught[genes], *SCHEDULE[name])
         else:
             closed.append(name)
-            predicted = _solve(generator, conditions, shift[:, genes], *some[1:])
+            predicted = _solve(generator, conditions, shift[:, genes], *some[1:], charge[genes])
         losses[name] = by_drug(predicted, genes)
     table = _table(losses)
     chosen = _decide(losses, by_drug(0.0, genes))

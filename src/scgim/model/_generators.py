@@ -84,6 +84,7 @@ class Choice:
             contexts.n,
             module.mechanism.variance.detach(),
             charge=module.charge,
+            taught=module.charge.clamp(max=module.generator_charge),
             rest=rest,
             # a shift that is none is one of 0; a value that was not set is not
             expected=None if module.intervention.keeps_parents else torch.sigmoid(gain - module.charge) * observed,

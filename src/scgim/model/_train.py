@@ -97,6 +97,9 @@ class TrainingPlan(pl.LightningModule):
         L2 weight on coefficients in nats, a tenth of it in the second half.
     generator_steps, generator_lr, forced_share, prune_at
         Gradient steps of the last phase, the share of them that is teacher-forced, and where effects are pruned.
+    generator_charge
+        Most nats that a target costs a context in the last phase, where drugs are pooled by their features: the map pays for an effect
+        once, by its penalty, and contexts that are too weak to pay ``charge`` each can still learn what they have in common.
     early_stopping_patience
         With validation contexts: steps of the last phase without a better ``nll_validation`` that end it; the best
         weights are restored. ``None`` runs all steps.
@@ -132,6 +135,7 @@ class TrainingPlan(pl.LightningModule):
         generator_lr: float = 0.1,
         forced_share: float = 0.3,
         prune_at: float = 0.6,
+        generator_charge: float = 0.5,
         early_stopping_patience: int | None = None,
         steps_per_epoch: int = 10,
     ) -> None:
@@ -154,6 +158,7 @@ class TrainingPlan(pl.LightningModule):
         self.forced_steps, self.weight_decay = min(forced_steps, self.mechanism_steps // 3), weight_decay
         self.generator_steps, self.generator_lr = generator_steps, generator_lr
         self.forced_share, self.prune_at, self.patience = forced_share, prune_at, early_stopping_patience
+        module.generator_charge.fill_(generator_charge)
         self.phase, self.step_in_phase, self.steps_per_epoch = PHASES[0], 0, steps_per_epoch
         self.automatic_optimization = False
 
@@ -377,7 +382,8 @@ class TrainingPlan(pl.LightningModule):
         held: Contexts | None,
         held_moments: Moments | None,
     ) -> Iterator[dict[str, float]]:
-        targets = self.clear_targets(contexts, moments)
+        charge = self.module.taught
+        targets = self.clear_targets(contexts, moments, charge)
         frozen = self.module.freeze(contexts, moments)
         with torch.no_grad():  # what the frozen form leaves out
             rest = 0.0 if frozen is None else -self._untouched(contexts, moments)
@@ -387,12 +393,13 @@ class TrainingPlan(pl.LightningModule):
                 self.module.generator.prune()
             optimizer.param_groups[0]["lr"] = self.generator_lr * _cool(step, self.generator_steps)
             forced = step < self.forced_share * self.generator_steps
-            loss, penalty = self.module.generator_loss(contexts, frozen or moments, targets if forced else None)
+            known = targets if forced else None
+            loss, penalty = self.module.generator_loss(contexts, frozen or moments, known, charge=charge)
             self._descend(optimizer, loss + penalty)
             metrics = {"generator_nll": (loss.item() + rest) / len(contexts.n)}
             if held is not None:
                 with torch.no_grad():
-                    value = -self.module.evidence(held, held_moments).sum().item() / len(held.n)
+                    value = -self.module.evidence(held, held_moments, charge=charge).sum().item() / len(held.n)
                 metrics["nll_validation"] = value
                 if self.patience is not None and not forced:
                     if value < best:
@@ -448,9 +455,9 @@ class TrainingPlan(pl.LightningModule):
         return untouched.sum().item()
 
     @torch.no_grad()
-    def clear_targets(self, contexts: Contexts, moments: Moments) -> torch.Tensor:
-        """Mechanisms that a context touches beyond what chance explains, ``(contexts, genes)`` bool."""
-        return self.module.profile(contexts, moments) > self.module.charge + CLEAR
+    def clear_targets(self, contexts: Contexts, moments: Moments, charge: torch.Tensor | None = None) -> torch.Tensor:
+        """Mechanisms that a context touches beyond what they cost, ``(contexts, genes)`` bool."""
+        return self.module.profile(contexts, moments) > (self.module.charge if charge is None else charge) + CLEAR
 
     def _descend(self, optimizer: torch.optim.Optimizer, loss: torch.Tensor, *, add: bool = False) -> None:
         """One step; ``add``: the loss is this process's part of a sum over all."""

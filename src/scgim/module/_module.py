@@ -31,6 +31,9 @@ class GIMModule(nn.Module):
         What says how far a touched mechanism's noise is scaled; ``None``: it is not.
     charge
         Occam charge in nats for every target, at first the same for all genes: :attr:`charge` is ``(genes,)``.
+    generator_charge
+        Most nats that a target costs a context where features call it: the map from features pays for an effect once, by its
+        penalty, and contexts that are too weak to pay ``charge`` each still show what they have in common.
     """
 
     def __init__(
@@ -42,6 +45,7 @@ class GIMModule(nn.Module):
         intervention: str = "shift",
         scale_map: ScaleMap | None = None,
         charge: float = 5.0,
+        generator_charge: float = 0.5,
     ) -> None:
         super().__init__()
         self.mechanism = MECHANISMS[mechanism](n_genes)
@@ -49,6 +53,7 @@ class GIMModule(nn.Module):
         self.generator = generator
         self.scale_map = scale_map
         self.register_buffer("charge", torch.full((n_genes,), float(charge), dtype=torch.float64))
+        self.register_buffer("generator_charge", torch.tensor(float(generator_charge), dtype=torch.float64))
         # learned from means: a priori variance of a shift, and what chance can gain
         self.register_buffer("slab", torch.zeros(n_genes, dtype=torch.float64))
         self.register_buffer("chance", torch.zeros(n_genes, dtype=torch.float64))
@@ -57,6 +62,11 @@ class GIMModule(nn.Module):
     def needs_own(self) -> bool:
         """Whether the likelihood needs every context's own scatter, not only the pooled one."""
         return self.intervention.needs_own or self.scale_map is not None
+
+    @property
+    def taught(self) -> Tensor:
+        """What a target costs a context while the generator learns on frozen mechanisms, ``(genes,)``."""
+        return self.charge.clamp(max=self.generator_charge) if self.generator.pools_drugs else self.charge
 
     def log_scale(self, contexts: Contexts) -> Tensor | float:
         """Log of what a touched mechanism's noise is multiplied by, ``(contexts, genes)``; 0 if it never is."""
@@ -76,26 +86,35 @@ class GIMModule(nn.Module):
         best, _ = self.intervention.observed(moments)
         return Frozen(best, self.profile(contexts, moments), contexts.n / (2 * self.mechanism.variance))
 
-    def evidence(self, contexts: Contexts, moments: Moments, targets: Tensor | None = None) -> Tensor:
+    def evidence(
+        self, contexts: Contexts, moments: Moments, targets: Tensor | None = None, charge: Tensor | None = None
+    ) -> Tensor:
         """Log likelihood of the contexts' cells under the generator, ``(contexts, genes)``, exact over unknown targets.
 
-        ``targets``, ``(contexts, genes)``, forces them (bool), or gives their probabilities.
+        ``targets``, ``(contexts, genes)``, forces them (bool), or gives their probabilities; ``charge`` is :attr:`charge` unless given.
         """
-        return self._evidence(contexts, moments, *self.generator(contexts.conditions), targets)
+        return self._evidence(contexts, moments, *self.generator(contexts.conditions), targets, charge)
 
     def _evidence(
-        self, contexts: Contexts, moments: Moments | Frozen, logits: Tensor, psi: Tensor, targets: Tensor | None
+        self,
+        contexts: Contexts,
+        moments: Moments | Frozen,
+        logits: Tensor,
+        psi: Tensor,
+        targets: Tensor | None,
+        charge: Tensor | None,
     ) -> Tensor:
+        charge = self.charge if charge is None else charge
         if isinstance(moments, Frozen):
             gain = moments.touched(psi)
             if targets is None:
-                return gained(logits, gain, self.charge)
-            return complete(logits, gain, 0.0, self.charge, targets)
+                return gained(logits, gain, charge)
+            return complete(logits, gain, 0.0, charge, targets)
         variance, scale = self.mechanism.variance, self.log_scale(contexts)
         touched, untouched = evidence(self.intervention, moments, psi, contexts.n, variance, scale)
         if targets is None:
-            return mixture(logits, touched, untouched, self.charge)
-        return complete(logits, touched, untouched, self.charge, targets)
+            return mixture(logits, touched, untouched, charge)
+        return complete(logits, touched, untouched, charge, targets)
 
     def generator_loss(
         self,
@@ -103,16 +122,18 @@ class GIMModule(nn.Module):
         moments: Moments | Frozen,
         targets: Tensor | None = None,
         weight: Tensor | None = None,
+        charge: Tensor | None = None,
     ) -> tuple[Tensor, Tensor]:
         """Minus log likelihood of the contexts' cells, and the penalty of what is learned of drugs; nats.
 
-        ``weight`` is what a context counts for, ``(contexts, 1)``. With frozen moments, what they leave out is missing.
+        ``weight`` is what a context counts for, ``(contexts, 1)``; ``charge`` is :attr:`charge` unless given. With frozen moments, what
+        they leave out is missing.
         """
         logits, psi = self.generator(contexts.conditions)
         penalty = self.generator.penalty(logits, psi)
         if self.scale_map is not None:
             penalty = penalty + self.scale_map.penalty()
-        found = self._evidence(contexts, moments, logits, psi, targets)
+        found = self._evidence(contexts, moments, logits, psi, targets, charge)
         return -(found if weight is None else weight * found).sum(), penalty
 
     def joint_loss(
@@ -134,14 +155,18 @@ class GIMModule(nn.Module):
     def posterior(self, contexts: Contexts, moments: Moments, prior_variance: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         r"""Targets of measured contexts: their own cells and the generator's prior.
 
-        With prior :math:`\psi_{kj} \sim N(\hat\psi_{kj}, \tau_j^2)` given that the mechanism is touched, the moments
-        :math:`a, b` of :func:`evidence` and :math:`v = \sigma_j^2 e^{2s_{kj}} / n_k`,
+        A mechanism is touched as the features say, with :math:`\psi_{kj} \sim N(\hat\psi_{kj}, \tau_j^2)`, or in a way of the drug's own
+        that they do not tell, with :math:`\psi` around what is seen. With the moments :math:`a, b` of :func:`evidence`,
+        :math:`v = \sigma_j^2 e^{2s_{kj}} / n_k`, the charge :math:`c`, and :math:`c_0`, what is left of it where features
+        call a target (all of it for a generator that spares few genes),
 
-        .. math:: \log\frac{p(I=1 \mid D)}{p(I=0 \mid D)} = \ell_{kj} + S^1(\psi = a) - S^0
-            + \tfrac12\log\frac{v}{\tau_j^2 + v} - \frac{(a - \hat\psi_{kj})^2}{2(\tau_j^2 + v)} - c,
-            \qquad E[\psi \mid D] = \frac{\tau_j^2\, a + v\, \hat\psi_{kj}}{\tau_j^2 + v}
+        .. math:: \log\frac{p(I=1 \mid D)}{p(I=0 \mid D)} = S^1(\psi = a) - S^0 + \tfrac12\log\frac{v}{\tau_j^2 + v}
+            + \log\Bigl(e^{\ell_{kj} - c_0 - (a - \hat\psi_{kj})^2 / 2(\tau_j^2 + v)} + e^{-c}\Bigr)
 
-        A generator that knows drugs only by name has no prior: there :math:`\ell = 0`, and of means
+        and :math:`E[\psi \mid D]` is :math:`(\tau_j^2\, a + v\, \hat\psi_{kj}) / (\tau_j^2 + v)` in the first case and :math:`a` in the
+        second.
+
+        A generator that knows drugs only by name has the first case only, at :math:`\ell = 0` and :math:`c_0 = c`, and of means
         :math:`\psi_{kj} \sim N(0, s_j)`. A graph learned from means is not taken for certain, see :func:`doubted`.
 
         Parameters
@@ -153,8 +178,8 @@ class GIMModule(nn.Module):
 
         Returns
         -------
-        Probabilities, psi, and its standard error :math:`(1/\tau_j^2 + 1/v)^{-1/2}`, all given that the mechanism is
-        touched; ``(contexts, genes)`` each.
+        Probabilities, psi, and its standard error, :math:`(1/\tau_j^2 + 1/v)^{-1/2}` and more where both cases are likely, all given that
+        the mechanism is touched; ``(contexts, genes)`` each.
         """
         (logits, psi), charge = self.generator(contexts.conditions), self.charge
         alone, of_means = not self.generator.pools_drugs, bool(self.slab.any())
@@ -171,14 +196,20 @@ class GIMModule(nn.Module):
         if alone and of_means:  # one gene is expected to be touched, and no gain counts that chance can bring about
             charge = (self.chance - occam).clamp(min=math.log(max(len(charge) - 1, 2)))
 
-        def touched(moments: Moments) -> tuple[Tensor, Tensor]:
+        def touched(moments: Moments) -> tuple[Tensor, Tensor, Tensor]:
+            """Probabilities, the best psi, and which share of the odds the generator's psi has."""
             best, _ = self.intervention.observed(moments)
             with_it, without = evidence(self.intervention, moments, best, contexts.n, self.mechanism.variance, scale)
-            gain = with_it - without - occam - (best - psi) ** 2 / (2 * total)
-            return torch.sigmoid(logits + gain - charge), best
+            gain, gap = with_it - without - occam, (best - psi) ** 2 / (2 * total)
+            if alone:
+                return torch.sigmoid(gain - gap - charge), best, torch.ones_like(gain)
+            told, own = logits - (charge if self.generator.owes_charge else self.taught) - gap, -charge
+            return torch.sigmoid(gain + torch.logaddexp(told, own)), best, torch.sigmoid(told - own)
 
-        probability, best = touched(moments)
+        probability, best, told = touched(moments)
         if of_means:
-            moved, _ = touched(moments._replace(residual=moments.value, within=moments.spread))
+            moved, *_ = touched(moments._replace(residual=moments.value, within=moments.spread))
             probability = doubted(probability, moved)
-        return probability, (prior_variance * best + v * psi) / total, torch.sqrt(prior_variance * v / total)
+        drawn = v * (best - psi) / total  # towards what the features say
+        error = prior_variance * v / total + told * (1 - told) * drawn**2
+        return probability, best - told * drawn, error.sqrt()

@@ -38,6 +38,7 @@ class Generator(nn.Module, ABC):
     pools_drugs = True  # says something of drugs that were never measured
     needs_features = True  # has no answer without drug features
     by_gradient = True  # learns by descending the likelihood; otherwise by `solve`
+    owes_charge = True  # its logits spare few genes: in a measured context, what they call has yet to pay for itself
 
     def __init__(
         self,

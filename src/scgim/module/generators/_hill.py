@@ -36,6 +36,8 @@ class HillGenerator(Generator):
         L1 weights in nats per unit; the last of what a line's effects differ from the common ones, if that is more.
     """
 
+    owes_charge = False  # the L1 penalty has paid
+
     def __init__(
         self,
         n_features: int,

@@ -37,7 +37,7 @@ class MeanGenerator(Generator):
         See :class:`Generator`.
     """
 
-    needs_features = by_gradient = False
+    needs_features = by_gradient = owes_charge = False
 
     def __init__(
         self,

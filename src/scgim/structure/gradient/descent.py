@@ -31,8 +31,6 @@ _BETAS = (0.9, 0.99)
 _FORCED, _SETTLED = 0.3, 0.25
 _GRAPHS, _VALUES = 8, 200_000  # at once, and contexts x genes of all of them in a step
 _LEAST = 0.25  # of an edge's price that it must explain to be a candidate
-# how far a round throws the genes of the best order: ranks at least, and share of the genes at most
-_KICK = (4.0, 1.0)
 _DECAY = 1e-3  # nats: weight of the squared weights
 
 
@@ -101,6 +99,7 @@ def descend_dag(
         If ``orientation`` does not exist, the required edges have a cycle, or one of them is not allowed.
     """
     check_option("orientation", orientation, RELAXATIONS)
+    relaxation = RELAXATIONS[orientation]
     data = Columns(statistics, columns, next(likelihood.parameters()).device)
     d = len(data.square)
     allowed, required = check_priors(d, allowed, required)
@@ -112,13 +111,13 @@ def descend_dag(
     many = max(1, min(_GRAPHS, _VALUES // max(1, d * len(statistics.n)))) if graphs is None else graphs
     place = np.zeros(d) if start is None or not np.any(start) else np.argsort(order(start)).astype(float)
     rng, generator = np.random.default_rng(seed), torch.Generator().manual_seed(seed)
-    least, most = np.log(_KICK[0]), np.log(max(_KICK[0], _KICK[1] * d))
+    least, most = relaxation.kick[0], max(relaxation.kick[0], relaxation.kick[1] * d)
     stagnant = 0
     for rounds in range(max_rounds + 1):
         before = descent.loss
-        far = np.exp(rng.uniform(least, most, size=(many, 1))) if rounds else 0.3
+        far = np.exp(rng.uniform(np.log(least), np.log(most), size=(many, 1))) if rounds else 0.3
         places = torch.as_tensor(place + far * rng.normal(size=(many, d)), device=data.device)
-        relaxed = RELAXATIONS[orientation](places, descent.allowed, descent.required, generator)
+        relaxed = relaxation(places, descent.allowed, descent.required, generator)
         descent.round(relaxed, steps, lr)
         place = np.argsort(order(descent.graph)).astype(float)
         yield SearchState(descent.graph.copy(), descent.loss, rounds)

@@ -21,7 +21,17 @@ class Relaxation(ABC):
         ``(genes, genes)`` bool, row = source: edges that may exist, and whose gates are 1.
     generator
         Of random numbers, on the CPU.
+
+    Attributes
+    ----------
+    rate
+        Step size of the parameter.
+    kick
+        How far a round throws the genes of the best order: ranks at least, and share of the genes at most.
     """
+
+    rate: float
+    kick: tuple[float, float]
 
     def __init__(self, start: Tensor, allowed: Tensor, required: Tensor, generator: torch.Generator) -> None:
         self.allowed, self.required, self.generator = allowed, required, generator
@@ -65,7 +75,7 @@ class SmoothOrientation(Relaxation):
     it fewer descents end in poor ones.
     """
 
-    rate = 0.1
+    rate, kick = 0.1, (4.0, 1.0)
     hot, cold, cooled = 1.0, 0.2, 0.8  # temperatures in ranks, and when the last one is reached
     noise = 2.0  # ranks, at the start
 
@@ -93,9 +103,10 @@ class GumbelEdges(Relaxation):
 
     is drawn anew in every step. The price of :func:`log_det` of the probabilities rises step by step, for every graph until its
     likely edges have no cycle, and stays there: a price that only grows drives every edge to zero (SDCD, Nazaret et al. 2024).
+    Which of two directions is priced out is settled early, by where it started: an order thrown far is not found back.
     """
 
-    rate = 0.1
+    rate, kick = 0.1, (0.5, 0.2)
     hot, cold = 1.0, 0.3
     ramp = 50.0  # nats that two edges in a circle cost more with every step
 
