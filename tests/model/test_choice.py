@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from scgim.model._choice import _decide, choose_generator
+from scgim.model._choice import _deal_doses, _decide, choose_generator
 from scgim.module import Conditions
 from scgim.module.generators import GENERATORS
 
@@ -77,15 +77,39 @@ def test_equal_bits_on_every_call_and_the_global_random_state_is_left_alone():
 
 
 def test_the_mean_is_scored_on_drugs_that_it_did_not_see():
-    conditions, residual = draw("noise", drugs=10)
+    conditions, residual = draw("noise", drugs=10, doses=4)
     _, table = choose(conditions, residual, candidates=["mean"], folds=10)
-    loss = []
-    for drug in range(10):
-        out = conditions.drug == drug
+    loss = torch.zeros(len(residual))
+    for out in [conditions.drug == drug for drug in range(10)] + list(_deal_doses(conditions, 0)):
         for k in torch.nonzero(out)[:, 0]:
             known = ~out & (conditions.log_dose == conditions.log_dose[k])
-            loss.append(((residual[k] - residual[known].mean(0)) ** 2).mean())
-    assert table["loss"].item() == pytest.approx(float(torch.stack(loss).mean()), rel=1e-6)
+            loss[k] += ((residual[k] - residual[known].mean(0)) ** 2).mean()
+    assert table["loss"].item() == pytest.approx(loss.mean().item(), rel=1e-6)
+
+
+def test_every_other_dose_of_a_drug_is_held_out_once():
+    rng = np.random.default_rng(0)
+    drug = torch.as_tensor(np.repeat(np.arange(12), 8)[rng.permutation(96)])
+    log_dose = torch.as_tensor(rng.integers(5, size=96)).double() * (drug > 2)  # three drugs have one dose
+    conditions = Conditions(torch.zeros(96, 1), drug, log_dose, torch.zeros(96, dtype=torch.int64))
+    held = _deal_doses(conditions, 0)
+    assert held.shape == (2, 96)
+    assert (held.sum(0) == (drug > 2)).all()
+    for d in range(3, 12):
+        doses = torch.unique(log_dose[drug == d])
+        sides = [set(log_dose[fold & (drug == d)].tolist()) for fold in held]
+        assert sides == [set(doses[i::2].tolist()) for i in (0, 1)] or sides == [
+            set(doses[i::2].tolist()) for i in (1, 0)
+        ]
+    assert not len(_deal_doses(conditions._replace(log_dose=torch.zeros(96)), 0))
+
+
+def test_what_is_known_of_a_drug_is_not_lost_where_features_say_nothing():
+    """Effects of every drug's own; all that can be predicted is its other doses."""
+    for doses, names in ((1, {"mean"}), (4, {"kernel", "hill"})):
+        conditions, residual = draw("noise", drugs=24, doses=doses, bits=40)
+        own = 2 * torch.randn(24, 8, generator=torch.Generator().manual_seed(0)).double()
+        assert choose(conditions, residual + own[conditions.drug])[0] in names
 
 
 def test_twins_are_held_out_together():

@@ -1,8 +1,8 @@
-"""Which generator predicts unmeasured drugs best: cross-validation over drugs on frozen mechanisms."""
+"""Which generator predicts what was not measured best: cross-validation over drugs and doses on frozen mechanisms."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -45,10 +45,11 @@ def choose_generator(
     folds: int = 4,
     seed: int = 0,
 ) -> tuple[str, pd.DataFrame]:
-    r"""The generator that predicts held-out drugs best, unless the first candidate is about as good.
+    r"""The generator that predicts held-out drugs and doses best, unless the first candidate is about as good.
 
-    Drugs are held out whole, together with those of equal features. A drug's loss is the mean over its contexts and
-    genes of :math:`(r_{kj} - p_{kj}\psi_{kj})^2 / \sigma_j^2` in the fold that did not see it.
+    Drugs are held out whole, together with those of equal features; and, in two more folds, every other dose of each drug that has
+    several, for what is known of a drug should not be lost where features say little. A drug's loss is the mean over its contexts and
+    genes of :math:`(r_{kj} - p_{kj}\psi_{kj})^2 / \sigma_j^2` in the fold that did not see it, and in the one that saw other doses of it.
 
     First all candidates are compared, beyond 32 genes on those with the largest
     :math:`\sum_k n_k p_{kj} r_{kj}^2 / \sigma_j^2`. A generator that learns by gradient is taken if its mean loss is
@@ -83,7 +84,7 @@ def choose_generator(
     candidates
         Names; the first is what is taken when in doubt.
     folds, seed
-        Their number in the first comparison, and the seed that deals drugs out to them.
+        Their number in the first comparison, and the seed that deals drugs and doses out to them.
 
     Returns
     -------
@@ -107,11 +108,13 @@ def choose_generator(
     shift = residual - rest
     expected = shift if expected is None else expected
     n = n.expand(-1, len(variance))
-    by_drug = lambda predicted, use=slice(None): _by_drug(
-        (expected[:, use] - predicted) ** 2 / variance[use], conditions.drug
-    )
-    held = _deal(group, folds, seed)
+    doses = _deal_doses(conditions, seed)
+    counts = torch.stack([torch.ones(len(group)), doses.any(0)])[..., None]  # with its drug every context was held out
 
+    def by_drug(predicted: Tensor | float, use: Tensor | slice = slice(None)) -> np.ndarray:
+        return _by_drug((counts * (expected[:, use] - predicted) ** 2).sum(0) / variance[use], conditions.drug)
+
+    held = _Held(_deal(group, folds, seed), doses)
     genes, losses, closed = _strongest(gain, charge), {}, []
     some = residual[:, genes], gain[:, genes], n[:, genes], variance[genes], held
     for name in candidates:
@@ -126,7 +129,7 @@ def choose_generator(
     chosen = _decide(losses, by_drug(0.0, genes))
     if chosen in closed and len(closed) > 1:
         if len(gain) <= MOST_CONTEXTS:
-            held = _deal(group, MANY_FOLDS, seed)
+            held = _Held(_deal(group, MANY_FOLDS, seed), doses)
         every = shift, gain, n, variance, held, charge
         losses = {name: by_drug(_solve(build(name, len(variance)), conditions, *every)) for name in closed}
         chosen = _decide(losses, by_drug(0.0), privilege=False)
@@ -146,6 +149,34 @@ def _deal(group: Tensor, folds: int, seed: int) -> Tensor:
     return torch.as_tensor(fold)[group] == torch.arange(folds)[:, None]
 
 
+def _deal_doses(conditions: Conditions, seed: int) -> Tensor:
+    """As :func:`_deal`, every other dose of each drug that has several; no fold if none has."""
+    drug, dose = conditions.drug.numpy(), conditions.log_dose.numpy()
+    (drugs, _), place = np.unique(np.stack([drug, dose]), axis=1, return_inverse=True)
+    drugs = drugs.astype(int)  # of every drug and dose, sorted by both
+    rank, several = np.arange(len(drugs)) - np.searchsorted(drugs, drugs), np.bincount(drugs)[drugs] > 1
+    turn = np.random.default_rng(seed).integers(2, size=drugs.max() + 1)[drugs]
+    held = (((rank + turn) % 2 == np.arange(2)[:, None]) & several)[:, place.ravel()]
+    return torch.as_tensor(held[: 2 * int(several.any())])
+
+
+class _Held(NamedTuple):
+    """What folds hold out, ``(folds, contexts)`` bool: whole drugs, or doses of them."""
+
+    drugs: Tensor
+    doses: Tensor
+
+    @property
+    def all(self) -> Tensor:
+        """Both."""
+        return torch.cat(self)
+
+    def by_kind(self, predicted: Tensor) -> Tensor:
+        """Of predictions by fold, those of what was held out; ``(2, contexts, genes)``."""
+        parts = torch.where(self.all[..., None], predicted, 0.0).split([len(each) for each in self])
+        return torch.stack([part.sum(0) for part in parts])
+
+
 def _strongest(gain: Tensor, charge: Tensor) -> Tensor:
     """Genes that decide, ascending."""
     strength = (torch.sigmoid(gain - charge) * gain).sum(0)
@@ -159,17 +190,17 @@ def _solve(
     gain: Tensor,
     n: Tensor,
     variance: Tensor,
-    held: Tensor,
+    held: _Held,
     charge: Tensor,
 ) -> Tensor:
-    """Predictions of every context by the fold that holds it out, in closed form."""
-    predicted, probability = torch.zeros_like(residual), torch.sigmoid(gain - charge)
-    for out in held:
+    """Predictions of every context by the fold that holds its drug out, and by the one that holds its dose out, in closed form."""
+    predicted, probability = residual.new_zeros(2, *residual.shape), torch.sigmoid(gain - charge)
+    for kind, out in ((kind, out) for kind, folds in enumerate(held) for out in folds):
         known = type(conditions)(*(each[~out] for each in conditions))
         generator.reset()
         generator.solve(known, residual[~out], probability[~out], n[~out], variance)
         logits, psi = generator(type(conditions)(*(each[out] for each in conditions)))
-        predicted[out] = (torch.sigmoid(logits) * psi).detach()
+        predicted[kind, out] = (torch.sigmoid(logits) * psi).detach()
     return predicted
 
 
@@ -194,7 +225,7 @@ def _descend(
     gain: Tensor,
     n: Tensor,
     variance: Tensor,
-    held: Tensor,
+    held: _Held,
     charge: Tensor,
     steps: int,
     lr: float,
@@ -206,6 +237,7 @@ def _descend(
     module = _Blind(generator.float())
     conditions = type(conditions)(*(each.float() if each.is_floating_point() else each for each in conditions))
     residual, gain, n, variance, charge = (each.float() for each in (residual, gain, n, variance, charge))
+    kinds, held = held, held.all
     parameters = {
         k: p.detach().expand(len(held), *p.shape).clone().requires_grad_() for k, p in module.named_parameters()
     }
@@ -234,7 +266,7 @@ def _descend(
         optimizer.step()
     with torch.no_grad():
         logits, psi, _ = vmap(answer, in_dims=(0, per_fold, 0))(parameters, buffers, held)
-        return torch.where(use, 0.0, torch.sigmoid(logits) * psi).sum(0)
+        return kinds.by_kind(torch.sigmoid(logits) * psi)
 
 
 @torch.no_grad()
