@@ -1,4 +1,4 @@
-"""Which generator a model takes: the one asked for, or one chosen by cross-validation over drugs."""
+"""Which generator a model takes: the one asked for, or one chosen by cross-validation over drugs and doses."""
 
 from __future__ import annotations
 

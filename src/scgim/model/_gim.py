@@ -64,7 +64,7 @@ class GIM(AskingMixin, JudgingMixin, KeepingMixin, BaseModelClass):
         What says which mechanisms a drug touches: ``"hill"``, sparse linear in its features with a dose response;
         ``"network"``, a network of features and dose; ``"kernel"``, a Gaussian process around the training mean;
         ``"mean"``, the training mean per dose and line, whatever the drug; ``"identity"``, every measured drug on its own;
-        ``"auto"``: cross-validated over drugs among the first four, or identity without features or with fewer than 8
+        ``"auto"``: cross-validated over drugs and doses among the first four, or identity without features or with fewer than 8
         drugs.
     likelihood
         What the graph and targets are learned from: ``"cells"``, all cells by their sufficient statistics; ``"means"``, how
@@ -289,8 +289,8 @@ class GIM(AskingMixin, JudgingMixin, KeepingMixin, BaseModelClass):
         plan_kwargs
             Options of the training plan: ``search_rounds``, ``search_patience``, ``search_charge``, ``search_penalty``,
             ``mechanism_steps``, ``mechanism_lr``, ``forced_steps``, ``cells_per_step``, ``weight_decay``,
-            ``generator_steps``, ``generator_lr``, ``forced_share``, ``prune_at``; with ``structure="gradient"`` also
-            ``orientation`` (``"smooth"`` or ``"gumbel"``), ``gradient_steps``, ``gradient_lr``, ``gradient_graphs``.
+            ``generator_steps``, ``generator_lr``, ``forced_share``, ``prune_at``, ``generator_charge``; with
+            ``structure="gradient"`` also ``orientation`` (``"smooth"`` or ``"gumbel"``), ``gradient_steps``, ``gradient_lr``, ``gradient_graphs``.
         seed
             Of the search, the validation contexts and the control cells that the model keeps. Global random state is
             not touched.
