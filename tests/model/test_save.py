@@ -99,6 +99,18 @@ def test_the_same_bits_without_data(screen, fit, in_lines, tmp_path, features):
         pd.testing.assert_frame_equal(again.history[key], frame.astype(float), check_names=False)
 
 
+@pytest.mark.parametrize("generator", ["mean", "kernel", "hill", "network"])
+def test_every_generator_gives_the_same_bits(screen, fit, tmp_path, generator):
+    model = fit(screen(), gim={"generator": generator})
+    model.save(tmp_path / "model")
+    again = scgim.GIM.load(tmp_path / "model")
+    assert_equal(again.predict(as_="mean"), model.predict(as_="mean"))
+    for evidence in ("data", "features"):
+        pd.testing.assert_frame_equal(
+            again.rank_targets(evidence=evidence), model.rank_targets(evidence=evidence), check_exact=True
+        )
+
+
 def test_saving_what_was_loaded_gives_the_same_files(saved, tmp_path):
     scgim.GIM.load(saved).save(tmp_path / "again")
     for name in ("model.json", "model.safetensors"):

@@ -50,7 +50,9 @@ class Design:
         scale = np.where(scale > 0, scale, 1.0)
         return cls(
             drugs=drugs,
-            features=raw / scale,
+            features=np.ascontiguousarray(
+                raw / scale
+            ),  # the layout of a file: others differ in the last bit of a product
             feature_scale=scale,
             lines=lines,
             drug=np.searchsorted(drugs, contexts["drug"].to_numpy(str)),

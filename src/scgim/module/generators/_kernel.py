@@ -136,7 +136,9 @@ class KernelGenerator(MeanGenerator):
         self.own = torch.tensor(own, dtype=torch.float64)
         probability_fit = shrink(z[:, d:], values)
         root = vectors / scale.sqrt()[:, None]
-        self.average, self.root, self.eigenvalues = average, root - torch.outer(average, common @ root), values
+        # rows side by side, as they come back from a file: products of other layouts differ in the last bit
+        self.root = (root - torch.outer(average, common @ root)).contiguous()
+        self.average, self.eigenvalues = average, values
         self.weight = self.root @ torch.cat(
             [smooth(fit, z[:, :d], values), smooth(probability_fit, z[:, d:], values)], 1
         )
