@@ -174,7 +174,9 @@ def resolve(
         part=np.array(part, dtype=object),
         part_dose=np.array(part_dose, dtype=np.float64),
         index=np.array([index.get(name, -1) for name in part]),
-        features=frame.reindex(part).to_numpy(np.float64).reshape(len(part), -1) / design.feature_scale,
+        # rows side by side, whatever the table's layout: it decides the last bit of a product
+        features=np.ascontiguousarray(frame.reindex(part).to_numpy(np.float64).reshape(len(part), -1))
+        / design.feature_scale,
     )
 
 
