@@ -37,7 +37,8 @@ class MeanGenerator(Generator):
         See :class:`Generator`.
     """
 
-    needs_features = by_gradient = owes_charge = False
+    needs_features = by_gradient = False
+    owes_charge = False  # its probabilities are means of such as have paid
 
     def __init__(
         self,
