@@ -452,3 +452,28 @@ def test_setup_and_training_leave_the_data_alone(counts, train):
     for key in [key for key in adata.uns if key.startswith("_scvi")]:
         del adata.uns[key]
     assert_equal(adata, before)
+
+
+def test_contexts_too_weak_to_pay_learn_together_what_they_share():
+    """At 3 counts a gene a context brings a few nats for a target, less than it costs, and forty that share a motif bring many."""
+    adata = scgim.datasets.simulate_screen(observation="counts", depth=3, seed=5)
+    unseen = adata.uns["truth"]["unseen_drug"]
+    drug = unseen["drug"].astype(str)
+    features = pd.DataFrame(unseen["features"], drug, adata.uns["drug_features"].columns)
+    features = features[~features.index.duplicated()].astype(float)
+    scgim.setup_anndata(
+        adata, drug_key="drug", control="DMSO", dose_key="dose", dose_unit="uM", features_key="drug_features", **COUNTS
+    )
+    f1 = []
+    for charge in (0.5, np.inf):
+        model = scgim.GIM(adata, generator="hill")
+        model.train(enable_progress_bar=False, plan_kwargs={"generator_charge": charge})
+        ranking = model.rank_targets(
+            drug=list(features.index), features=features, evidence="features", dose=sorted(set(unseen["dose"]))
+        )
+        called = ranking.pivot(index=["drug", "dose"], columns="gene", values="probability")[adata.var_names] > 0.5
+        called = called.loc[list(zip(drug, unseen["dose"], strict=True))].to_numpy()
+        truth = unseen["targets"] != 0
+        f1.append(2 * (called & truth).sum() / (called.sum() + truth.sum()))
+    assert f1[0] > 0.75
+    assert f1[0] > f1[1] + 0.1
