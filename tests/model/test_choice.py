@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 import torch
 
-from scgim.model._choice import _deal_doses, _decide, choose_generator
+from scgim.model._choice import _decide, choose_generator
+from scgim.model._folds import deal_doses
 from scgim.module import Conditions
 from scgim.module.generators import GENERATORS
 
@@ -49,7 +50,10 @@ def choose(conditions, residual, **options):
 def test_takes_what_fits(kind, name):
     chosen, table = choose(*draw(kind, drugs=60 if kind == "smooth" else 32))
     assert chosen == name
-    assert list(table.columns) == ["generator", "loss", "se", "loss_all_genes", "chosen"]
+    assert list(table.columns) == [
+        *("generator", "loss", "se", "loss unseen drugs", "loss unseen doses"),
+        *("loss_all_genes", "chosen"),
+    ]
     assert table["generator"].to_list() == ["mean", "kernel", "hill", "network"]
     assert table.loc[table["chosen"], "generator"].to_list() == [name]
     assert (table[["loss", "se"]].to_numpy() >= 0).all()
@@ -80,7 +84,7 @@ def test_the_mean_is_scored_on_drugs_that_it_did_not_see():
     conditions, residual = draw("noise", drugs=10, doses=4)
     _, table = choose(conditions, residual, candidates=["mean"], folds=10)
     loss = torch.zeros(len(residual))
-    for out in [conditions.drug == drug for drug in range(10)] + list(_deal_doses(conditions, 0)):
+    for out in [conditions.drug == drug for drug in range(10)] + list(deal_doses(conditions, 0)):
         for k in torch.nonzero(out)[:, 0]:
             known = ~out & (conditions.log_dose == conditions.log_dose[k])
             loss[k] += ((residual[k] - residual[known].mean(0)) ** 2).mean()
@@ -92,7 +96,7 @@ def test_every_other_dose_of_a_drug_is_held_out_once():
     drug = torch.as_tensor(np.repeat(np.arange(12), 8)[rng.permutation(96)])
     log_dose = torch.as_tensor(rng.integers(5, size=96)).double() * (drug > 2)  # three drugs have one dose
     conditions = Conditions(torch.zeros(96, 1), drug, log_dose, torch.zeros(96, dtype=torch.int64))
-    held = _deal_doses(conditions, 0)
+    held = deal_doses(conditions, 0)
     assert held.shape == (2, 96)
     assert (held.sum(0) == (drug > 2)).all()
     for d in range(3, 12):
@@ -101,7 +105,7 @@ def test_every_other_dose_of_a_drug_is_held_out_once():
         assert sides == [set(doses[i::2].tolist()) for i in (0, 1)] or sides == [
             set(doses[i::2].tolist()) for i in (1, 0)
         ]
-    assert not len(_deal_doses(conditions._replace(log_dose=torch.zeros(96)), 0))
+    assert not len(deal_doses(conditions._replace(log_dose=torch.zeros(96)), 0))
 
 
 def test_what_is_known_of_a_drug_is_not_lost_where_features_say_nothing():

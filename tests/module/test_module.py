@@ -8,8 +8,9 @@ import torch
 from scipy.integrate import quad
 from scipy.special import expit, logsumexp
 from scipy.stats import norm
+from torch.nn.functional import logsigmoid
 
-from scgim.module import GENERATORS, INTERVENTIONS, MECHANISMS, GIMModule, ScaleMap, evidence
+from scgim.module import GENERATORS, INTERVENTIONS, MECHANISMS, FeatureEvidence, GIMModule, ScaleMap, evidence
 
 
 def densities(case, k: int) -> tuple[np.ndarray, np.ndarray]:
@@ -193,8 +194,10 @@ def test_the_posterior_is_that_of_numerical_integration_over_psi(case, model):
     made = case(1, d=3, sizes=(10, 1, 6, 13), **model)
     module, contexts = made.module, made.contexts
     spread = torch.tensor([0.05, 0.7, 3.0], dtype=torch.float64)
-    probability, mean, error = module.posterior(contexts, made.moments, spread)
-    logits, psi_hat = (t.detach().numpy() for t in module.generator(contexts.conditions))
+    logits, psi_hat = (t.detach() for t in module.generator(contexts.conditions))
+    features = FeatureEvidence(logsigmoid(logits) - logsigmoid(-logits) - 1, psi_hat, spread)
+    probability, mean, error = module.posterior(contexts, made.moments, spread, features)
+    odds, psi_hat = np.exp(features.log_odds.numpy()), psi_hat.numpy()
     scale = module.log_scale(contexts)
     with torch.no_grad():
         predicted = module.mechanism(torch.as_tensor(made.x)).numpy()
@@ -206,8 +209,7 @@ def test_the_posterior_is_that_of_numerical_integration_over_psi(case, model):
         wide = sigma[j] * (np.exp(scale[k, j].item()) if isinstance(scale, torch.Tensor) else 1.0)
         cells = made.x[rows, j] - centre
         likelihood = lambda psi, c=cells, s=wide, u=untouched: np.exp(norm.logpdf(c, psi, s).sum() - u)
-        charge, p, seen = module.charge[j].item(), expit(logits[k, j]), best[k, j].item()
-        told, own = p * np.exp(-min(charge, 0.5)), (1 - p) * np.exp(-charge)
+        told, own, seen = odds[k, j], np.exp(-module.charge[j].item()) / 2, best[k, j].item()
         weight = lambda psi, k=k, j=j, tau=tau, f=likelihood, told=told, own=own, seen=seen: (
             f(psi) * (told * norm.pdf(psi, psi_hat[k, j], tau) + own * norm.pdf(psi, seen, tau))
         )
@@ -224,7 +226,7 @@ def test_the_posterior_is_that_of_numerical_integration_over_psi(case, model):
             )[0]
             for q in range(3)
         )
-        assert probability[k, j].item() == pytest.approx(zeroth / (zeroth + 1 - p), rel=1e-6, abs=1e-9)
+        assert probability[k, j].item() == pytest.approx(zeroth / (zeroth + 1), rel=1e-6, abs=1e-9)
         assert mean[k, j].item() == pytest.approx(first / zeroth, rel=1e-6, abs=1e-8)
         assert error[k, j].item() == pytest.approx(np.sqrt(second / zeroth - (first / zeroth) ** 2), rel=1e-4)
 
@@ -232,13 +234,13 @@ def test_the_posterior_is_that_of_numerical_integration_over_psi(case, model):
 def test_the_posterior_between_its_extremes(case):
     made = case(4)
     module, contexts, moments = made.module, made.contexts, made.moments
-    logits, shift = module.generator(contexts.conditions)
+    _, shift = module.generator(contexts.conditions)
     certain, vague = (torch.full((4,), v, dtype=torch.float64) for v in (0.0, 1e200))
     # no spread: the shift is the generator's or what is seen, and the odds those of the two
     probability, mean, error = module.posterior(contexts, moments, certain)
     args = contexts.n, module.mechanism.variance
     gains = [torch.sub(*evidence(module.intervention, moments, at, *args)) for at in (shift, moments.residual)]
-    told, own = logits + gains[0] - module.charge.clamp(max=0.5), gains[1] - module.charge
+    told, own = (gain - module.charge - np.log(2) for gain in gains)  # nothing is known of the features
     torch.testing.assert_close(probability, torch.sigmoid(torch.logaddexp(told, own)).detach())
     share = torch.sigmoid(told - own)
     torch.testing.assert_close(mean, torch.lerp(moments.residual, shift, share).detach())

@@ -1,16 +1,16 @@
-"""Which generator predicts what was not measured best: cross-validation over drugs and doses on frozen mechanisms."""
+"""Which generator predicts what was not measured best: cross-validation on frozen mechanisms."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
 import torch
-from torch import nn
-from torch.func import functional_call, vmap
 
-from scgim.module.likelihood import complete, mixture
+from scgim.module import GENERATORS
+
+from ._folds import Evidence, Folds, answers, equal_drugs
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -24,9 +24,6 @@ CANDIDATES = ("mean", "kernel", "hill", "network")
 MIN_DRUGS = 8  # with fewer, folds say nothing
 MOST_GENES = 32  # for generators that learn by gradient
 MANY_FOLDS, MOST_CONTEXTS = 10, 1000  # of generators in closed form: folds, and contexts beyond which they have fewer
-SCHEDULE = {"hill": (130, 0.3), "network": (80, 0.05)}  # steps and their size: about as good as 400 steps of 0.1 here
-FORCED, PRUNED = 0.3, 0.6  # shares of the steps, as in training
-CLEAR = 1.0  # nats beyond the charge that make a target clear
 
 
 def choose_generator(
@@ -47,9 +44,9 @@ def choose_generator(
 ) -> tuple[str, pd.DataFrame]:
     r"""The generator that predicts held-out drugs and doses best, unless the first candidate is about as good.
 
-    Drugs are held out whole, together with those of equal features; and, in two more folds, every other dose of each drug that has
-    several, for what is known of a drug should not be lost where features say little. A drug's loss is the mean over its contexts and
-    genes of :math:`(r_{kj} - p_{kj}\psi_{kj})^2 / \sigma_j^2` in the fold that did not see it, and in the one that saw other doses of it.
+    What a screen has to predict is held out in turn: drugs, whole and together with those of equal features; in two more folds every
+    other dose of each drug that has several; and whole cell lines where there are several. A drug's loss is the mean over its
+    conditions and genes of :math:`(r_{kj} - p_{kj}\psi_{kj})^2 / \sigma_j^2`, summed over the kinds of folds that hold the condition out.
 
     First all candidates are compared, beyond 32 genes on those with the largest
     :math:`\sum_k n_k p_{kj} r_{kj}^2 / \sigma_j^2`. A generator that learns by gradient is taken if its mean loss is
@@ -88,7 +85,8 @@ def choose_generator(
 
     Returns
     -------
-    The name, and a table by candidate: ``generator``, ``loss``, ``se`` (of the difference to the best), ``loss_all_genes`` (of the
+    The name, and a table by candidate: ``generator``, ``loss``, ``se`` (of the difference to the best), the part of each kind of
+    folds (``loss unseen drugs``, ``loss unseen doses``, ``loss unseen lines``, where the screen has them), ``loss_all_genes`` (of the
     second comparison, NaN if there was none), ``chosen``.
 
     Raises
@@ -96,8 +94,7 @@ def choose_generator(
     ValueError
         If fewer than eight drugs differ in their features: nothing can be learned across drugs.
     """
-    group = _equal_drugs(conditions)
-    n_groups, n_features = int(group.max()) + 1, conditions.features.shape[1]
+    n_groups, n_features = len(torch.unique(equal_drugs(conditions))), conditions.features.shape[1]
     if n_groups < MIN_DRUGS:
         raise ValueError(
             f"{n_groups} drugs that differ in their {n_features} features are too few for cross-validation over drugs: it takes "
@@ -105,76 +102,54 @@ def choose_generator(
         )
     charge = torch.as_tensor(charge, dtype=gain.dtype).expand(gain.shape[1])
     taught = charge if taught is None else torch.as_tensor(taught, dtype=gain.dtype).expand(gain.shape[1])
-    shift = residual - rest
-    expected = shift if expected is None else expected
-    n = n.expand(-1, len(variance))
-    doses = _deal_doses(conditions, seed)
-    counts = torch.stack([torch.ones(len(group)), doses.any(0)])[..., None]  # with its drug every context was held out
+    every = Evidence(residual, gain, n.expand(-1, len(variance)), variance)
+    expected = residual - rest if expected is None else expected
 
-    def by_drug(predicted: Tensor | float, use: Tensor | slice = slice(None)) -> np.ndarray:
-        return _by_drug((counts * (expected[:, use] - predicted) ** 2).sum(0) / variance[use], conditions.drug)
+    def losses_of(names: Sequence[str], held: Folds, genes: Tensor) -> dict[str, Tensor]:
+        """Squared errors ``(kinds, conditions)`` of candidates, mean over genes."""
+        out = {}
+        for name in names:
+            gradient = GENERATORS[name].by_gradient
+            # those in closed form learn every shift from where the controls are
+            seen = every if gradient else every._replace(observed=residual - rest)
+            logits, psi = answers(
+                name,
+                build(name, len(genes)),
+                conditions,
+                seen.of_genes(genes),
+                held,
+                (taught if gradient else charge)[genes],
+            )
+            out[name] = _squared(torch.sigmoid(logits) * psi, expected[:, genes], variance[genes], held)
+        return out
 
-    held = _Held(_deal(group, folds, seed), doses)
-    genes, losses, closed = _strongest(gain, charge), {}, []
-    some = residual[:, genes], gain[:, genes], n[:, genes], variance[genes], held
-    for name in candidates:
-        generator = build(name, len(genes))
-        if generator.by_gradient:
-            predicted = _descend(generator, conditions, *some, taught[genes], *SCHEDULE[name])
-        else:
-            closed.append(name)
-            predicted = _solve(generator, conditions, shift[:, genes], *some[1:], charge[genes])
-        losses[name] = by_drug(predicted, genes)
-    table = _table(losses)
-    chosen = _decide(losses, by_drug(0.0, genes))
+    def nothing(held: Folds, genes: Tensor) -> np.ndarray:
+        zero = expected.new_zeros(len(held), len(expected), len(genes))
+        return _by_drug(_squared(zero, expected[:, genes], variance[genes], held).sum(0), conditions.drug)
+
+    def by_drug(losses: dict[str, Tensor]) -> dict[str, np.ndarray]:
+        return {name: _by_drug(loss.sum(0), conditions.drug) for name, loss in losses.items()}
+
+    held, genes = Folds.deal(conditions, folds, seed), _strongest(gain, charge)
+    parts = losses_of(candidates, held, genes)
+    losses = by_drug(parts)
+    table = _table(losses, parts, held)
+    chosen = _decide(losses, nothing(held, genes))
+    closed = [name for name in candidates if not GENERATORS[name].by_gradient]
     if chosen in closed and len(closed) > 1:
         if len(gain) <= MOST_CONTEXTS:
-            held = _Held(_deal(group, MANY_FOLDS, seed), doses)
-        every = shift, gain, n, variance, held, charge
-        losses = {name: by_drug(_solve(build(name, len(variance)), conditions, *every)) for name in closed}
-        chosen = _decide(losses, by_drug(0.0), privilege=False)
+            held = Folds.deal(conditions, MANY_FOLDS, seed)
+        genes = torch.arange(len(variance))
+        losses = by_drug(losses_of(closed, held, genes))
+        chosen = _decide(losses, nothing(held, genes), privilege=False)
         table["loss_all_genes"] = table["generator"].map({name: loss.mean() for name, loss in losses.items()})
     return chosen, table.assign(chosen=table["generator"] == chosen)
 
 
-def _equal_drugs(conditions: Conditions) -> Tensor:
-    """Group of every context: its drug, and all drugs of the same features."""
-    features = torch.nn.functional.pad(conditions.features, (0, 1))  # without any, all are equal
-    return torch.unique(features, dim=0, return_inverse=True)[1]
-
-
-def _deal(group: Tensor, folds: int, seed: int) -> Tensor:
-    """Which contexts every fold holds out, ``(folds, contexts)`` bool; groups stay together."""
-    fold = np.random.default_rng(seed).permutation(int(group.max()) + 1) % folds
-    return torch.as_tensor(fold)[group] == torch.arange(folds)[:, None]
-
-
-def _deal_doses(conditions: Conditions, seed: int) -> Tensor:
-    """As :func:`_deal`, every other dose of each drug that has several; no fold if none has."""
-    drug, dose = conditions.drug.numpy(), conditions.log_dose.numpy()
-    (drugs, _), place = np.unique(np.stack([drug, dose]), axis=1, return_inverse=True)
-    drugs = drugs.astype(int)  # of every drug and dose, sorted by both
-    rank, several = np.arange(len(drugs)) - np.searchsorted(drugs, drugs), np.bincount(drugs)[drugs] > 1
-    turn = np.random.default_rng(seed).integers(2, size=drugs.max() + 1)[drugs]
-    held = (((rank + turn) % 2 == np.arange(2)[:, None]) & several)[:, place.ravel()]
-    return torch.as_tensor(held[: 2 * int(several.any())])
-
-
-class _Held(NamedTuple):
-    """What folds hold out, ``(folds, contexts)`` bool: whole drugs, or doses of them."""
-
-    drugs: Tensor
-    doses: Tensor
-
-    @property
-    def all(self) -> Tensor:
-        """Both."""
-        return torch.cat(self)
-
-    def by_kind(self, predicted: Tensor) -> Tensor:
-        """Of predictions by fold, those of what was held out; ``(2, contexts, genes)``."""
-        parts = torch.where(self.all[..., None], predicted, 0.0).split([len(each) for each in self])
-        return torch.stack([part.sum(0) for part in parts])
+def _squared(predicted: Tensor, expected: Tensor, variance: Tensor, held: Folds) -> Tensor:
+    """Squared errors of what folds of every kind hold out, mean over genes; ``(kinds, conditions)``."""
+    tested = torch.stack([each.any(0) for each in held])
+    return tested * ((expected - predicted) ** 2 / variance).mean(2)
 
 
 def _strongest(gain: Tensor, charge: Tensor) -> Tensor:
@@ -183,115 +158,21 @@ def _strongest(gain: Tensor, charge: Tensor) -> Tensor:
     return torch.argsort(strength, descending=True, stable=True)[:MOST_GENES].sort().values
 
 
-def _solve(
-    generator: Generator,
-    conditions: Conditions,
-    residual: Tensor,
-    gain: Tensor,
-    n: Tensor,
-    variance: Tensor,
-    held: _Held,
-    charge: Tensor,
-) -> Tensor:
-    """Predictions of every context by the fold that holds its drug out, and by the one that holds its dose out, in closed form."""
-    predicted, probability = residual.new_zeros(2, *residual.shape), torch.sigmoid(gain - charge)
-    for kind, out in ((kind, out) for kind, folds in enumerate(held) for out in folds):
-        known = type(conditions)(*(each[~out] for each in conditions))
-        generator.reset()
-        generator.solve(known, residual[~out], probability[~out], n[~out], variance)
-        logits, psi = generator(type(conditions)(*(each[out] for each in conditions)))
-        predicted[kind, out] = (torch.sigmoid(logits) * psi).detach()
-    return predicted
-
-
-class _Blind(nn.Module):
-    """A generator that is not charged for what it says of contexts that are held out, ``(contexts,)`` bool."""
-
-    def __init__(self, generator: Generator) -> None:
-        super().__init__()
-        self.generator = generator
-
-    def forward(self, conditions: Conditions, out: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Logits, psi and penalty."""
-        logits, psi = self.generator(conditions)
-        # where a mechanism is surely touched, its psi costs nothing
-        return logits, psi, self.generator.penalty(torch.where(out[:, None], torch.inf, logits), psi)
-
-
-def _descend(
-    generator: Generator,
-    conditions: Conditions,
-    residual: Tensor,
-    gain: Tensor,
-    n: Tensor,
-    variance: Tensor,
-    held: _Held,
-    charge: Tensor,
-    steps: int,
-    lr: float,
-) -> Tensor:
-    """As :func:`_solve`, by gradient: the folds side by side, each blind to what it holds out.
-
-    In single precision, which ranks candidates as well and takes a third of the time.
-    """
-    module = _Blind(generator.float())
-    conditions = type(conditions)(*(each.float() if each.is_floating_point() else each for each in conditions))
-    residual, gain, n, variance, charge = (each.float() for each in (residual, gain, n, variance, charge))
-    kinds, held = held, held.all
-    parameters = {
-        k: p.detach().expand(len(held), *p.shape).clone().requires_grad_() for k, p in module.named_parameters()
-    }
-    buffers = dict(module.named_buffers())
-    per_fold = dict.fromkeys(buffers)  # the axis of folds, if they differ
-    precision, targets, none = n / (2 * variance), gain > charge + CLEAR, torch.zeros_like(gain)
-    use = ~held[..., None]
-
-    def answer(parameters: dict, buffers: dict, out: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        return functional_call(module, (parameters, buffers), (conditions, out))
-
-    optimizer = torch.optim.Adam(parameters.values(), lr=lr, betas=(0.9, 0.99))
-    for step in range(steps):
-        if step == int(PRUNED * steps):
-            buffers, per_fold = _prune(module, parameters), dict.fromkeys(buffers, 0)
-        optimizer.param_groups[0]["lr"] = lr * min(1.0, 2 * (1 - step / steps))
-        logits, psi, penalty = vmap(answer, in_dims=(0, per_fold, 0))(parameters, buffers, held)
-        touched = gain - precision * (residual - psi) ** 2
-        likelihood = (
-            complete(logits, touched, none, charge, targets)
-            if step < FORCED * steps
-            else mixture(logits, touched, none, charge)
-        )
-        optimizer.zero_grad()
-        (penalty.sum() - (likelihood * use).sum()).backward()
-        optimizer.step()
-    with torch.no_grad():
-        logits, psi, _ = vmap(answer, in_dims=(0, per_fold, 0))(parameters, buffers, held)
-        return kinds.by_kind(torch.sigmoid(logits) * psi)
-
-
-@torch.no_grad()
-def _prune(module: _Blind, parameters: dict[str, Tensor]) -> dict[str, Tensor]:
-    """Buffers of every fold after pruning, stacked."""
-    states = []
-    for fold in range(len(next(iter(parameters.values())))):
-        for name, parameter in module.named_parameters():
-            parameter.copy_(parameters[name][fold])
-        module.generator.prune()
-        states.append({name: buffer.clone() for name, buffer in module.named_buffers()})
-    return {name: torch.stack([state[name] for state in states]) for name in states[0]}
-
-
 def _by_drug(loss: Tensor, drug: Tensor) -> np.ndarray:
-    """Mean over contexts and genes, ``(drugs,)``."""
+    """Mean over the conditions of a drug, ``(drugs,)``; ``loss`` is ``(conditions,)``."""
     drug = drug.numpy()
-    return np.bincount(drug, loss.mean(1).numpy()) / np.bincount(drug).clip(1)
+    return np.bincount(drug, loss.numpy()) / np.bincount(drug).clip(1)
 
 
-def _table(losses: dict[str, np.ndarray]) -> pd.DataFrame:
+def _table(losses: dict[str, np.ndarray], parts: dict[str, Tensor], held: Folds) -> pd.DataFrame:
     """The table of :func:`choose_generator` after its first comparison."""
     best = _best(losses)
     rows = [(name, loss.mean(), _excess(loss, losses[best])[1]) for name, loss in losses.items()]
-    return pd.DataFrame(rows, columns=["generator", "loss", "se"]).assign(loss_all_genes=np.nan)
+    table = pd.DataFrame(rows, columns=["generator", "loss", "se"])
+    for kind, (name, tested) in enumerate(zip(held._fields, held, strict=True)):
+        if (use := tested.any(0)).any():
+            table[f"loss unseen {name}"] = [float(part[kind, use].mean()) for part in parts.values()]
+    return table.assign(loss_all_genes=np.nan)
 
 
 def _decide(losses: dict[str, np.ndarray], nothing: np.ndarray, *, privilege: bool = True) -> str:

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, NamedTuple, Self
 
 import numpy as np
 import torch
 
-from scgim.module import Contexts, Moments
+from scgim.module import Contexts, FeatureEvidence, Moments
 
 if TYPE_CHECKING:
     import scipy.sparse as sp
@@ -38,7 +38,8 @@ class Fitted:
         Of the statistics and the design.
     measured
         What the trained mechanisms leave of every treated context: ``n`` ``(contexts, 1)`` and the arrays of
-        :class:`~scgim.module.Moments`; empty before training.
+        :class:`~scgim.module.Moments`, and under ``features`` those of :class:`~scgim.module.FeatureEvidence`, where features were
+        heard; empty before training.
     """
 
     genes: np.ndarray
@@ -53,7 +54,7 @@ class Fitted:
     control_group: np.ndarray
     control_names: np.ndarray
     data_hash: str
-    measured: dict[str, np.ndarray] = field(default_factory=dict)
+    measured: dict = field(default_factory=dict)
 
     def line_mean(self, line: str) -> np.ndarray:
         """Control mean of a line over its batches, training scale, ``(genes,)``."""
@@ -65,14 +66,23 @@ class Fitted:
         x = self.controls.toarray().astype(np.float64)
         return torch.as_tensor((x - self.group_mean[self.control_group]) / self.scale)
 
-    def measure(self, contexts: Contexts, moments: Moments) -> Self:
-        """The same with what the trained mechanisms leave of the contexts."""
-        arrays = {name: value.detach().numpy() for name, value in moments._asdict().items()}
-        return replace(self, measured={"n": contexts.n.numpy(), **arrays})
+    def measure(self, contexts: Contexts, moments: Moments, features: FeatureEvidence | None) -> Self:
+        """The same with what the trained mechanisms leave of the contexts, and what features say of them."""
+        measured: dict = {"n": contexts.n.numpy(), **_arrays(moments)}
+        return replace(self, measured=measured | ({} if features is None else {"features": _arrays(features)}))
 
-    def contexts(self) -> tuple[Contexts, Moments]:
+    def contexts(self) -> tuple[Contexts, Moments, FeatureEvidence | None]:
         """The measured contexts as the module's posterior takes them."""
-        arrays = {name: torch.as_tensor(array) for name, array in self.measured.items()}
-        n = arrays.pop("n")
-        moments = Moments(**arrays)
-        return Contexts(n, moments.value, moments.spread, self.design.conditions()), moments
+        parts = dict(self.measured)
+        features, n = parts.pop("features", None), torch.as_tensor(parts.pop("n"))
+        moments = Moments(**_tensors(parts))
+        said = None if features is None else FeatureEvidence(**_tensors(features))
+        return Contexts(n, moments.value, moments.spread, self.design.conditions()), moments, said
+
+
+def _arrays(tensors: NamedTuple) -> dict[str, np.ndarray]:
+    return {name: value.detach().numpy() for name, value in tensors._asdict().items()}
+
+
+def _tensors(arrays: dict[str, np.ndarray]) -> dict[str, torch.Tensor]:
+    return {name: torch.as_tensor(array) for name, array in arrays.items()}

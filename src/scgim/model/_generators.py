@@ -12,14 +12,16 @@ import torch
 from scgim.module import GENERATORS
 
 from ._choice import MIN_DRUGS, choose_generator
+from ._cross_fit import cross_fit
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from scgim.module import Contexts, Moments
+    from scgim.module import Conditions, Contexts, FeatureEvidence, GIMModule, Moments
     from scgim.module.generators import Generator
 
     from ._design import Design
+    from ._folds import Evidence
     from ._gim import GIM
 
 logger = logging.getLogger("scgim")
@@ -57,7 +59,9 @@ class Choice:
         else:
             name, scores = self._cross_validate(contexts, moments, rest)
             scores = scores.set_index("generator").astype(float)
-            reason = "auto: cross-validated over drugs"
+            reason = "auto: cross-validated over " + ", ".join(
+                k.removeprefix("loss ") for k in scores if k.startswith("loss unseen")
+            )
         if asked == "auto":
             logger.info("generator=%r (%s).", name, reason)
         scores = None if scores is None else scores.to_dict("index")
@@ -70,6 +74,12 @@ class Choice:
         scores = None if scores is None else pd.DataFrame.from_dict(scores, orient="index").rename_axis("generator")
         model.generator_, model.choice_ = chosen["name"], {"reason": chosen["reason"], "scores": scores}
         return model._build_generator(model.summary_stats.n_vars, self.design, chosen["name"])
+
+    def cross_fit(self, conditions: Conditions, evidence: Evidence, module: GIMModule) -> FeatureEvidence | None:
+        """What the generator in use says of the training conditions when their drugs are held out."""
+        name, n_genes = self.model.generator_, len(module.charge)
+        build = lambda: self.model._build_generator(n_genes, self.design, name)
+        return cross_fit(name, build, conditions, evidence, module.charge, module.taught, self.seed)
 
     def _cross_validate(self, contexts: Contexts, moments: Moments, rest: Tensor) -> tuple[str, pd.DataFrame]:
         module = self.model.module

@@ -8,7 +8,7 @@ import torch
 
 from scgim.module import Moments
 
-from ._choice import CLEAR
+from ._folds import CLEAR
 
 if TYPE_CHECKING:
     from scgim.module import Contexts, GIMModule

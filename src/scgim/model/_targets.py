@@ -10,18 +10,20 @@ import torch
 if TYPE_CHECKING:
     import pandas as pd
 
-    from scgim.module import Contexts, GIMModule, Moments
+    from scgim.module import Contexts, FeatureEvidence, GIMModule, Moments
 
 Evidence = Literal["auto", "data", "features"]
 LEAST_VARIANCE = 0.01  # of psi around the generator's, in control variances
 
 
 @torch.no_grad()
-def posterior(module: GIMModule, contexts: Contexts, moments: Moments) -> tuple[np.ndarray, ...]:
+def posterior(
+    module: GIMModule, contexts: Contexts, moments: Moments, features: FeatureEvidence | None = None
+) -> tuple[np.ndarray, ...]:
     """Probability, psi and its standard error, ``(contexts, genes)`` each; see ``GIMModule.posterior``."""
     # a generator that fits perfectly must not silence a context's own data
     prior = (module.generator.uncertainty(contexts.conditions) ** 2).clamp(min=LEAST_VARIANCE)
-    return tuple(a.numpy() for a in module.posterior(contexts, moments, prior))
+    return tuple(a.numpy() for a in module.posterior(contexts, moments, prior, features))
 
 
 def rank(

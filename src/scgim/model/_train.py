@@ -19,14 +19,14 @@ from scgim.structure.gradient import RELAXATIONS, descend_dag
 
 from ._batches import Batches
 from ._calibrate import calibration, rest, weigh
-from ._choice import CLEAR
+from ._folds import CLEAR, Evidence
 from ._joint import JointLikelihood
 from ._placebos import Calibration
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from scgim.module import Contexts, GIMModule
+    from scgim.module import Contexts, FeatureEvidence, GIMModule
     from scgim.structure import LocalFit, SearchState
 
     from ._collect import Collected
@@ -44,6 +44,7 @@ _NOT_OPTIONS = {
     "early_stopping_patience",
 }  # arguments of GIM and its train
 _PATIENCE = {True: 20, False: 3}  # rounds of the search without gain: on sufficient statistics, on cells
+LEARNING_SHARE = 0.04  # of a clear target's median gain: what a target costs while the generator learns
 _DESCENTS = 8  # the same of descents, each a thousand times the work
 
 
@@ -98,8 +99,9 @@ class TrainingPlan(pl.LightningModule):
     generator_steps, generator_lr, forced_share, prune_at
         Gradient steps of the last phase, the share of them that is teacher-forced, and where effects are pruned.
     generator_charge
-        Most nats that a target costs a context in the last phase, where drugs are pooled by their features: the map pays for an effect
-        once, by its penalty, and contexts that are too weak to pay ``charge`` each can still learn what they have in common.
+        Least nats that a target costs a condition in the last phase, where drugs are pooled by their features: the map pays for an effect
+        once, by its penalty, and conditions that are too weak to pay ``charge`` each can still learn what they have in common. It is
+        raised, up to ``charge``, to a twenty-fifth of what clear targets gain.
     early_stopping_patience
         With validation contexts: steps of the last phase without a better ``nll_validation`` that end it; the best
         weights are restored. ``None`` runs all steps.
@@ -158,7 +160,7 @@ class TrainingPlan(pl.LightningModule):
         self.forced_steps, self.weight_decay = min(forced_steps, self.mechanism_steps // 3), weight_decay
         self.generator_steps, self.generator_lr = generator_steps, generator_lr
         self.forced_share, self.prune_at, self.patience = forced_share, prune_at, early_stopping_patience
-        module.generator_charge.fill_(generator_charge)
+        self.generator_charge = generator_charge
         self.phase, self.step_in_phase, self.steps_per_epoch = PHASES[0], 0, steps_per_epoch
         self.automatic_optimization = False
 
@@ -338,6 +340,7 @@ class TrainingPlan(pl.LightningModule):
         contexts, held = self._weighed(contexts, held)
         with torch.no_grad():
             moments = self._moments(contexts, controls, self.data.store)
+            self.module.generator_charge.fill_(self._learning_penalty(contexts, moments))
             held_moments = None if held is None else self._moments(held, controls, self.data.held_store)
         if self.step_in_phase == 0:
             self.module.generator.reset()
@@ -413,10 +416,17 @@ class TrainingPlan(pl.LightningModule):
             self.module.generator.load_state_dict(best_state)
 
     @torch.no_grad()
-    def measured(self) -> tuple[Contexts, Moments]:
-        """The training contexts and what the trained mechanisms leave of them."""
+    def measured(self) -> tuple[Contexts, Moments, FeatureEvidence | None]:
+        """The training contexts, what the trained mechanisms leave of them, and what features say of them."""
         contexts, _ = self._weighed(self.data.contexts, None)
-        return contexts, self._moments(contexts, self.data.controls, self.data.store)
+        moments = self._moments(contexts, self.data.controls, self.data.store)
+        if self.final is None:
+            return contexts, moments, None
+        conditions, observed, _, n, variance = self._seen(contexts, moments)
+        evidence = Evidence(observed, self.module.profile(contexts, moments), n.expand_as(observed), variance)
+        with torch.enable_grad():
+            features = self.final.cross_fit(conditions, evidence, self.module)
+        return contexts, moments, features
 
     # ---- what the phases share ---------------------------------------------------------------------------------------
 
@@ -453,6 +463,16 @@ class TrainingPlan(pl.LightningModule):
         nothing = torch.zeros_like(moments.residual)
         _, untouched = evidence(self.module.intervention, moments, nothing, contexts.n, self.module.mechanism.variance)
         return untouched.sum().item()
+
+    def _learning_penalty(self, contexts: Contexts, moments: Moments) -> float:
+        r"""Nats that a target costs a condition while the generator learns: :data:`LEARNING_SHARE` of a clear target's median gain.
+
+        Conditions that are too weak to pay the whole penalty each can then learn what they have in common; where they are strong,
+        the whole penalty costs nothing and keeps features from calling what they cannot see.
+        """
+        gain = self.module.profile(contexts, moments)
+        clear = gain[gain > self.module.charge + CLEAR]
+        return max(self.generator_charge, LEARNING_SHARE * float(clear.median()) if len(clear) else 0.0)
 
     @torch.no_grad()
     def clear_targets(self, contexts: Contexts, moments: Moments, charge: torch.Tensor | None = None) -> torch.Tensor:

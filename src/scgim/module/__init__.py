@@ -2,7 +2,7 @@
 
 from ._conditions import Conditions
 from ._module import GIMModule
-from ._moments import CellStore, Contexts, Controls, Moments, cell_moments
+from ._moments import CellStore, Contexts, Controls, FeatureEvidence, Moments, cell_moments
 from ._scale import ScaleMap
 from .generators import GENERATORS
 from .interventions import INTERVENTIONS, Hard, Shift
@@ -19,6 +19,7 @@ __all__ = [
     "Conditions",
     "Contexts",
     "Controls",
+    "FeatureEvidence",
     "GIMModule",
     "Hard",
     "LinearMechanism",

@@ -11,7 +11,7 @@ from .likelihood import Frozen, complete, doubted, evidence, gained, mixture, no
 from .mechanisms import MECHANISMS
 
 if TYPE_CHECKING:
-    from ._moments import Contexts, Moments
+    from ._moments import Contexts, FeatureEvidence, Moments
     from ._scale import ScaleMap
     from .generators import Generator
 
@@ -152,39 +152,46 @@ class GIMModule(nn.Module):
         return nll + noise_loss(moments.pooled, self.mechanism.variance, n_cells).sum(), penalty
 
     @torch.no_grad()
-    def posterior(self, contexts: Contexts, moments: Moments, prior_variance: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        r"""Targets of measured contexts: their own cells and the generator's prior.
+    def posterior(
+        self, contexts: Contexts, moments: Moments, prior_variance: Tensor, features: FeatureEvidence | None = None
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        r"""Targets of measured conditions: their own cells, and what features say by other drugs.
 
-        A mechanism is touched as the features say, with :math:`\psi_{kj} \sim N(\hat\psi_{kj}, \tau_j^2)`, or in a way of the drug's own
-        that they do not tell, with :math:`\psi` around what is seen. With the moments :math:`a, b` of :func:`evidence`,
-        :math:`v = \sigma_j^2 e^{2s_{kj}} / n_k`, the charge :math:`c`, and :math:`c_0`, what is left of it where features
-        call a target (all of it for a generator that spares few genes),
+        A gene is a target as features say, with :math:`\psi_{kj} \sim N(\hat\psi_{kj}, \tau_{kj}^2)`, or in a way of the drug's own, with
+        :math:`\psi` around what is seen. With the moments :math:`a, b` of :func:`evidence`,
+        :math:`v = \sigma_j^2 e^{2s_{kj}} / n_{kj}`, the target penalty :math:`c_j` and the log odds :math:`\lambda_{kj}` that features
+        are worth (:math:`-c_j - \log 2` where they say nothing),
 
-        .. math:: \log\frac{p(I=1 \mid D)}{p(I=0 \mid D)} = S^1(\psi = a) - S^0 + \tfrac12\log\frac{v}{\tau_j^2 + v}
-            + \log\Bigl(e^{\ell_{kj} - c_0 - (a - \hat\psi_{kj})^2 / 2(\tau_j^2 + v)} + e^{-c}\Bigr)
+        .. math:: \log\frac{p(I=1 \mid D)}{p(I=0 \mid D)} = S^1(\psi = a) - S^0 + \tfrac12\log\frac{v}{\tau^2 + v}
+            + \log\Bigl(e^{\lambda_{kj} - (a - \hat\psi_{kj})^2 / 2(\tau^2 + v)} + \tfrac12 e^{-c_j}\Bigr)
 
-        and :math:`E[\psi \mid D]` is :math:`(\tau_j^2\, a + v\, \hat\psi_{kj}) / (\tau_j^2 + v)` in the first case and :math:`a` in the
-        second.
+        and :math:`E[\psi \mid D]` is :math:`(\tau^2 a + v\, \hat\psi_{kj}) / (\tau^2 + v)` in the first case and :math:`a` in the second.
+        Both cases pay the whole penalty, which placebos set, unless features have shown on other conditions what they are worth.
 
-        A generator that knows drugs only by name has the first case only, at :math:`\ell = 0` and :math:`c_0 = c`, and of means
+        A generator that knows drugs only by name has the first case only, and of means
         :math:`\psi_{kj} \sim N(0, s_j)`. A graph learned from means is not taken for certain, see :func:`doubted`.
 
         Parameters
         ----------
         contexts, moments
-            Measured contexts.
+            Measured conditions.
         prior_variance
-            :math:`\tau^2`, ``(genes,)`` or ``(contexts, genes)``.
+            :math:`\tau^2` where there are no ``features``, ``(genes,)`` or ``(contexts, genes)``.
+        features
+            What features say of the conditions, learned without them. ``None``: they say nothing, and :math:`\hat\psi` is the generator's.
 
         Returns
         -------
-        Probabilities, psi, and its standard error, :math:`(1/\tau_j^2 + 1/v)^{-1/2}` and more where both cases are likely, all given that
-        the mechanism is touched; ``(contexts, genes)`` each.
+        Probabilities, psi, and its standard error, :math:`(1/\tau^2 + 1/v)^{-1/2}` and more where both cases are likely, all given that
+        the gene is a target; ``(contexts, genes)`` each.
         """
-        (logits, psi), charge = self.generator(contexts.conditions), self.charge
+        charge = self.charge
         alone, of_means = not self.generator.pools_drugs, bool(self.slab.any())
-        if alone:  # learned from this context, they would be its own data counted twice
-            logits = torch.zeros_like(logits)
+        if features is not None:
+            log_odds, psi, prior_variance = features
+        else:
+            _, psi = self.generator(contexts.conditions)
+            log_odds = (-charge - math.log(2)).expand_as(psi)
         if alone and of_means:
             psi, prior_variance = torch.zeros_like(psi), self.slab
         scale = self.log_scale(contexts)
@@ -197,13 +204,14 @@ class GIMModule(nn.Module):
             charge = (self.chance - occam).clamp(min=math.log(max(len(charge) - 1, 2)))
 
         def touched(moments: Moments) -> tuple[Tensor, Tensor, Tensor]:
-            """Probabilities, the best psi, and which share of the odds the generator's psi has."""
+            """Probabilities, the best psi, and which share of the odds the features' psi has."""
             best, _ = self.intervention.observed(moments)
             with_it, without = evidence(self.intervention, moments, best, contexts.n, self.mechanism.variance, scale)
             gain, gap = with_it - without - occam, (best - psi) ** 2 / (2 * total)
             if alone:
                 return torch.sigmoid(gain - gap - charge), best, torch.ones_like(gain)
-            told, own = logits - (charge if self.generator.owes_charge else self.taught) - gap, -charge
+            told = log_odds - gap
+            own = (-charge - math.log(2)).expand_as(told)
             return torch.sigmoid(gain + torch.logaddexp(told, own)), best, torch.sigmoid(told - own)
 
         probability, best, told = touched(moments)

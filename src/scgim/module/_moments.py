@@ -29,6 +29,14 @@ class Controls(NamedTuple):
     scatter: Tensor  # (genes, genes)
 
 
+class FeatureEvidence(NamedTuple):
+    """What features say of measured conditions, learned from other drugs; ``(contexts, genes)`` each or ``(genes,)``."""
+
+    log_odds: Tensor  # of a target as they say, before the condition's own data
+    psi: Tensor  # the effect that they expect
+    variance: Tensor  # of effects around that
+
+
 class Moments(NamedTuple):
     """All that the likelihood needs of the contexts, given the mechanisms: means over a context's cells.
 
