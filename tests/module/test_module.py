@@ -195,7 +195,7 @@ def test_the_posterior_is_that_of_numerical_integration_over_psi(case, model):
     module, contexts = made.module, made.contexts
     spread = torch.tensor([0.05, 0.7, 3.0], dtype=torch.float64)
     logits, psi_hat = (t.detach() for t in module.generator(contexts.conditions))
-    features = FeatureEvidence(logsigmoid(logits) - logsigmoid(-logits) - 1, psi_hat, spread)
+    features = FeatureEvidence(torch.sigmoid(logits), logsigmoid(logits) - logsigmoid(-logits) - 1, psi_hat, spread)
     probability, mean, error = module.posterior(contexts, made.moments, spread, features)
     odds, psi_hat = np.exp(features.log_odds.numpy()), psi_hat.numpy()
     scale = module.log_scale(contexts)

@@ -48,8 +48,9 @@ class AskingMixin(RunningMixin):
         seed: int = 0,
         *,
         targets: Targets = "expectation",
+        evidence: Evidence = "auto",
     ) -> AnnData:
-        """Predict cells under drugs at doses, measured or not, by the generator alone.
+        """Predict cells under drugs at doses, measured or not.
 
         Parameters
         ----------
@@ -76,19 +77,26 @@ class AskingMixin(RunningMixin):
             ``"expectation"``: every gene's intervention enters with weight probability (a shift of probability x psi; a hard
             intervention as a mixture of mechanism and value); ``"map"``: in full where the probability exceeds .5;
             ``"sample"``: every row draws its targets.
+        evidence
+            What the mean change rests on. ``"features"``: the generator and the graph alone, as for a drug that nobody has tried.
+            ``"data"``: the drug's own conditions, a posterior mean (:class:`~scgim.module.Responses`) that lies the closer to what was
+            measured the better that was measured; it needs a measured drug x dose x line. ``"auto"``: data where there are any, other
+            doses and lines of a measured drug included. Combinations rest on features. Cells keep their own noise.
 
         Returns
         -------
         AnnData on the training scale: ``X`` dense float32, genes as in training, ``layers["control"]`` the source cell or
         the line's control mean. ``obs``: drug, smiles, dose, cell_line, source_cell, nearest_drug, similarity,
-        dose_in_range, trust. Rows by drug, dose, line, source cell, in the order asked. If a combination was asked for,
+        dose_in_range, trust, and evidence: ``"data"`` where the condition was measured, ``"drug"`` where other doses or lines of the
+        drug were, else ``"features"``. On the scale of counts no value is below 0. Rows by drug, dose, line, source cell, in the order asked. If a combination was asked for,
         ``obs["doses"]`` holds its doses as text (``obs["dose"]`` is NaN) and ``layers["additive"]`` the baseline to
         compare with: the control plus the sum of what each of its drugs does alone.
 
         Raises
         ------
         KeyError, ValueError
-            If a drug, dose, gene or cell is not what it should be; the message names it and the fix.
+            If a drug, dose, gene or cell is not what it should be, or ``evidence="data"`` and a condition was not measured; the message
+            names it and the fix.
 
         Examples
         --------
@@ -100,7 +108,7 @@ class AskingMixin(RunningMixin):
         >>> cells = model.predict(drug="U0126", n_cells=5)
         >>> cells
         AnnData object with n_obs × n_vars = 5 × 11
-            obs: 'drug', 'smiles', 'dose', 'cell_line', 'source_cell', 'nearest_drug', 'similarity', 'dose_in_range', 'trust'
+            obs: 'drug', 'smiles', 'dose', 'cell_line', 'source_cell', 'nearest_drug', 'similarity', 'dose_in_range', 'trust', 'evidence'
             uns: 'scgim'
             layers: 'control'
         >>> model.predict(drug=["U0126", "PMA"], as_="delta").obs["trust"].tolist()
@@ -108,8 +116,9 @@ class AskingMixin(RunningMixin):
         """
         check_option("as_", as_, AS)
         check_option("targets", targets, TARGETS)
+        check_option("evidence", evidence, EVIDENCE)
         query = self._resolve(drug=drug, smiles=smiles, features=features, dose=dose)
-        return self._predict_query(query, adata, as_, n_cells, seed, targets)
+        return self._predict_query(query, adata, as_, n_cells, seed, targets, evidence)
 
     def do(
         self,
@@ -178,7 +187,7 @@ class AskingMixin(RunningMixin):
         shared |= {"dose_in_range": True, "trust": "do"}
         change = Change((shared["drug"],), Action(torch.as_tensor(shift)), fixed)
         about = {"intervention": kind, "seed": seed}
-        return self._predict([(lambda line: change, shared)], adata, as_, n_cells, about)
+        return self._predict([(lambda line: change, lambda line: "do", shared)], adata, as_, n_cells, about)
 
     def rank_targets(
         self,

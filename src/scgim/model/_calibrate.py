@@ -48,14 +48,26 @@ def worth(data: Collected, mechanism: Mechanism) -> np.ndarray:
     for :math:`n_{0k}` controls of its own line and batches and :math:`B_k` batches, between which residuals of the same
     context vary by :math:`\tau_j^2` beyond sampling.
     """
-    fine, n, variance = data.fine, data.contexts.n.numpy(), mechanism.variance.cpu().numpy()
+    variance = mechanism.variance.cpu().numpy()
+    return variance / _error(data, _residual(mechanism, torch.as_tensor(data.fine.mean)), variance)
+
+
+def change_error(data: Collected) -> np.ndarray:
+    """Variance of the error of every context's mean change, ``(contexts, genes)``: as in :func:`worth`, of the genes themselves."""
+    statistics = data.fitted.statistics
+    freedom = max(float(statistics.n_cells) - len(statistics.n), 1.0)
+    return _error(data, data.fine.mean, np.maximum(np.diag(statistics.scatter) / freedom, 1e-12))
+
+
+def _error(data: Collected, mean: np.ndarray, variance: np.ndarray) -> np.ndarray:
+    """Sampling, the controls' own error, and what batches of one context differ by; ``mean`` is by batch, ``variance`` of a cell."""
+    fine, n = data.fine, data.contexts.n.numpy()
     k = len(n)
     sampling = variance * (1 / fine.n + 1 / fine.controls)[:, None]
-    residual = _residual(mechanism, torch.as_tensor(fine.mean))
-    between, batches = between_batches(residual, sampling, fine.context, fine.n, k)
+    between, batches = between_batches(mean, sampling, fine.context, fine.n, k)
     # the error of controls, at the weights with which batches enter the context's mean
     controls = np.bincount(fine.context, fine.n**2 / fine.controls, minlength=k)[:, None] / n**2
-    return 1 / (1 / n + controls + between / variance / batches)
+    return variance * (1 / n + controls) + between / batches
 
 
 def calibration(data: Collected, mechanism: Mechanism, fit: LocalFit | None) -> Calibration:

@@ -95,7 +95,7 @@ def cross_fit(
     # trusted, one gene is expected to be a target; untrusted, either of two cases pays the penalty that placebos set
     chance = penalty.clamp(max=math.log(max(len(penalty) - 1, 2)))
     cost = found.trust * chance + (1 - found.trust) * (penalty + math.log(2))
-    return FeatureEvidence(found.log_ratio - cost, psi, variance)
+    return FeatureEvidence(torch.sigmoid(logits), found.log_ratio - cost, psi, variance)
 
 
 def reliability(logits: Tensor, odds: Tensor, drug: Tensor) -> Reliability:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, NamedTuple, Self
 import numpy as np
 import torch
 
-from scgim.module import Contexts, FeatureEvidence, Moments
+from scgim.module import Contexts, FeatureEvidence, Moments, Rows
 
 if TYPE_CHECKING:
     import scipy.sparse as sp
@@ -40,6 +40,8 @@ class Fitted:
         What the trained mechanisms leave of every treated context: ``n`` ``(contexts, 1)`` and the arrays of
         :class:`~scgim.module.Moments`, and under ``features`` those of :class:`~scgim.module.FeatureEvidence`, where features were
         heard; empty before training.
+    responses
+        State of :class:`~scgim.module.Responses`: the changes of measured drugs by their own data; empty before training.
     """
 
     genes: np.ndarray
@@ -55,6 +57,7 @@ class Fitted:
     control_names: np.ndarray
     data_hash: str
     measured: dict = field(default_factory=dict)
+    responses: dict = field(default_factory=dict)
 
     def line_mean(self, line: str) -> np.ndarray:
         """Control mean of a line over its batches, training scale, ``(genes,)``."""
@@ -78,6 +81,11 @@ class Fitted:
         moments = Moments(**_tensors(parts))
         said = None if features is None else FeatureEvidence(**_tensors(features))
         return Contexts(n, moments.value, moments.spread, self.design.conditions()), moments, said
+
+    def rows(self) -> Rows:
+        """The measured contexts, as their responses take them."""
+        conditions = self.design.conditions()
+        return Rows(self.design.drug, conditions.log_dose.numpy(), self.design.line)
 
 
 def _arrays(tensors: NamedTuple) -> dict[str, np.ndarray]:

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import logging
 import warnings
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
@@ -357,6 +358,7 @@ class GIM(AskingMixin, JudgingMixin, KeepingMixin, BaseModelClass):
                 raise
         self.module = self.module.to("cpu").requires_grad_(False)
         self.fitted = self.fitted.measure(*plan.measured())
+        self.fitted = replace(self.fitted, responses=self._responses(data).state())
         self.calibration_ = plan.calibration.about()
         if self.choice_["scores"] is not None:
             self.history_["generator_choice"] = self.choice_["scores"]

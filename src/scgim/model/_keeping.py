@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from html import escape
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, get_args
 
 import numpy as np
 import pandas as pd
@@ -12,7 +12,7 @@ import scipy.sparse as sp
 import torch
 
 from scgim import __version__, _keys
-from scgim._checks import listed, nearest, refuse_view
+from scgim._checks import check_option, listed, nearest, refuse_view
 from scgim.statistics import Statistics
 
 from . import _io
@@ -22,6 +22,7 @@ from ._fitted import Fitted
 from ._query import DrugTable
 from ._running import contexts
 from ._stability import Recurrence
+from ._targets import Evidence
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -35,7 +36,7 @@ if TYPE_CHECKING:
 class KeepingMixin:
     """What becomes of a trained model's results."""
 
-    def annotate(self, adata: AnnData | None = None) -> None:
+    def annotate(self, adata: AnnData | None = None, *, evidence: Evidence = "auto") -> None:
         """Write predictions, targets and graph into an AnnData.
 
         ``.obsm["scgim_shift"]``: predicted change of every cell's own drug and dose, 0 for controls;
@@ -49,6 +50,8 @@ class KeepingMixin:
         ----------
         adata
             The training AnnData by default; another one must have the same genes, drug columns, lines and batches.
+        evidence
+            As in :meth:`predict` and :meth:`rank_targets`.
 
         Returns
         -------
@@ -75,6 +78,7 @@ class KeepingMixin:
         adata = self.adata if adata is None else adata
         if adata is None:
             raise ValueError("This model was loaded without data: pass the AnnData to annotate.")
+        check_option("evidence", evidence, get_args(Evidence))
         refuse_view(adata)
         genes = adata.var_names.to_numpy(str)
         _require_genes(genes, fitted.genes)
@@ -86,8 +90,8 @@ class KeepingMixin:
             raise ValueError(f"No training controls for line, batch = {alien[0]}, so nothing to add a change to.")
         query = self._query_of(table)
         wanted = table.loc[~table["control"], ["drug", "dose", "line"]]
-        targets = self._rank(query, "auto", set(contexts(wanted)))
-        delta = self._predict_query(query, None, "delta", None, 0, "expectation")
+        targets = self._rank(query, evidence, set(contexts(wanted)))
+        delta = self._predict_query(query, None, "delta", None, 0, "expectation", evidence)
         order = np.searchsorted(fitted.genes, genes)
         write_shift(adata, table, fitted, order, delta)
         weight, _ = self.module.mechanism.effects(fitted.standardised_controls())

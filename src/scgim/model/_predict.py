@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
 As = Literal["cells", "samples", "mean", "delta"]
 Targets = Literal["expectation", "map", "sample"]
+_SOME_CELLS = 200  # that a mean change is taken over where mechanisms are not linear
 
 
 class Block(NamedTuple):
@@ -57,6 +58,9 @@ class Predictor:
     def rows(self, source: Sources, as_: As, n_cells: int | None, change: Change) -> Block:
         """Predicted values of one change from one line's control cells."""
         x, control, names = self._rows(source, as_, n_cells, change)
+        if change.measured is not None:  # cells keep their noise, and their mean goes to where the data have it
+            said, *_ = self._rows(source, "delta", None, change)
+            x = x + (change.measured.own * self.scale - (1 - change.measured.weight) * said)
         if not change.parts:
             return Block(x, control, names, None)
         each = "cells" if as_ == "cells" else "delta"
@@ -114,18 +118,39 @@ class Predictor:
         return abduct(self.mechanism, z).mean(0)
 
 
+@torch.no_grad()
+def mean_changes(module: GIMModule, levels: Sequence[Tensor], touch: Touch, z: Tensor) -> np.ndarray:
+    """Mean change of control cells ``z`` under every row of interventions, at their expectation; ``(rows, genes)`` standardised."""
+    act = lambda part: module.intervention.act(*map(torch.as_tensor, (part.probability, part.psi, part.noise)))
+    if module.mechanism.affine:  # the mean cell moves as the cells do on average
+        zero = torch.zeros(len(touch.psi), z.shape[1], dtype=z.dtype)
+        return (counterfactual(module.mechanism, levels, zero, act(touch)) - zero).numpy()
+    z = z[:: -(-len(z) // _SOME_CELLS)]
+    moved = (counterfactual(module.mechanism, levels, z, act(touch.row(i))) for i in range(len(touch.psi)))
+    return np.array([(x - z).mean(0).numpy() for x in moved])
+
+
 def stream(seed: int, *label: object) -> np.random.Generator:
     """A random stream for everything that is drawn for one context, whatever else is asked in the same call."""
     return np.random.default_rng([seed, crc32("\n".join(map(str, label)).encode())])
 
 
+class Measured(NamedTuple):
+    """What measured conditions of the drug say of its mean change: ``own`` ``(genes,)``, beside ``weight`` times what the action does."""
+
+    own: np.ndarray
+    weight: float
+
+
 class Change:
     """One intervention on the standardised scale: an action on every gene, or genes set to a value.
 
-    ``label`` tells it from the others: its random draws depend on that. ``parts`` are what a combination is made of.
+    ``label`` tells it from the others: its random draws depend on that. ``parts`` are what a combination is made of, and ``measured``
+    what is known of its mean besides.
     """
 
     parts: tuple[Change, ...] = ()
+    measured: Measured | None = None
 
     def __init__(self, label: tuple, action: Action, fixed: dict[int, float] | None = None) -> None:
         self.label, self.action, self.fixed = label, action, fixed
@@ -145,8 +170,9 @@ class DrugChange(Change):
         targets: Targets,
         intervention: type[Shift] | type[Hard],
         parts: tuple[Change, ...] = (),
+        measured: Measured | None = None,
     ) -> None:
-        self.touch, self.intervention, self.parts = touch, intervention, parts
+        self.touch, self.intervention, self.parts, self.measured = touch, intervention, parts, measured
         weight = (touch.probability > 0.5).astype(float) if targets == "map" else touch.probability
         super().__init__(label, self._act(weight))
         self.sampled = targets == "sample"
@@ -177,8 +203,9 @@ def assemble(parts: Iterator[tuple[Block, dict]], order: np.ndarray, genes: np.n
         Goes to ``.uns["scgim"]["prediction"]``.
     """
     values, controls, additive, sources, shared = [], [], [], [], []
+    least = 0.0 if about["scale"] == "counts" and about["kind"] != "delta" else -np.inf  # a logarithm of counts
     for block, common in parts:
-        values.append(block.x[:, order].astype(np.float32))
+        values.append(np.maximum(block.x, least)[:, order].astype(np.float32))
         controls.append(block.control[:, order].astype(np.float32))
         # one drug alone is its own sum
         additive.append(values[-1] if block.additive is None else block.additive[:, order].astype(np.float32))
@@ -195,6 +222,7 @@ def assemble(parts: Iterator[tuple[Block, dict]], order: np.ndarray, genes: np.n
         "similarity",
         "dose_in_range",
         "trust",
+        "evidence",
     ]
     columns += [column for column in obs.columns if column not in {*columns, "source_cell"}]
     obs = obs.reset_index(drop=True).assign(source_cell=np.concatenate(sources))[columns]

@@ -12,6 +12,7 @@ import pandas as pd
 
 from scgim._checks import listed, nearest
 from scgim._similarity import similarity
+from scgim.module import Rows
 
 from ._features import check_feature_table
 
@@ -66,6 +67,17 @@ class Query:
         text = np.array([f"{dose:g}" for dose in self.part_dose], dtype=object)
         known = ~np.isnan(self.part_dose)  # of no part of a row without doses
         return np.array([" + ".join(text[known & (self.row == i)]) for i in range(len(self.drug))], dtype=object)
+
+    @property
+    def first_index(self) -> np.ndarray:
+        """Training index of every row's first drug, -1 if unseen, ``(rows,)``."""
+        return self.index[np.searchsorted(self.row, np.arange(len(self.drug)))]
+
+    def rows(self, design: Design, line: str) -> Rows:
+        """Of every row's first drug in a cell line, as responses take them."""
+        first = np.searchsorted(self.row, np.arange(len(self.drug)))
+        conditions = self.conditions(design, line)
+        return Rows(self.index[first], conditions.log_dose.numpy()[first], np.full(len(first), design.line_index(line)))
 
     def take(self, rows: np.ndarray) -> Query:
         """Some rows: numbers or a mask."""

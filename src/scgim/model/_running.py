@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NoReturn
 
 import numpy as np
 import pandas as pd
 import torch
 
 from scgim import __version__
-from scgim.module import Action, counterfactual
+from scgim.module import Action, Responses, counterfactual
 from scgim.structure import levels
 
+from ._calibrate import change_error
 from ._combine import Touch, interventions
 from ._controls import training_sources, user_sources
-from ._predict import As, Change, DrugChange, Predictor, Targets, assemble
+from ._predict import As, Change, DrugChange, Measured, Predictor, Targets, assemble, mean_changes
 from ._query import resolve
 from ._targets import Evidence, posterior, rank
 
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
 
     from anndata import AnnData
 
+    from ._collect import Collected
     from ._fitted import Fitted
     from ._query import Query
 
@@ -68,9 +70,7 @@ class RunningMixin:
             wanted = np.array([context in only for context in contexts(asked)])
             asked, at, prior = asked[wanted], at[wanted], [a[wanted] for a in prior]
         if evidence == "data" and (at < 0).any():
-            name, dose, line = asked.iloc[np.flatnonzero(at < 0)[0]]
-            where = f"{name!r}" + (f" at {dose:g}" if design.dosed else "") + (f" in {line!r}" if line else "")
-            raise ValueError(f"evidence='data' needs a measured context, and {where} is none. Use evidence='features'.")
+            self._not_measured(*asked.iloc[np.flatnonzero(at < 0)[0]])
         data = (at >= 0) & (evidence != "features")
         values = (np.where(data[:, None], own[at], other) for own, other in zip(touch, prior[:3], strict=True))
         table = rank(asked, self.fitted.genes, *values, np.where(data, "data", "features"))
@@ -80,19 +80,34 @@ class RunningMixin:
             else table
         )
 
+    def _not_measured(self, drug: str, dose: float, line: str) -> NoReturn:
+        where = f"{drug!r}" + ("" if np.isnan(dose) else f" at {dose:g}") + (f" in {line!r}" if line else "")
+        raise ValueError(
+            f"evidence='data' needs a measured condition, and {where} is none. Use evidence='auto' or 'features'."
+        )
+
     def _interventions(self, query: Query, line: str) -> Touch:
         """What the generator says of a query's rows in a cell line."""
         return interventions(self.module, query.conditions(self.fitted.design, line), query.row, len(query.drug))
 
     def _predict_query(
-        self, query: Query, adata: AnnData | None, as_: As, n_cells: int | None, seed: int, targets: Targets
+        self,
+        query: Query,
+        adata: AnnData | None,
+        as_: As,
+        n_cells: int | None,
+        seed: int,
+        targets: Targets,
+        evidence: Evidence = "auto",
     ) -> AnnData:
         trust = query.trust(self.fitted.design).to_dict("records")
-        combined, doses, said = query.combined, query.doses, {}
+        combined, doses, said, own = query.combined, query.doses, {}, {}
+        responses = Responses.from_state(self.fitted.responses)
 
         def change(line: str, i: int) -> Change:
             if line not in said:
                 said[line] = self._interventions(query, line)
+                own[line] = responses.own(query.rows(self.fitted.design, line))
             label = (query.drug[i], doses[i] if combined[i] else query.dose[i])
             parts = ()
             if combined[i]:
@@ -102,11 +117,28 @@ class RunningMixin:
                     DrugChange((name, dose), touch.row(a), targets, self.module.intervention)
                     for a, (name, dose) in enumerate(zip(alone.drug, alone.dose, strict=True))
                 )
-            return DrugChange(label, said[line].row(i), targets, self.module.intervention, parts)
+            measured = None
+            if source(line, i) != "features":
+                measured = Measured(own[line][i], responses.weight)
+            return DrugChange(label, said[line].row(i), targets, self.module.intervention, parts, measured)
+
+        known = set(contexts(self.fitted.design.names())) if evidence != "features" else set()
+
+        def source(line: str, i: int) -> str:
+            """What a prediction rests on."""
+            if evidence == "features" or combined[i] or query.first_index[i] < 0 or not responses.processes:
+                found = "features"
+            else:
+                dose = None if np.isnan(query.dose[i]) else float(query.dose[i])
+                found = "data" if (query.drug[i], dose, line) in known else "drug"
+            if evidence == "data" and found != "data":
+                self._not_measured(query.drug[i], query.dose[i], line)
+            return found
 
         changes = (
             (
                 partial(change, i=i),
+                partial(source, i=i),
                 {"drug": query.drug[i], "smiles": query.smiles[i], "dose": query.dose[i], **trust[i]}
                 | ({"doses": doses[i]} if combined.any() else {}),
             )
@@ -114,12 +146,24 @@ class RunningMixin:
         )
         return self._predict(changes, adata, as_, n_cells, {"targets": targets, "seed": seed})
 
+    def _responses(self, data: Collected) -> Responses:
+        """Changes of the measured drugs by their own data; features are a prior where the generator has any to ask."""
+        contexts, _, features = self.fitted.contexts()
+        statistics, rows, said, held_out = self.fitted.statistics, self.fitted.rows(), None, None
+        if features is not None and self.module.generator.needs_features:
+            every = interventions(self.module, contexts.conditions, np.arange(len(rows.drug)), len(rows.drug))
+            blind = every._replace(probability=features.probability.numpy(), psi=features.psi.numpy())
+            z = self.fitted.standardised_controls()
+            said, held_out = (mean_changes(self.module, self._levels(), touch, z) for touch in (every, blind))
+        change = statistics.mean[1:] - statistics.mean[0]
+        return Responses.fit(rows, change, change_error(data), said, held_out)
+
     def _levels(self) -> list[torch.Tensor]:
         return [torch.as_tensor(level) for level in levels(self.module.mechanism.graph.numpy())]
 
     def _predict(
         self,
-        changes: Iterable[tuple[Callable[[str], Change], dict]],
+        changes: Iterable[tuple[Callable[[str], Change], Callable[[str], str], dict]],
         adata: AnnData | None,
         as_: As,
         n_cells: int | None,
@@ -138,10 +182,10 @@ class RunningMixin:
         run = Predictor(self.module, self._levels(), fitted.scale, about["seed"])
 
         def parts() -> Iterator[tuple]:
-            for change, shared in changes:
+            for change, evidence, shared in changes:
                 for source in sources:
                     rows = run.rows(source, as_, n_cells, change(source.line))
-                    yield rows, {**shared, "cell_line": source.line}
+                    yield rows, {**shared, "cell_line": source.line, "evidence": evidence(source.line)}
 
         genes = self._gene_order()
         about = {

@@ -8,6 +8,7 @@ from .generators import GENERATORS
 from .interventions import INTERVENTIONS, Hard, Shift
 from .likelihood import complete, evidence, mixture, noise_loss
 from .mechanisms import MECHANISMS, LinearMechanism, NetworkMechanism
+from .responses import Responses, Rows
 from .scm import Action, abduct, counterfactual, draw_noise, propagate
 
 __all__ = [
@@ -25,6 +26,8 @@ __all__ = [
     "LinearMechanism",
     "Moments",
     "NetworkMechanism",
+    "Responses",
+    "Rows",
     "ScaleMap",
     "Shift",
     "abduct",

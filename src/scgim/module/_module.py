@@ -188,7 +188,7 @@ class GIMModule(nn.Module):
         charge = self.charge
         alone, of_means = not self.generator.pools_drugs, bool(self.slab.any())
         if features is not None:
-            log_odds, psi, prior_variance = features
+            _, log_odds, psi, prior_variance = features
         else:
             _, psi = self.generator(contexts.conditions)
             log_odds = (-charge - math.log(2)).expand_as(psi)

@@ -32,7 +32,8 @@ class Controls(NamedTuple):
 class FeatureEvidence(NamedTuple):
     """What features say of measured conditions, learned from other drugs; ``(contexts, genes)`` each or ``(genes,)``."""
 
-    log_odds: Tensor  # of a target as they say, before the condition's own data
+    probability: Tensor  # of a target by the generator without the condition
+    log_odds: Tensor  # of a target, as far as that is believed
     psi: Tensor  # the effect that they expect
     variance: Tensor  # of effects around that
 
