@@ -18,7 +18,7 @@ from scgim.structure import SLAB, fit_graph, orient_ties, search_dag
 from scgim.structure.gradient import RELAXATIONS, descend_dag
 
 from ._batches import Batches
-from ._calibrate import calibration, rest, weigh
+from ._calibrate import calibration, misfit, rest, weigh
 from ._choice import CLEAR
 from ._joint import JointLikelihood
 from ._placebos import Calibration
@@ -153,6 +153,7 @@ class TrainingPlan(pl.LightningModule):
         self.search = {"max_rounds": search_rounds, "patience": patience}
         self.charge, self.search_charge, self.search_penalty = charge, search_charge, search_penalty
         self.calibration: Calibration | None = None
+        self._misfit: torch.Tensor | None = None  # of the last mechanisms, (contexts, genes)
         self.mechanism_steps, self.mechanism_lr = mechanism_steps, mechanism_lr
         self.cells_per_step = cells_per_step
         self.forced_steps, self.weight_decay = min(forced_steps, self.mechanism_steps // 3), weight_decay
@@ -338,6 +339,8 @@ class TrainingPlan(pl.LightningModule):
         contexts, held = self._weighed(contexts, held)
         with torch.no_grad():
             moments = self._moments(contexts, controls, self.data.store)
+            self._misfit = None
+            contexts = self._doubting(contexts, moments)
             held_moments = None if held is None else self._moments(held, controls, self.data.held_store)
         if self.step_in_phase == 0:
             self.module.generator.reset()
@@ -416,7 +419,17 @@ class TrainingPlan(pl.LightningModule):
     def measured(self) -> tuple[Contexts, Moments]:
         """The training contexts and what the trained mechanisms leave of them."""
         contexts, _ = self._weighed(self.data.contexts, None)
-        return contexts, self._moments(contexts, self.data.controls, self.data.store)
+        moments = self._moments(contexts, self.data.controls, self.data.store)
+        return self._doubting(contexts, moments), moments
+
+    def _doubting(self, contexts: Contexts, moments: Moments) -> Contexts:
+        """The same contexts, worth as many cells as the graph's misfit leaves them."""
+        mechanism = self.module.mechanism
+        if self.module.scale_map is not None:
+            return contexts  # as in weighing
+        if self._misfit is None:
+            self._misfit = torch.as_tensor(misfit(self.data, mechanism, moments, contexts.n)).to(moments.residual)
+        return contexts._replace(n=1 / (1 / contexts.n + self._misfit / mechanism.variance.detach()))
 
     # ---- what the phases share ---------------------------------------------------------------------------------------
 
@@ -425,14 +438,20 @@ class TrainingPlan(pl.LightningModule):
         mechanism = self.module.mechanism
         if not mechanism.affine:
             return cell_moments(mechanism, store)
-        if isinstance(contexts.own, torch.Tensor):
-            contexts = contexts._replace(own=mechanism.families(contexts.own, contexts.n))
-        return mechanism.moments(contexts, controls)
+        return mechanism.moments(self._own(contexts), controls)
+
+    def _own(self, contexts: Contexts | None) -> Contexts | None:
+        """With every context's own scatter gathered on the graph, which divides by its cells and not by what they are worth."""
+        mechanism = self.module.mechanism
+        if contexts is None or not mechanism.affine or not isinstance(contexts.own, torch.Tensor):
+            return contexts
+        return contexts._replace(own=mechanism.families(contexts.own, contexts.n))
 
     @torch.no_grad()
     def _weighed(self, contexts: Contexts, held: Contexts | None) -> tuple[Contexts, Contexts | None]:
         """The contexts as evidence; also sets what a target costs, once."""
         module, means = self.module, self.data.means
+        contexts, held = (self._own(each) for each in (contexts, held))
         fit = None if means is None else self._least_squares(module.mechanism.graph.cpu().numpy())
         if self.calibration is None:
             self.calibration = (

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from .interventions import INTERVENTIONS
-from .likelihood import Frozen, complete, doubted, evidence, gained, mixture, noise_loss
+from .likelihood import MIN_EFFECT, Frozen, complete, doubted, evidence, gained, matters, mixture, noise_loss
 from .mechanisms import MECHANISMS
 
 if TYPE_CHECKING:
@@ -34,6 +34,8 @@ class GIMModule(nn.Module):
     generator_charge
         Most nats that a target costs a context where features call it: the map from features pays for an effect once, by its
         penalty, and contexts that are too weak to pay ``charge`` each still show what they have in common.
+    min_effect
+        Least effect that makes a gene a target of a measured context, in control standard deviations; see :func:`matters`.
     """
 
     def __init__(
@@ -46,6 +48,7 @@ class GIMModule(nn.Module):
         scale_map: ScaleMap | None = None,
         charge: float = 5.0,
         generator_charge: float = 0.5,
+        min_effect: float = MIN_EFFECT,
     ) -> None:
         super().__init__()
         self.mechanism = MECHANISMS[mechanism](n_genes)
@@ -54,6 +57,7 @@ class GIMModule(nn.Module):
         self.scale_map = scale_map
         self.register_buffer("charge", torch.full((n_genes,), float(charge), dtype=torch.float64))
         self.register_buffer("generator_charge", torch.tensor(float(generator_charge), dtype=torch.float64))
+        self.register_buffer("min_effect", torch.tensor(float(min_effect), dtype=torch.float64))
         # learned from means: a priori variance of a shift, and what chance can gain
         self.register_buffer("slab", torch.zeros(n_genes, dtype=torch.float64))
         self.register_buffer("chance", torch.zeros(n_genes, dtype=torch.float64))
@@ -203,7 +207,7 @@ class GIMModule(nn.Module):
             gain, gap = with_it - without - occam, (best - psi) ** 2 / (2 * total)
             if alone:
                 return torch.sigmoid(gain - gap - charge), best, torch.ones_like(gain)
-            told, own = logits - (charge if self.generator.owes_charge else self.taught) - gap, -charge
+            told, own = logits - charge - gap, -charge
             return torch.sigmoid(gain + torch.logaddexp(told, own)), best, torch.sigmoid(told - own)
 
         probability, best, told = touched(moments)
@@ -211,5 +215,8 @@ class GIMModule(nn.Module):
             moved, *_ = touched(moments._replace(residual=moments.value, within=moments.spread))
             probability = doubted(probability, moved)
         drawn = v * (best - psi) / total  # towards what the features say
-        error = prior_variance * v / total + told * (1 - told) * drawn**2
-        return probability, best - told * drawn, error.sqrt()
+        error = (prior_variance * v / total + told * (1 - told) * drawn**2).sqrt()
+        effect = best - told * drawn
+        # what the mechanism would give is no effect: 0 of a shift, and of a value that is set the mean left alone
+        alone = 0.0 if self.intervention.keeps_parents else moments.value - moments.residual
+        return probability * matters(effect - alone, error, self.min_effect), effect, error
