@@ -153,7 +153,6 @@ class TrainingPlan(pl.LightningModule):
         self.search = {"max_rounds": search_rounds, "patience": patience}
         self.charge, self.search_charge, self.search_penalty = charge, search_charge, search_penalty
         self.calibration: Calibration | None = None
-        self._misfit: torch.Tensor | None = None  # of the last mechanisms, (contexts, genes)
         self.mechanism_steps, self.mechanism_lr = mechanism_steps, mechanism_lr
         self.cells_per_step = cells_per_step
         self.forced_steps, self.weight_decay = min(forced_steps, self.mechanism_steps // 3), weight_decay
@@ -339,8 +338,6 @@ class TrainingPlan(pl.LightningModule):
         contexts, held = self._weighed(contexts, held)
         with torch.no_grad():
             moments = self._moments(contexts, controls, self.data.store)
-            self._misfit = None
-            contexts = self._doubting(contexts, moments)
             held_moments = None if held is None else self._moments(held, controls, self.data.held_store)
         if self.step_in_phase == 0:
             self.module.generator.reset()
@@ -420,16 +417,20 @@ class TrainingPlan(pl.LightningModule):
         """The training contexts and what the trained mechanisms leave of them."""
         contexts, _ = self._weighed(self.data.contexts, None)
         moments = self._moments(contexts, self.data.controls, self.data.store)
-        return self._doubting(contexts, moments), moments
+        if self.module.scale_map is None:  # else as in weighing
+            contexts = contexts._replace(n=self._doubted(contexts, moments))
+        return contexts, moments
 
-    def _doubting(self, contexts: Contexts, moments: Moments) -> Contexts:
-        """The same contexts, worth as many cells as the graph's misfit leaves them."""
-        mechanism = self.module.mechanism
-        if self.module.scale_map is not None:
-            return contexts  # as in weighing
-        if self._misfit is None:
-            self._misfit = torch.as_tensor(misfit(self.data, mechanism, moments, contexts.n)).to(moments.residual)
-        return contexts._replace(n=1 / (1 / contexts.n + self._misfit / mechanism.variance.detach()))
+    def _doubted(self, contexts: Contexts, moments: Moments) -> torch.Tensor:
+        """What means are worth where the graph misfits, ``(contexts, genes)``; the module is told which genes' do.
+
+        Only calls of targets are asked this way. The generator learns from means at what sampling leaves of them, because what it
+        predicts of a drug should contain what the graph does not explain.
+        """
+        variance, n = self.module.mechanism.variance.detach(), contexts.n
+        beyond = torch.as_tensor(misfit(self.data, self.module.mechanism, moments, n)).to(moments.residual)
+        self.module.misfit.copy_((beyond / (beyond + variance / n)).mean(0))
+        return 1 / (1 / n + beyond / variance)
 
     # ---- what the phases share ---------------------------------------------------------------------------------------
 

@@ -58,6 +58,8 @@ class GIMModule(nn.Module):
         self.register_buffer("charge", torch.full((n_genes,), float(charge), dtype=torch.float64))
         self.register_buffer("generator_charge", torch.tensor(float(generator_charge), dtype=torch.float64))
         self.register_buffer("min_effect", torch.tensor(float(min_effect), dtype=torch.float64))
+        # share of the variance of untouched mechanisms' mean residuals that is misfit and not sampling
+        self.register_buffer("misfit", torch.zeros(n_genes, dtype=torch.float64))
         # learned from means: a priori variance of a shift, and what chance can gain
         self.register_buffer("slab", torch.zeros(n_genes, dtype=torch.float64))
         self.register_buffer("chance", torch.zeros(n_genes, dtype=torch.float64))
@@ -207,7 +209,8 @@ class GIMModule(nn.Module):
             gain, gap = with_it - without - occam, (best - psi) ** 2 / (2 * total)
             if alone:
                 return torch.sigmoid(gain - gap - charge), best, torch.ones_like(gain)
-            told, own = logits - charge - gap, -charge
+            # what features tell of a gene that misfits need not be a target
+            told, own = logits - self.misfit * logits.clamp(min=0) - charge - gap, -charge
             return torch.sigmoid(gain + torch.logaddexp(told, own)), best, torch.sigmoid(told - own)
 
         probability, best, told = touched(moments)
