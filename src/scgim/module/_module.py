@@ -218,7 +218,9 @@ class GIMModule(nn.Module):
             moved, *_ = touched(moments._replace(residual=moments.value, within=moments.spread))
             probability = doubted(probability, moved)
         drawn = v * (best - psi) / total  # towards what the features say
-        error = (prior_variance * v / total + told * (1 - told) * drawn**2).sqrt()
+        # what features do not tell of is seen with the error of the context's own data
+        spread = told * prior_variance * v / total + (1 - told) * v + told * (1 - told) * drawn**2
+        error = (v if alone and not of_means else spread).sqrt().expand_as(best)
         effect = best - told * drawn
         # what the mechanism would give is no effect: 0 of a shift, and of a value that is set the mean left alone
         alone = 0.0 if self.intervention.keeps_parents else moments.value - moments.residual

@@ -5,11 +5,13 @@ from __future__ import annotations
 import numpy as np
 
 MOST_NEIGHBOURS = 15  # of a gene, whose changes its misfit may grow with
+PER_NEIGHBOUR = 10  # conditions that one more of them takes
 MOST_CONDITIONS = 400  # that the misfit is learned from; it has a dozen numbers a gene
-FEWEST_CONDITIONS = 5  # with fewer nothing is sparse
+FEWEST_DRUGS = 5  # of fewer, a target that all of them share could not be told from a misfit
 START = 0.25  # squared relative error of a neighbour from which the fit descends
 ROUNDS = 60
-PRICE, PRICE_OF_PART = 3.0, 1.0  # nats for a gene to have a misfit, and for every part of it
+PRICE = 3.0  # nats for a gene to have a misfit, beside those for its parts
+LEAST_PART = 0.01  # of the sampling variance, for a part to count as one
 TARGETS = (1.0, 9.0)  # beta prior of the share of conditions in which a gene is a target
 CLEAR = 12.0  # squared standardised residual of a target that tells how large effects are
 LEAST_EFFECT = 1.0  # variance of effects, in control variances
@@ -21,6 +23,7 @@ def misfit_variance(
     variance: np.ndarray,
     weight: np.ndarray,
     noise: np.ndarray,
+    drug: np.ndarray,
 ) -> np.ndarray:
     r"""Variance of mean residuals about untouched mechanisms that sampling does not explain, ``(conditions, genes)``.
 
@@ -33,8 +36,9 @@ def misfit_variance(
 
     over the neighbours :math:`i` of :math:`j` in the graph, whose changes are counted without the share :math:`r_{kj} t_{ji}` that
     a shift of :math:`j` itself would bring about. :math:`\theta \ge 0` and :math:`\pi_j` maximise the likelihood (by
-    multiplicative steps, which never decrease it), and the misfit is 0 unless it gains more than 3 nats and one for each of
-    its parts over :math:`\theta = 0`.
+    multiplicative steps), and the misfit is 0 unless it gains more than :math:`3 + q K / (K - q - 1)` nats over
+    :math:`\theta = 0`, for its :math:`q` parts and :math:`K` conditions (as in the corrected criterion of Akaike). There is a
+    neighbour for every ten conditions, at most 15, and no misfit with fewer than five drugs.
 
     Parameters
     ----------
@@ -46,11 +50,13 @@ def misfit_variance(
         Of the graph, ``(genes, genes)``, row = source; of other mechanisms their mean derivative.
     noise
         Variance of a cell's noise, ``(genes,)``: tells which neighbours say most of a gene.
+    drug
+        Of every condition, ``(conditions,)`` int.
     """
     k, d = residual.shape
-    if k < FEWEST_CONDITIONS:
+    if len(np.unique(drug)) < FEWEST_DRUGS:
         return np.zeros((k, d))
-    near, exists = neighbours(weight, noise)
+    near, exists = (a[: k // PER_NEIGHBOUR] for a in neighbours(weight, noise))
     total = np.linalg.inv(np.eye(d) - weight)
     rows = _some(k)
     r, v = residual[rows], np.maximum(variance[rows], 1e-12)
@@ -60,8 +66,9 @@ def misfit_variance(
     effect = max(LEAST_EFFECT, float(squares[clear].mean())) if clear.any() else LEAST_EFFECT
     _, without = _climb(squares, v, parts, np.zeros((len(parts), d)), effect)
     theta, gained = _climb(squares, v, parts, np.where(parts.max(1) > 0, START, 0.0), effect)
-    used = (theta * parts.mean(1) > 1e-3 * v.mean(0)).sum(0)
-    theta = np.where(gained - without > PRICE + PRICE_OF_PART * used, theta, 0.0)
+    used = (theta * parts.mean(1) > LEAST_PART * v.mean(0)).sum(0)
+    price = PRICE + used * len(r) / np.maximum(len(r) - used - 1, 0.5)
+    theta = np.where(gained - without > price, theta, 0.0)
     out = np.broadcast_to(theta[0], (k, d)).copy()
     if theta[1:].any():
         for share, part in zip(theta[1:], _moved(residual, change, near, exists, total), strict=True):
