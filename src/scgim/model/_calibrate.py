@@ -51,7 +51,9 @@ def misfit(data: Collected, mechanism: Mechanism, moments: Moments, n: torch.Ten
         return np.zeros_like(residual)
     noise = mechanism.variance.detach().cpu().numpy()
     weight, _ = mechanism.effects(data.some_controls().to(mechanism.bias))
-    return misfit_variance(residual, change, noise / cells, weight.detach().cpu().numpy(), noise, data.fitted.design.drug)
+    return misfit_variance(
+        residual, change, noise / cells, weight.detach().cpu().numpy(), noise, data.fitted.design.drug
+    )
 
 
 def worth(data: Collected, mechanism: Mechanism) -> np.ndarray:

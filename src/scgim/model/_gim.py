@@ -363,7 +363,12 @@ class GIM(AskingMixin, JudgingMixin, KeepingMixin, BaseModelClass):
                 raise
         self.module = self.module.to("cpu").requires_grad_(False)
         self.fitted = self.fitted.measure(*plan.measured())
-        self.calibration_ = plan.calibration.about()
+        misfit = self.module.misfit
+        self.calibration_ = plan.calibration.about() | {
+            "min_effect": float(self.module.min_effect),
+            "misfit_max": float(misfit.max()),
+            "misfit_genes": int((misfit > 0).sum()),
+        }
         if self.choice_["scores"] is not None:
             self.history_["generator_choice"] = self.choice_["scores"]
 

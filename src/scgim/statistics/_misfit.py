@@ -10,7 +10,7 @@ MOST_CONDITIONS = 400  # that the misfit is learned from; it has a dozen numbers
 FEWEST_DRUGS = 5  # of fewer, a target that all of them share could not be told from a misfit
 START = 0.25  # squared relative error of a neighbour from which the fit descends
 ROUNDS = 60
-PRICE = 3.0  # nats for a gene to have a misfit, beside those for its parts
+PRICE = 3.0  # nats for a gene to have a misfit, beside one for each of its parts
 LEAST_PART = 0.01  # of the sampling variance, for a part to count as one
 TARGETS = (1.0, 9.0)  # beta prior of the share of conditions in which a gene is a target
 CLEAR = 12.0  # squared standardised residual of a target that tells how large effects are
@@ -36,9 +36,8 @@ def misfit_variance(
 
     over the neighbours :math:`i` of :math:`j` in the graph, whose changes are counted without the share :math:`r_{kj} t_{ji}` that
     a shift of :math:`j` itself would bring about. :math:`\theta \ge 0` and :math:`\pi_j` maximise the likelihood (by
-    multiplicative steps), and the misfit is 0 unless it gains more than :math:`3 + q K / (K - q - 1)` nats over
-    :math:`\theta = 0`, for its :math:`q` parts and :math:`K` conditions (as in the corrected criterion of Akaike). There is a
-    neighbour for every ten conditions, at most 15, and no misfit with fewer than five drugs.
+    multiplicative steps). The misfit is the better of none, :math:`\theta_0` alone and all of them, after a price of
+    :math:`3 + q K / (K - q - 1)` nats for :math:`q` parts and :math:`K` conditions (as in the corrected criterion of Akaike). There is a neighbour for every ten conditions, at most 15, and no misfit with fewer than five drugs.
 
     Parameters
     ----------
@@ -64,16 +63,23 @@ def misfit_variance(
     squares = r**2
     clear = squares > CLEAR * v
     effect = max(LEAST_EFFECT, float(squares[clear].mean())) if clear.any() else LEAST_EFFECT
-    _, without = _climb(squares, v, parts, np.zeros((len(parts), d)), effect)
-    theta, gained = _climb(squares, v, parts, np.where(parts.max(1) > 0, START, 0.0), effect)
-    used = (theta * parts.mean(1) > LEAST_PART * v.mean(0)).sum(0)
-    price = PRICE + used * len(r) / np.maximum(len(r) - used - 1, 0.5)
-    theta = np.where(gained - without > price, theta, 0.0)
+    theta, best = _climb(squares, v, parts, np.zeros((len(parts), d)), effect)
+    for slots in (1, len(parts)):  # the same everywhere, and growing with neighbours
+        start = np.where((parts.max(1) > 0) & (np.arange(len(parts)) < slots)[:, None], START, 0.0)
+        other, gained = _climb(squares, v, parts, start, effect)
+        gained = gained - _price(other * parts.mean(1) > LEAST_PART * v.mean(0), len(r))
+        theta, best = np.where(gained > best, other, theta), np.maximum(gained, best)
     out = np.broadcast_to(theta[0], (k, d)).copy()
     if theta[1:].any():
         for share, part in zip(theta[1:], _moved(residual, change, near, exists, total), strict=True):
             out += share * part
     return out
+
+
+def _price(used: np.ndarray, k: int) -> np.ndarray:
+    """Nats that the parts of a misfit cost, ``(genes,)``; ``used`` ``(parts, genes)`` bool."""
+    count = used.sum(0)
+    return PRICE + count * k / np.maximum(k - count - 1, 0.5)
 
 
 def neighbours(weight: np.ndarray, noise: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
