@@ -163,16 +163,17 @@ class GIMModule(nn.Module):
 
         A mechanism is touched as the features say, with :math:`\psi_{kj} \sim N(\hat\psi_{kj}, \tau_j^2)`, or in a way of the drug's own
         that they do not tell, with :math:`\psi` around what is seen. With the moments :math:`a, b` of :func:`evidence`,
-        :math:`v = \sigma_j^2 e^{2s_{kj}} / n_k`, the charge :math:`c`, and :math:`c_0`, what is left of it where features
-        call a target (all of it for a generator that spares few genes),
+        :math:`v = \sigma_j^2 e^{2s_{kj}} / n_k` and the charge :math:`c`,
 
         .. math:: \log\frac{p(I=1 \mid D)}{p(I=0 \mid D)} = S^1(\psi = a) - S^0 + \tfrac12\log\frac{v}{\tau_j^2 + v}
-            + \log\Bigl(e^{\ell_{kj} - c_0 - (a - \hat\psi_{kj})^2 / 2(\tau_j^2 + v)} + e^{-c}\Bigr)
+            + \log\Bigl(e^{\ell_{kj} - c - (a - \hat\psi_{kj})^2 / 2(\tau_j^2 + v)} + e^{-c}\Bigr)
 
         and :math:`E[\psi \mid D]` is :math:`(\tau_j^2\, a + v\, \hat\psi_{kj}) / (\tau_j^2 + v)` in the first case and :math:`a` in the
         second.
 
-        A generator that knows drugs only by name has the first case only, at :math:`\ell = 0` and :math:`c_0 = c`, and of means
+        A positive :math:`\ell` counts less by the gene's share of misfit, and the probability is that of an effect that :func:`matters`.
+
+        A generator that knows drugs only by name has the first case only, at :math:`\ell = 0`, and of means
         :math:`\psi_{kj} \sim N(0, s_j)`. A graph learned from means is not taken for certain, see :func:`doubted`.
 
         Parameters
