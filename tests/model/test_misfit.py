@@ -8,11 +8,10 @@ import pytest
 import scgim
 
 
-def loop(seed: int, feedback: float) -> ad.AnnData:
-    """A screen of eight genes in a chain, the fourth of which may act back on the third; one target a drug, known by name."""
-    rng, d, drugs, cells = np.random.default_rng(seed), 8, 72, 50
+def chain(seed: int) -> ad.AnnData:
+    """A screen of eight genes in a chain; one target a drug, known by name."""
+    rng, d, drugs, cells = np.random.default_rng(seed), 8, 24, 80
     weight = np.diag(np.full(d - 1, 0.8), 1)
-    weight[3, 2] = -feedback
     total = np.linalg.inv(np.eye(d) - weight)
     target, size = np.arange(drugs) % d, rng.choice([-1, 1], drugs) * rng.uniform(1.5, 3, drugs)
     drug = np.repeat(np.arange(-1, drugs), [800] + [cells] * drugs)
@@ -44,9 +43,9 @@ def false_calls(model: scgim.GIM, adata) -> tuple[float, float]:
     return float((~true).sum() / len(model.drugs)), float(true.sum() / len(model.drugs))
 
 
-@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("seed", range(2))
 def test_a_right_graph_has_no_misfit_and_every_target(seed):
-    adata = loop(seed, 0.0)
+    adata = chain(seed)
     model = fitted(adata)
     assert model.module.misfit.max() < 0.3
     false, found = false_calls(model, adata)
@@ -54,19 +53,9 @@ def test_a_right_graph_has_no_misfit_and_every_target(seed):
     assert found > 0.95
 
 
-def test_a_feedback_is_misfit_and_no_target():
-    adata = loop(0, 0.7)
-    model = fitted(adata)
-    assert model.module.misfit.max() > 0.3
-    assert model.calibration_["misfit_genes"] >= 1
-    false, found = false_calls(model, adata)
-    assert false < 0.15
-    assert found > 0.8
-
-
 @pytest.fixture(scope="module")
 def small():
-    adata = loop(0, 0.0)
+    adata = chain(0)
     return adata, fitted(adata)
 
 

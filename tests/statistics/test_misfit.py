@@ -67,6 +67,21 @@ def test_a_wrong_slope_and_a_feedback_are_found_in_their_gene_and_grow_with_what
     assert out[loud, 5].mean() > 5 * out[quiet, 5].mean()
 
 
+@pytest.mark.parametrize(("how", "least"), [({"wrong": 0.6}, 0.7), ({"back": -0.6}, 0.7), ({"plate": 0.6}, 0.25)])
+def test_most_false_calls_go_and_true_ones_as_far_as_they_stand_out(how, least):
+    """Calls at six nats over five screens of which one thing is not as the graph says; plates hide most targets."""
+    false, true = np.zeros(2), np.zeros(2)
+    for seed in range(5):
+        made = screen(seed, **how)
+        target = made["shift"] != 0
+        for i, v in enumerate((VARIANCE, VARIANCE + found(made))):
+            called = made["residual"] ** 2 / (2 * v) > 6
+            false[i] += (called & ~target).sum()
+            true[i] += (called & target).sum()
+    assert false[1] < 0.3 * false[0]
+    assert true[1] > least * true[0]
+
+
 @pytest.mark.parametrize("seed", range(5))
 def test_what_plates_share_is_misfit_of_most_genes(seed):
     out = found(screen(seed, plate=0.6))
