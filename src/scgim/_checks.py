@@ -6,6 +6,7 @@ import re
 import sys
 import warnings
 from difflib import get_close_matches
+from numbers import Real
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -211,6 +212,25 @@ def check_option(argument: str, value: object, options: Sequence[str]) -> None:
         close = nearest(value, options, n=1, cutoff=0.6)
         meant = f"Did you mean {close[0]!r}? " if close else ""
         raise ValueError(f"{argument}={value!r} does not exist. {meant}There is: {listed(options, n=len(options))}.")
+
+
+def check_effect(value: object) -> float | None:
+    """A least effect in control standard deviations, ``None`` for the default.
+
+    Raises
+    ------
+    ValueError
+        If it is no number, not finite, or negative.
+    """
+    if value is None:
+        return None
+    number = isinstance(value, Real) and not isinstance(value, bool | np.bool_)
+    if not number or not np.isfinite(value) or value < 0:
+        raise ValueError(
+            f"min_effect={value!r} is no effect: pass a finite number of control standard deviations, 0 (every effect counts) or "
+            "more, or None for the default."
+        )
+    return float(value)
 
 
 def check_key_added(key: str) -> None:

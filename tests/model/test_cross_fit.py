@@ -31,7 +31,7 @@ def fit(name: str, given: Conditions, shift: np.ndarray, n: float = 50.0):
         observed, n * observed**2 / 2, torch.full_like(observed, n), torch.ones(shift.shape[1]).double()
     )
     penalty = torch.full((shift.shape[1],), PENALTY, dtype=torch.float64)
-    return cross_fit(name, build(given, shift.shape[1], name), given, evidence, penalty, penalty, seed=0)
+    return cross_fit(name, build(given, shift.shape[1], name), given, evidence, evidence, penalty, penalty, seed=0)
 
 
 def noise(given: Conditions, genes: int, seed: int = 0) -> np.ndarray:

@@ -11,6 +11,7 @@ from scipy.stats import norm
 from torch.nn.functional import logsigmoid
 
 from scgim.module import GENERATORS, INTERVENTIONS, MECHANISMS, FeatureEvidence, GIMModule, ScaleMap, evidence
+from scgim.module.likelihood import matters
 
 
 def densities(case, k: int) -> tuple[np.ndarray, np.ndarray]:
@@ -226,9 +227,26 @@ def test_the_posterior_is_that_of_numerical_integration_over_psi(case, model):
             )[0]
             for q in range(3)
         )
-        assert probability[k, j].item() == pytest.approx(zeroth / (zeroth + 1), rel=1e-6, abs=1e-9)
+        # what features do not tell of is seen with the whole error of the cells, not with that of a prior around it
+        v = wide**2 / len(cells)
+        alone = (
+            own
+            * quad(
+                lambda psi, f=likelihood, seen=seen, tau=tau: f(psi) * norm.pdf(psi, seen, tau),
+                peaks[0] - width,
+                peaks[1] + width,
+                points=peaks,
+                epsabs=0,
+                limit=500,
+            )[0]
+        )
+        variance = second / zeroth - (first / zeroth) ** 2 + alone / zeroth * (v - tau**2 * v / (tau**2 + v))
+        least = max(np.sqrt(variance), module.min_effect.item())
+        middle = 0.0 if module.intervention.name == "shift" else predicted[rows, j].mean()
+        counts = norm.cdf((abs(first / zeroth - middle) - least) / np.sqrt(variance))
+        assert probability[k, j].item() == pytest.approx(counts * zeroth / (zeroth + 1), rel=1e-3, abs=1e-9)
         assert mean[k, j].item() == pytest.approx(first / zeroth, rel=1e-6, abs=1e-8)
-        assert error[k, j].item() == pytest.approx(np.sqrt(second / zeroth - (first / zeroth) ** 2), rel=1e-4)
+        assert error[k, j].item() == pytest.approx(np.sqrt(variance), rel=1e-4)
 
 
 def test_the_posterior_between_its_extremes(case):
@@ -241,10 +259,13 @@ def test_the_posterior_between_its_extremes(case):
     args = contexts.n, module.mechanism.variance
     gains = [torch.sub(*evidence(module.intervention, moments, at, *args)) for at in (shift, moments.residual)]
     told, own = (gain - module.charge - np.log(2) for gain in gains)  # nothing is known of the features
-    torch.testing.assert_close(probability, torch.sigmoid(torch.logaddexp(told, own)).detach())
     share = torch.sigmoid(told - own)
     torch.testing.assert_close(mean, torch.lerp(moments.residual, shift, share).detach())
-    torch.testing.assert_close(error, ((share * (1 - share)).sqrt() * (moments.residual - shift).abs()).detach())
+    v = module.mechanism.variance / contexts.n
+    between = share * (1 - share) * (moments.residual - shift) ** 2 + (1 - share) * v
+    torch.testing.assert_close(error, between.sqrt().detach())
+    counts = matters(mean, error, module.min_effect)
+    torch.testing.assert_close(probability, counts * torch.sigmoid(torch.logaddexp(told, own)).detach())
     # any shift goes: the residual itself, which is no evidence
     probability, mean, error = module.posterior(contexts, moments, vague)
     torch.testing.assert_close(mean, moments.residual.detach())
@@ -265,6 +286,31 @@ def test_more_cells_of_the_same_residual_draw_the_posterior_to_the_data(case):
     assert (gaps[1] >= gaps[2]).all()
     assert (probability > 0.99).all()
     assert (error < 0.1).all()
+
+
+@pytest.mark.parametrize("model", MODELS)
+@pytest.mark.parametrize("generator", GENERATORS)
+def test_a_likely_target_moves_its_gene_by_more_than_its_error_and_the_least_effect(
+    case, model, generator, random_parameters
+):
+    for seed in range(3):
+        made = case(seed, **{"d": 6, "sizes": (200, 4, 9, 30, 100, 7), "charge": 1.0, "generator": generator, **model})
+        module, last = made.module, None
+        alone = made.moments.value - made.moments.residual if model["intervention"] == "hard" else 0.0
+        for least in (0.0, 0.1, 0.3, 1.0):
+            module.min_effect.fill_(least)
+            probability, effect, error = module.posterior(made.contexts, made.moments, torch.full((6,), 0.5).double())
+            size, likely = (effect - alone).abs(), probability > 0.5
+            assert (size[likely] > error.expand_as(size)[likely]).all()
+            assert (size[likely] > least).all()
+            assert last is None or (probability <= last + 1e-12).all()
+            last = probability
+
+
+def test_without_a_least_effect_clear_effects_keep_their_probability():
+    effect, error = torch.tensor([-3.0, 0.5, 8.0]).double(), torch.tensor([0.1, 0.05, 1.0]).double()
+    torch.testing.assert_close(matters(effect, error, 0.0), torch.ones(3).double(), atol=1e-6, rtol=0)
+    assert matters(torch.tensor(0.2), torch.tensor(0.01), 0.2).item() == pytest.approx(0.5)
 
 
 @pytest.mark.parametrize("model", MODELS)

@@ -7,13 +7,13 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 
-from scgim.statistics import between_batches
+from scgim.statistics import between_batches, misfit_variance
 from scgim.structure import FLOOR
 
 from ._placebos import LEAST_CHARGE, Calibration, calibrate, excess_of_cells, excess_of_counts
 
 if TYPE_CHECKING:
-    from scgim.module import Contexts
+    from scgim.module import Contexts, Moments
     from scgim.module.mechanisms import Mechanism
     from scgim.structure import LocalFit
 
@@ -38,6 +38,22 @@ def weigh(
         floor = torch.as_tensor((FLOOR * data.means.unit) ** 2).to(like) / mechanism.variance
         held = held._replace(n=1 / (1 / held.n + floor), spread=torch.zeros_like(held.spread))
     return contexts, held
+
+
+def misfit(data: Collected, mechanism: Mechanism, moments: Moments, n: torch.Tensor) -> np.ndarray:
+    """Variance that contexts' residuals have beyond sampling because the graph misfits, ``(contexts, genes)``.
+
+    See :func:`~scgim.statistics.misfit_variance`; ``n`` is what their means are worth. The likelihood of means has a misfit of
+    its own, so there this is 0.
+    """
+    residual, change, cells = (a.detach().cpu().numpy() for a in (moments.residual, moments.value, n))
+    if data.means is not None and mechanism.affine:
+        return np.zeros_like(residual)
+    noise = mechanism.variance.detach().cpu().numpy()
+    weight, _ = mechanism.effects(data.some_controls().to(mechanism.bias))
+    return misfit_variance(
+        residual, change, noise / cells, weight.detach().cpu().numpy(), noise, data.fitted.design.drug
+    )
 
 
 def worth(data: Collected, mechanism: Mechanism) -> np.ndarray:

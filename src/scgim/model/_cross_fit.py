@@ -45,6 +45,7 @@ def cross_fit(
     build: Callable[[], Generator],
     conditions: Conditions,
     evidence: Evidence,
+    sure: Evidence,
     penalty: Tensor,
     learning_penalty: Tensor,
     seed: int,
@@ -64,8 +65,8 @@ def cross_fit(
     ----------
     name, build
         Of the generator: key of :data:`~scgim.module.GENERATORS`, and a new one.
-    conditions, evidence
-        Of the training conditions.
+    conditions, evidence, sure
+        Of the training conditions: what the generator learns from, and what calls targets, which counts a misfit of the graph as noise.
     penalty, learning_penalty
         Nats that a target costs, ``(genes,)``; the second while a generator learns.
     seed
@@ -82,15 +83,15 @@ def cross_fit(
     used = learning_penalty if generator.by_gradient else penalty
     folds = Folds.of_conditions(conditions, FOLDS, seed)
     logits, psi = (each[0] for each in answers(name, generator, conditions, evidence, folds, used))
-    noise = evidence.variance / evidence.n
-    certain = torch.sigmoid(evidence.gain - penalty)
-    excess, targets = (certain * ((evidence.observed - psi) ** 2 - noise)).sum(0), certain.sum(0)
+    noise = sure.variance / sure.n
+    certain = torch.sigmoid(sure.gain - penalty)
+    excess, targets = (certain * ((sure.observed - psi) ** 2 - noise)).sum(0), certain.sum(0)
     pooled = excess.sum() / targets.sum().clamp(min=1.0)
     variance = torch.where(targets >= FEW, excess / targets.clamp(min=FEW), pooled).clamp(min=LEAST_VARIANCE)
     total = variance + noise
     # the odds of a target by the condition's own data, as features say or of the drug's own
-    gap = (evidence.observed - psi) ** 2 / (2 * total)
-    odds = evidence.gain - 0.5 * torch.log(total / noise) + torch.log(0.5 * torch.exp(-gap) + 0.5)
+    gap = (sure.observed - psi) ** 2 / (2 * total)
+    odds = sure.gain - 0.5 * torch.log(total / noise) + torch.log(0.5 * torch.exp(-gap) + 0.5)
     found = reliability(logits, odds, conditions.drug)
     # trusted, one gene is expected to be a target; untrusted, either of two cases pays the penalty that placebos set
     chance = penalty.clamp(max=math.log(max(len(penalty) - 1, 2)))

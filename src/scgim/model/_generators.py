@@ -75,11 +75,13 @@ class Choice:
         model.generator_, model.choice_ = chosen["name"], {"reason": chosen["reason"], "scores": scores}
         return model._build_generator(model.summary_stats.n_vars, self.design, chosen["name"])
 
-    def cross_fit(self, conditions: Conditions, evidence: Evidence, module: GIMModule) -> FeatureEvidence | None:
+    def cross_fit(
+        self, conditions: Conditions, evidence: Evidence, sure: Evidence, module: GIMModule
+    ) -> FeatureEvidence | None:
         """What the generator in use says of the training conditions when their drugs are held out."""
         name, n_genes = self.model.generator_, len(module.charge)
         build = lambda: self.model._build_generator(n_genes, self.design, name)
-        return cross_fit(name, build, conditions, evidence, module.charge, module.taught, self.seed)
+        return cross_fit(name, build, conditions, evidence, sure, module.charge, module.taught, self.seed)
 
     def _cross_validate(self, contexts: Contexts, moments: Moments, rest: Tensor) -> tuple[str, pd.DataFrame]:
         module = self.model.module

@@ -12,9 +12,10 @@ from scvi.data.fields import LayerField
 from scvi.model.base import BaseModelClass
 from scvi.train import TrainRunner
 
-from scgim._checks import check_option
+from scgim._checks import check_effect, check_option
 from scgim.module import GENERATORS, INTERVENTIONS, MECHANISMS, GIMModule, ScaleMap
 from scgim.module.generators import DOSE_RESPONSES
+from scgim.module.likelihood import MIN_EFFECT
 
 from ._asking import AskingMixin
 from ._cells import Cells, Scale, check_matrix
@@ -48,7 +49,7 @@ LIKELIHOODS = ("auto", "cells", "means")
 
 
 class GIM(AskingMixin, JudgingMixin, KeepingMixin, BaseModelClass):
-    """Generative intervention model of a drug screen: a causal graph of genes and the drugs' unknown targets.
+    r"""Generative intervention model of a drug screen: a causal graph of genes and the drugs' unknown targets.
 
     Learns, from cells under drugs at doses, a structural equation model over genes whose mechanisms the drugs touch, and a
     generator from drug features and dose to which mechanisms are touched and how :cite:p:`Schneider2025`.
@@ -84,6 +85,9 @@ class GIM(AskingMixin, JudgingMixin, KeepingMixin, BaseModelClass):
     dose_response
         What the generator's effects are multiplied by: ``"hill"``, ``"free"`` (one curve of any shape) or ``"none"``; by
         default what suits the generator.
+    min_effect
+        Least effect that makes a gene a target, in control standard deviations: :math:`P(|\psi| > \delta)` is part of the
+        probability of a measured context. ``None``: .2; 0 calls every effect that is more than chance.
 
     Raises
     ------
@@ -123,6 +127,7 @@ class GIM(AskingMixin, JudgingMixin, KeepingMixin, BaseModelClass):
         regulators: Sequence[str] | None = None,
         scale_shift: bool = False,
         dose_response: Literal["hill", "free", "none"] | None = None,
+        min_effect: float | None = None,
     ) -> None:
         super().__init__(adata, registry)
         check_option("mechanism", mechanism, MECHANISMS)
@@ -143,6 +148,7 @@ class GIM(AskingMixin, JudgingMixin, KeepingMixin, BaseModelClass):
             "regulators": regulators,
             "scale_shift": bool(scale_shift),
             "dose_response": dose_response,
+            "min_effect": check_effect(min_effect),
         }
         self.table = DrugTable.from_registry(self.get_state_registry(DRUG_TABLE))
         if generator != "auto" and GENERATORS[generator].needs_features and self.table.source == "identity":
@@ -359,7 +365,12 @@ class GIM(AskingMixin, JudgingMixin, KeepingMixin, BaseModelClass):
         self.module = self.module.to("cpu").requires_grad_(False)
         self.fitted = self.fitted.measure(*plan.measured())
         self.fitted = replace(self.fitted, responses=self._responses(data).state())
-        self.calibration_ = plan.calibration.about()
+        misfit = self.module.misfit
+        self.calibration_ = plan.calibration.about() | {
+            "min_effect": float(self.module.min_effect),
+            "misfit_max": float(misfit.max()),
+            "misfit_genes": int((misfit > 0).sum()),
+        }
         if self.choice_["scores"] is not None:
             self.history_["generator_choice"] = self.choice_["scores"]
 
@@ -392,6 +403,7 @@ class GIM(AskingMixin, JudgingMixin, KeepingMixin, BaseModelClass):
             mechanism=self.settings_["mechanism"],
             intervention=self.settings_["intervention"],
             scale_map=ScaleMap(self.table.frame.shape[1], n_genes) if self.settings_["scale_shift"] else None,
+            min_effect=MIN_EFFECT if self.settings_["min_effect"] is None else self.settings_["min_effect"],
         )
 
     def _build_generator(self, n_genes: int, design: Design, name: str) -> Generator:

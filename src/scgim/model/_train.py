@@ -18,7 +18,7 @@ from scgim.structure import SLAB, fit_graph, orient_ties, search_dag
 from scgim.structure.gradient import RELAXATIONS, descend_dag
 
 from ._batches import Batches
-from ._calibrate import calibration, rest, weigh
+from ._calibrate import calibration, misfit, rest, weigh
 from ._folds import CLEAR, Evidence
 from ._joint import JointLikelihood
 from ._placebos import Calibration
@@ -420,13 +420,28 @@ class TrainingPlan(pl.LightningModule):
         """The training contexts, what the trained mechanisms leave of them, and what features say of them."""
         contexts, _ = self._weighed(self.data.contexts, None)
         moments = self._moments(contexts, self.data.controls, self.data.store)
+        called = contexts
+        if self.module.scale_map is None:  # else as in weighing
+            called = contexts._replace(n=self._doubted(contexts, moments))
         if self.final is None:
-            return contexts, moments, None
+            return called, moments, None
         conditions, observed, _, n, variance = self._seen(contexts, moments)
         evidence = Evidence(observed, self.module.profile(contexts, moments), n.expand_as(observed), variance)
+        sure = evidence._replace(gain=self.module.profile(called, moments), n=called.n.expand_as(observed))
         with torch.enable_grad():
-            features = self.final.cross_fit(conditions, evidence, self.module)
-        return contexts, moments, features
+            features = self.final.cross_fit(conditions, evidence, sure, self.module)
+        return called, moments, features
+
+    def _doubted(self, contexts: Contexts, moments: Moments) -> torch.Tensor:
+        """What means are worth where the graph misfits, ``(contexts, genes)``; the module is told which genes' do.
+
+        Only calls of targets are asked this way. The generator learns from means at what sampling leaves of them, because what it
+        predicts of a drug should contain what the graph does not explain.
+        """
+        variance, n = self.module.mechanism.variance.detach(), contexts.n
+        beyond = torch.as_tensor(misfit(self.data, self.module.mechanism, moments, n)).to(moments.residual)
+        self.module.misfit.copy_((beyond / (beyond + variance / n)).mean(0))
+        return 1 / (1 / n + beyond / variance)
 
     # ---- what the phases share ---------------------------------------------------------------------------------------
 
@@ -435,14 +450,20 @@ class TrainingPlan(pl.LightningModule):
         mechanism = self.module.mechanism
         if not mechanism.affine:
             return cell_moments(mechanism, store)
-        if isinstance(contexts.own, torch.Tensor):
-            contexts = contexts._replace(own=mechanism.families(contexts.own, contexts.n))
-        return mechanism.moments(contexts, controls)
+        return mechanism.moments(self._own(contexts), controls)
+
+    def _own(self, contexts: Contexts | None) -> Contexts | None:
+        """With every context's own scatter gathered on the graph, which divides by its cells and not by what they are worth."""
+        mechanism = self.module.mechanism
+        if contexts is None or not mechanism.affine or not isinstance(contexts.own, torch.Tensor):
+            return contexts
+        return contexts._replace(own=mechanism.families(contexts.own, contexts.n))
 
     @torch.no_grad()
     def _weighed(self, contexts: Contexts, held: Contexts | None) -> tuple[Contexts, Contexts | None]:
         """The contexts as evidence; also sets what a target costs, once."""
         module, means = self.module, self.data.means
+        contexts, held = (self._own(each) for each in (contexts, held))
         fit = None if means is None else self._least_squares(module.mechanism.graph.cpu().numpy())
         if self.calibration is None:
             self.calibration = (

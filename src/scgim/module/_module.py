@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from .interventions import INTERVENTIONS
-from .likelihood import Frozen, complete, doubted, evidence, gained, mixture, noise_loss
+from .likelihood import MIN_EFFECT, Frozen, complete, doubted, evidence, gained, matters, mixture, noise_loss
 from .mechanisms import MECHANISMS
 
 if TYPE_CHECKING:
@@ -34,6 +34,8 @@ class GIMModule(nn.Module):
     generator_charge
         Most nats that a target costs a context where features call it: the map from features pays for an effect once, by its
         penalty, and contexts that are too weak to pay ``charge`` each still show what they have in common.
+    min_effect
+        Least effect that makes a gene a target of a measured context, in control standard deviations; see :func:`matters`.
     """
 
     def __init__(
@@ -46,6 +48,7 @@ class GIMModule(nn.Module):
         scale_map: ScaleMap | None = None,
         charge: float = 5.0,
         generator_charge: float = 0.5,
+        min_effect: float = MIN_EFFECT,
     ) -> None:
         super().__init__()
         self.mechanism = MECHANISMS[mechanism](n_genes)
@@ -54,6 +57,9 @@ class GIMModule(nn.Module):
         self.scale_map = scale_map
         self.register_buffer("charge", torch.full((n_genes,), float(charge), dtype=torch.float64))
         self.register_buffer("generator_charge", torch.tensor(float(generator_charge), dtype=torch.float64))
+        self.register_buffer("min_effect", torch.tensor(float(min_effect), dtype=torch.float64))
+        # share of the variance of untouched mechanisms' mean residuals that is misfit and not sampling
+        self.register_buffer("misfit", torch.zeros(n_genes, dtype=torch.float64))
         # learned from means: a priori variance of a shift, and what chance can gain
         self.register_buffer("slab", torch.zeros(n_genes, dtype=torch.float64))
         self.register_buffer("chance", torch.zeros(n_genes, dtype=torch.float64))
@@ -168,6 +174,9 @@ class GIMModule(nn.Module):
         and :math:`E[\psi \mid D]` is :math:`(\tau^2 a + v\, \hat\psi_{kj}) / (\tau^2 + v)` in the first case and :math:`a` in the second.
         Both cases pay the whole penalty, which placebos set, unless features have shown on other conditions what they are worth.
 
+        What features say of a gene that misfits need not be a target: it counts less by the gene's share of misfit. The probability is
+        that of an effect that :func:`matters`.
+
         A generator that knows drugs only by name has the first case only, and of means
         :math:`\psi_{kj} \sim N(0, s_j)`. A graph learned from means is not taken for certain, see :func:`doubted`.
 
@@ -210,8 +219,9 @@ class GIMModule(nn.Module):
             gain, gap = with_it - without - occam, (best - psi) ** 2 / (2 * total)
             if alone:
                 return torch.sigmoid(gain - gap - charge), best, torch.ones_like(gain)
-            told = log_odds - gap
-            own = (-charge - math.log(2)).expand_as(told)
+            own = (-charge - math.log(2)).expand_as(log_odds)
+            # what features tell of a gene that misfits need not be a target
+            told = log_odds - self.misfit * (log_odds - own).clamp(min=0) - gap
             return torch.sigmoid(gain + torch.logaddexp(told, own)), best, torch.sigmoid(told - own)
 
         probability, best, told = touched(moments)
@@ -219,5 +229,10 @@ class GIMModule(nn.Module):
             moved, *_ = touched(moments._replace(residual=moments.value, within=moments.spread))
             probability = doubted(probability, moved)
         drawn = v * (best - psi) / total  # towards what the features say
-        error = prior_variance * v / total + told * (1 - told) * drawn**2
-        return probability, best - told * drawn, error.sqrt()
+        # what features do not tell of is seen with the error of the context's own data
+        spread = told * prior_variance * v / total + (1 - told) * v + told * (1 - told) * drawn**2
+        error = (v if alone and not of_means else spread).sqrt().expand_as(best)
+        effect = best - told * drawn
+        # what the mechanism would give is no effect: 0 of a shift, and of a value that is set the mean left alone
+        alone = 0.0 if self.intervention.keeps_parents else moments.value - moments.residual
+        return probability * matters(effect - alone, error, self.min_effect), effect, error

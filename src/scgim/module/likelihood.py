@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from .interventions import Hard, Shift
 
 DOUBT = 0.15  # that a graph learned from means says nothing of a context; calibrates targets on simulated counts
+MIN_EFFECT = 0.2  # control sd that a target moves at least; chosen on measured and simulated screens
 _LINEAR = 40.0  # beyond it log(1 + e^x) is x in double precision
 
 
@@ -137,6 +138,26 @@ def doubted(probability: Tensor, moved: Tensor, doubt: float = DOUBT) -> Tensor:
     """
     share = probability.sum(1, keepdim=True) / moved.sum(1, keepdim=True).clamp(min=1e-9)
     return (1 - doubt) * probability + doubt * moved * share.clamp(max=1.0)
+
+
+def matters(effect: Tensor, error: Tensor, least: Tensor | float) -> Tensor:
+    r"""Probability that an effect, given that it is there, exceeds what matters in the direction that it seems to have.
+
+    As in tests against a minimum (TREAT, McCarthy & Smyth 2009), but for a posterior :math:`N(e, s^2)` of the effect:
+
+    .. math:: \Phi\Big(\frac{|e| - \max(\delta, s)}{s}\Big)
+
+    It is at most one half for an effect smaller than :math:`\delta`, or than its own standard error.
+
+    Parameters
+    ----------
+    effect, error
+        Posterior mean and standard deviation, ``(contexts, genes)``.
+    least
+        :math:`\delta`.
+    """
+    error = error.clamp(min=1e-12)
+    return torch.special.ndtr((effect.abs() - torch.clamp(error, min=least)) / error)
 
 
 def noise_loss(pooled: Tensor, variance: Tensor, n_cells: Tensor | float) -> Tensor:

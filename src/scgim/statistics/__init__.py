@@ -6,6 +6,7 @@ from ._blocks import row_blocks
 from ._counts import Sizes, between_batches, change_of, log_changes
 from ._dask import accumulate_dask
 from ._means import Means
+from ._misfit import misfit_variance
 from ._statistics import Statistics
 
 __all__ = [
@@ -21,5 +22,6 @@ __all__ = [
     "combine",
     "expand",
     "log_changes",
+    "misfit_variance",
     "row_blocks",
 ]
