@@ -17,7 +17,7 @@ UNITS = 8
 FITTED, JUDGED = 2_500, 20_000  # most cells that coefficients are fitted to, and that the score looks at
 _RIDGE, _LEVEL_RIDGE = 1.0, 1e-6  # of coefficients and of the intercept, in squares of standardised values
 _STEPS, _TRIALS, _ENOUGH = 40, 6, 0.3  # steps, sizes tried for each, and nats that one of two in a row has to gain
-_REFLAG = 0.02  # share of the cells in contexts whose flag changed that calls for a second fit
+_REFLAGS, _REFIT = 3, 0.02  # looks for targets, and the share of the cells whose flag has to change for a second fit
 _SPREAD, _NEW = 1.5, 0.3  # SD of random weights: of all parents' together, and of a parent's that joins
 
 
@@ -119,12 +119,16 @@ class NetworkScore:
             network = Network(parents, *self._descend(j, list(parents), inner, bias, moved), moved)
             mean, within = self._by_context(self.judged[j] - network(self.judged))
             excess = within - own if self.hard else np.zeros_like(own)
-            still = self.size * ~moved
-            gap = self.size * (mean - still @ mean / max(still.sum(), 1)) ** 2 + excess
             base = (own if self.hard else within).sum()
-            before, moved = moved, gap > 2 * self.charge * (base + gap @ ~moved) / self.cells
-            moved[0] = False
-            if not parents or self.size @ (moved != before) <= _REFLAG * self.cells:
+            before, level = moved, mean[0]  # at first only the controls are known not to be targets
+            for _ in range(_REFLAGS):
+                gap = self.size * (mean - level) ** 2 + excess
+                moved = gap > 2 * self.charge * (base + gap @ ~moved) / self.cells
+                moved[0] = False
+                still = self.size * ~moved
+                level = still @ mean / max(still.sum(), 1)
+            gap = self.size * (mean - level) ** 2 + excess
+            if not parents or self.size @ (moved != before) <= _REFIT * self.cells:
                 break
             inner, bias = network.inner, network.bias
         misfit = 0.5 * self.cells * math.log((base + gap @ ~moved) / self.cells)

@@ -92,10 +92,17 @@ class _Climb:
         """Give a gene a network, less the parents that it does not need, the least needed first."""
         best = network
         without = {i: self.score.fit(j, *network.without(i)) for i in network.parents if not self.required[i, j]}
-        for i in sorted(without, key=lambda i: without[i].score):
+        by_need = sorted(without, key=lambda i: without[i].score)
+        for i in by_need:
             if without[i].score < network.score:
                 less = without[i] if best is network else self.score.fit(j, *best.without(i))
                 best = min(best, less, key=lambda each: each.score)
+        for i in by_need:  # from another start, as a fit may be stuck where it needs them
+            if i in best.parents:
+                other = self.score.first(j, np.setdiff1d(best.parents, i), best.moved)
+                if other.score >= best.score:
+                    break
+                best = other
         self.networks[j], self.tried[j] = best, {}
         self.graph[:, j] = False
         self.graph[list(best.parents), j] = True
