@@ -110,6 +110,8 @@ class NetworkScore:
         """Gene ``j``'s network on parents, from random units; ``moved`` are the contexts thought to touch it."""
         rng, p = np.random.default_rng(len(parents)), len(parents)
         inner = _SPREAD / math.sqrt(max(p, 1)) * rng.normal(size=(p, UNITS))
+        # dealt out by how parents go with the gene, so that the order of genes does not matter
+        inner = inner[np.argsort(np.argsort(self.fitted[parents] @ self.fitted[j]))]
         return self.fit(j, tuple(parents.tolist()), inner, rng.uniform(-_SPREAD, _SPREAD, UNITS), moved)
 
     def fit(self, j: int, parents: tuple[int, ...], inner: np.ndarray, bias: np.ndarray, moved: np.ndarray) -> Network:
