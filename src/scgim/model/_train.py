@@ -85,7 +85,7 @@ class TrainingPlan(pl.LightningModule):
     search_rounds, search_patience, search_charge, search_penalty
         See :func:`~scgim.structure.search_dag`. Patience is 20 rounds by default, and 3 for networks, whose score ignores
         interactions of parents: there a better score is not always a better graph. Rounds, patience (8) and penalty are also
-        those of the descent.
+        those of the descent, charge and penalty those of :func:`~scgim.structure.refine_dag`, which follows for networks.
     orientation, gradient_steps, gradient_lr, gradient_graphs
         Of ``structure="gradient"``, see :func:`~scgim.structure.gradient.descend_dag`.
     mechanism_steps, mechanism_lr, forced_steps
