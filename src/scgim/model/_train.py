@@ -14,7 +14,7 @@ from torch.utils.data import DataLoader
 
 from scgim._checks import check_option
 from scgim.module import Moments, cell_moments, evidence
-from scgim.structure import SLAB, fit_graph, orient_ties, search_dag
+from scgim.structure import SLAB, fit_graph, orient_ties, refine_dag, search_dag
 from scgim.structure.gradient import RELAXATIONS, descend_dag
 
 from ._batches import Batches
@@ -86,7 +86,7 @@ class TrainingPlan(pl.LightningModule):
     search_rounds, search_patience, search_charge, search_penalty
         See :func:`~scgim.structure.search_dag`. Patience is 20 rounds by default, and 3 for networks, whose score ignores
         interactions of parents: there a better score is not always a better graph. Rounds, patience (8) and penalty are also
-        those of the descent.
+        those of the descent, charge and penalty those of :func:`~scgim.structure.refine_dag`, which follows for networks.
     orientation, gradient_steps, gradient_lr, gradient_graphs
         Of ``structure="gradient"``, see :func:`~scgim.structure.gradient.descend_dag`.
     mechanism_steps, mechanism_lr, forced_steps
@@ -263,7 +263,15 @@ class TrainingPlan(pl.LightningModule):
             yield {"structure_score": state.score}
         if self.data.means is None:  # among hubs that a few nats tell apart, that prior would choose worse than they
             graph = orient_ties(graph, self.data.search, **score, **priors)
+        if self.data.store is not None and self.data.means is None and self.structure != "none":
+            graph = self._refined(graph, priors)
         mechanism.warm_start(torch.as_tensor(graph), self._least_squares(graph))
+
+    def _refined(self, graph: np.ndarray, priors: dict) -> np.ndarray:
+        """The graph after a second climb, by a score in which the parents of a gene may interact."""
+        store, score = self.data.store, {name: v for name, v in self.score.items() if name != "columns"}
+        moved = self._least_squares(graph).moved
+        return refine_dag(graph, store.x.numpy(), store.size.numpy(), moved, **score, **priors)
 
     def _rounds(self, start: np.ndarray, priors: dict) -> Iterator[SearchState]:
         """Better and better graphs."""

@@ -3,6 +3,7 @@
 from .dag import ancestors, levels, order
 from .kernels import local_score
 from .orient import orient_ties
+from .refine import refine_dag
 from .score import FLOOR, SLAB, LocalFit, fit_graph
 from .search import SearchState, search_dag
 
@@ -17,5 +18,6 @@ __all__ = [
     "local_score",
     "order",
     "orient_ties",
+    "refine_dag",
     "search_dag",
 ]

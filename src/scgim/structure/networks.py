@@ -1,0 +1,245 @@
+"""The score of a gene's parents where they may interact: by a small network, fitted by Levenberg and Marquardt."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+
+from scgim.statistics import BASIS_CENTRES, expand
+
+if TYPE_CHECKING:
+    from .score import Intervention
+
+UNITS = 8
+FITTED, JUDGED = 2_500, 20_000  # most cells that coefficients are fitted to, and that the score looks at
+_RIDGE, _LEVEL_RIDGE = 1.0, 1e-6  # of coefficients and of the intercept, in squares of standardised values
+_STEPS, _TRIALS, _ENOUGH = 40, 6, 0.3  # steps, sizes tried for each, and nats that one of two in a row has to gain
+_REFLAGS, _REFIT = 3, 0.02  # looks for targets, and the share of the cells whose flag has to change for a second fit
+_SPREAD, _NEW = 1.5, 0.3  # SD of random weights: of all parents' together, and of a parent's that joins
+
+
+@dataclass(frozen=True)
+class Network:
+    """What a gene makes of its parents, ``readout @ (1, z, tanh(inner.T @ z + bias))``, and the score of that."""
+
+    parents: tuple[int, ...]
+    inner: np.ndarray  # (parents, units)
+    bias: np.ndarray  # (units,)
+    readout: np.ndarray  # (1 + parents + units,)
+    moved: np.ndarray  # (contexts,) bool: those that touch the gene
+    score: float = math.inf
+
+    def __call__(self, x: np.ndarray) -> np.ndarray:
+        """At all genes' values, ``(genes, cells)`` -> ``(cells,)``."""
+        return self.readout.astype(x.dtype) @ _design(x[list(self.parents)], self.inner, self.bias)
+
+    def without(self, parent: int) -> tuple[tuple[int, ...], np.ndarray, np.ndarray, np.ndarray]:
+        """Where a fit with a parent less starts."""
+        at = self.parents.index(parent)
+        return self.parents[:at] + self.parents[at + 1 :], np.delete(self.inner, at, 0), self.bias, self.moved
+
+    def joined_by(self, parent: int) -> tuple[tuple[int, ...], np.ndarray, np.ndarray, np.ndarray]:
+        """Where a fit with a parent more starts, which says little at first."""
+        parents = tuple(sorted((*self.parents, parent)))
+        weights = _NEW * np.random.default_rng(len(parents)).normal(size=len(self.bias))
+        return parents, np.insert(self.inner, parents.index(parent), weights, 0), self.bias, self.moved
+
+
+class _Offsets(NamedTuple):
+    """Cells of contexts that have an intercept of their own, which are the last: where each begins, and root of its size."""
+
+    first: int
+    start: np.ndarray
+    root: np.ndarray
+
+    def sums(self, a: np.ndarray) -> np.ndarray:
+        """What is left out if every context's own mean is, as columns whose products are to be subtracted."""
+        return (np.add.reduceat(a[..., self.first :], self.start, axis=-1) / self.root).astype(np.float64)
+
+
+class NetworkScore:
+    r"""Scores of parents by networks, in nats; smaller is better.
+
+    .. math:: \tfrac N2 \log s_j^2 + c\,|T_j| + \lambda \tfrac12 \log N \, 4 |S|
+
+    This is the score of the search, but :math:`s_j^2` is what a network of the parents leaves. So they may interact, and
+    no further parent is needed to imitate that. The network is fitted to a sample of the cells, in which contexts that
+    shift the gene have an intercept of their own and contexts that set it do not count; it is judged on more of them.
+
+    Parameters
+    ----------
+    x
+        Standardised cells, ``(cells, genes)``, sorted by context, the controls first.
+    size
+        Cells of every context.
+    intervention, charge
+        As in :func:`~scgim.structure.score.score_data`.
+    penalty
+        Price of a column in BICs, 1 by default. A parent costs four columns, as in the search.
+    """
+
+    def __init__(
+        self,
+        x: np.ndarray,
+        size: np.ndarray,
+        *,
+        intervention: Intervention = "shift",
+        charge: float | None = None,
+        penalty: float | None = None,
+    ) -> None:
+        code = np.repeat(np.arange(len(size)), size)
+        # evenly spaced, so that every context has its share
+        judged, fitted = (np.linspace(0, len(x) - 1, min(len(x), most)).astype(int) for most in (JUDGED, FITTED))
+        self.hard, self.charge = intervention == "hard", 6.0 if charge is None else charge
+        self.judged, self.code = np.ascontiguousarray(x[judged].T), code[judged]
+        self.fitted, self.code_fitted = np.ascontiguousarray(x[fitted].T), code[fitted]
+        self.size = np.bincount(self.code, minlength=len(size)).astype(float)
+        self.cells = len(judged)
+        columns = 1 + len(BASIS_CENTRES)
+        self.price = (1.0 if penalty is None else penalty) * columns * 0.5 * math.log(self.cells)
+        basis = expand(self.fitted.T.astype(np.float64)).reshape(len(fitted), -1, columns)
+        self.basis = basis - basis.mean(0)
+        self.inverse = np.linalg.pinv(np.einsum("cib,cie->ibe", self.basis, self.basis), hermitian=True)
+
+    # ---- fits --------------------------------------------------------------------------------------------------------
+
+    def first(self, j: int, parents: np.ndarray, moved: np.ndarray) -> Network:
+        """Gene ``j``'s network on parents, from random units; ``moved`` are the contexts thought to touch it."""
+        rng, p = np.random.default_rng(len(parents)), len(parents)
+        inner = _SPREAD / math.sqrt(max(p, 1)) * rng.normal(size=(p, UNITS))
+        # dealt out by how parents go with the gene, so that the order of genes does not matter
+        inner = inner[np.argsort(np.argsort(self.fitted[parents] @ self.fitted[j]))]
+        return self.fit(j, tuple(parents.tolist()), inner, rng.uniform(-_SPREAD, _SPREAD, UNITS), moved)
+
+    def fit(self, j: int, parents: tuple[int, ...], inner: np.ndarray, bias: np.ndarray, moved: np.ndarray) -> Network:
+        """Gene ``j``'s network on parents from a start, its targets found as in the search, and its score."""
+        own = self._by_context(self.judged[j])[1]
+        for _ in range(2):
+            network = Network(parents, *self._descend(j, list(parents), inner, bias, moved), moved)
+            mean, within = self._by_context(self.judged[j] - network(self.judged))
+            excess = within - own if self.hard else np.zeros_like(own)
+            base = (own if self.hard else within).sum()
+            before, level = moved, mean[0]  # at first only the controls are known not to be targets
+            for _ in range(_REFLAGS):
+                gap = self.size * (mean - level) ** 2 + excess
+                moved = gap > 2 * self.charge * (base + gap @ ~moved) / self.cells
+                moved[0] = False
+                still = self.size * ~moved
+                level = still @ mean / max(still.sum(), 1)
+            gap = self.size * (mean - level) ** 2 + excess
+            if not parents or self.size @ (moved != before) <= _REFIT * self.cells:
+                break
+            inner, bias = network.inner, network.bias
+        misfit = 0.5 * self.cells * math.log((base + gap @ ~moved) / self.cells)
+        score = misfit + self.charge * moved.sum() + self.price * len(parents)
+        return Network(parents, network.inner, network.bias, network.readout, moved, score)
+
+    def _by_context(self, y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Mean and sum of squares about it in every context."""
+        contexts, n = len(self.size), np.maximum(self.size, 1)
+        mean = np.bincount(self.code, y, contexts) / n
+        return mean, np.bincount(self.code, np.square(y, dtype=np.float64), contexts) - n * mean**2
+
+    def _descend(
+        self, j: int, parents: list[int], inner: np.ndarray, bias: np.ndarray, moved: np.ndarray
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Least squares by Levenberg and Marquardt; for the readout, in which the network is linear, it is solved."""
+        z, y, offsets = self._rows(j, parents, moved)
+        p, h = inner.shape
+        q = 1 + p + h
+        design = _design(z, inner, bias)
+        cost, readout = _read_out(design, y, offsets, inner)
+        damping, idle = 1.0, 0
+        for _ in range(_STEPS if p else 0):
+            a, b = _normal(_tangent(design, p, readout), y, offsets)
+            b -= a[:, :q] @ readout
+            b[1:q] -= _RIDGE * readout[1:]
+            b[q + h :] -= _RIDGE * inner.ravel()
+            diagonal = a.diagonal() + _RIDGE
+            for _ in range(_TRIALS):
+                a.flat[:: len(a) + 1] = (1 + damping) * diagonal
+                step = np.linalg.solve(a, b)
+                new = inner + step[q + h :].reshape(p, h), bias + step[q : q + h]
+                trial = _design(z, *new)
+                less, weights = _read_out(trial, y, offsets, new[0])
+                if less < cost:
+                    break
+                damping *= 10
+            else:
+                break
+            gain = 0.5 * len(y) * math.log(cost / less)
+            cost, readout, design, (inner, bias) = less, weights, trial, new
+            damping, idle = max(damping / 3, 1e-6), idle + 1 if gain < _ENOUGH else 0
+            if idle == 2:
+                break
+        return inner, bias, readout
+
+    def _rows(self, j: int, parents: list[int], moved: np.ndarray) -> tuple[np.ndarray, np.ndarray, _Offsets | None]:
+        """Cells that gene ``j`` is fitted to: parents' values and its own."""
+        touched = moved[self.code_fitted]
+        rows, rest, offsets = np.flatnonzero(~touched), np.flatnonzero(touched), None
+        if len(rest) and not self.hard:
+            start = np.flatnonzero(np.diff(self.code_fitted[rest], prepend=-1))
+            root = np.sqrt(np.diff(start, append=len(rest)).astype(self.fitted.dtype))
+            rows, offsets = np.concatenate([rows, rest]), _Offsets(len(rows), start, root)
+        return self.fitted[np.ix_(parents, rows)], self.fitted[j, rows], offsets
+
+    # ---- what else could help ----------------------------------------------------------------------------------------
+
+    def promise(self, j: int, network: Network) -> np.ndarray:
+        """Nats that the regression of a network's residual on the basis of every gene gains, ``(genes,)``."""
+        r, touched = (self.fitted[j] - network(self.fitted)).astype(np.float64), network.moved[self.code_fitted]
+        mean = np.bincount(self.code_fitted, r) / np.maximum(np.bincount(self.code_fitted), 1)
+        r[touched] = 0.0 if self.hard else r[touched] - mean[self.code_fitted[touched]]
+        r -= r.mean()
+        shared = np.einsum("cib,c->ib", self.basis, r)
+        explained = np.einsum("ib,ibe,ie->i", shared, self.inverse, shared) / (r @ r)
+        return -0.5 * self.cells * np.log1p(-np.clip(explained, 0, 1 - 1e-9))
+
+
+def _design(z: np.ndarray, inner: np.ndarray, bias: np.ndarray) -> np.ndarray:
+    """1, the parents and the units, ``(1 + parents + units, cells)``."""
+    p, h = inner.shape
+    out = np.empty((1 + p + h, z.shape[1]), dtype=z.dtype)
+    out[0], out[1 : 1 + p] = 1, z
+    np.tanh(inner.T.astype(z.dtype) @ z + bias.astype(z.dtype)[:, None], out=out[1 + p :])
+    return out
+
+
+def _tangent(design: np.ndarray, p: int, readout: np.ndarray) -> np.ndarray:
+    """The design and, below, derivatives by the units' biases and weights."""
+    q, n = design.shape
+    h = q - 1 - p
+    out = np.empty((q + h + p * h, n), dtype=design.dtype)
+    out[:q] = design
+    slope = out[q : q + h]
+    slope[:] = readout[1 + p :, None].astype(design.dtype) * (1 - design[1 + p :] ** 2)
+    np.multiply(design[1 : 1 + p, None], slope, out=out[q + h :].reshape(p, h, n))
+    return out
+
+
+def _normal(columns: np.ndarray, y: np.ndarray, offsets: _Offsets | None) -> tuple[np.ndarray, np.ndarray]:
+    """Normal equations, in double precision."""
+    a, b = (columns @ columns.T).astype(np.float64), (columns @ y).astype(np.float64)
+    if offsets is not None:
+        left = offsets.sums(columns)
+        a -= left @ left.T
+        b -= left @ offsets.sums(y)
+    return a, b
+
+
+def _read_out(
+    design: np.ndarray, y: np.ndarray, offsets: _Offsets | None, inner: np.ndarray
+) -> tuple[float, np.ndarray]:
+    """The penalised sum of squares that the best readout leaves, and that readout."""
+    a, b = _normal(design, y, offsets)
+    a.flat[:: len(a) + 1] += _RIDGE
+    a[0, 0] += _LEVEL_RIDGE - _RIDGE
+    readout = np.linalg.solve(a, b)
+    total = np.square(y, dtype=np.float64).sum()
+    if offsets is not None:
+        total -= (offsets.sums(y) ** 2).sum()
+    return float(total - b @ readout + _RIDGE * np.square(inner).sum()), readout
