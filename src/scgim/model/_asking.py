@@ -176,9 +176,15 @@ class AskingMixin(RunningMixin):
         label = ", ".join(f"{gene}{'=' if kind == 'set' else '+='}{value:g}" for gene, value in interventions.items())
         shared = {"drug": f"do({label})", "smiles": "", "dose": np.nan, "nearest_drug": "", "similarity": np.nan}
         shared |= {"dose_in_range": True, "trust": "do"}
-        change = Change((shared["drug"],), Action(torch.as_tensor(shift)), fixed)
+
+        def change(line: str) -> Change:
+            # values are in pooled control sd, the standardised scale in those of the line
+            unit = fitted.relative_scale(fitted.design.line_index(line))
+            at = None if fixed is None else {gene: value / unit[gene] for gene, value in fixed.items()}
+            return Change((shared["drug"],), Action(torch.as_tensor(shift / unit)), at)
+
         about = {"intervention": kind, "seed": seed}
-        return self._predict([(lambda line: change, shared)], adata, as_, n_cells, about)
+        return self._predict([(change, shared)], adata, as_, n_cells, about)
 
     def rank_targets(
         self,

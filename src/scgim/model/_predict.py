@@ -45,14 +45,12 @@ class Predictor:
         With a graph.
     levels
         Genes by depth of the DAG.
-    scale
-        Units of the standardised scale, ``(genes,)``.
     seed
         Of everything drawn.
     """
 
-    def __init__(self, module: GIMModule, levels: Sequence[Tensor], scale: np.ndarray, seed: int) -> None:
-        self.mechanism, self.levels, self.scale, self.seed = module.mechanism, levels, scale, seed
+    def __init__(self, module: GIMModule, levels: Sequence[Tensor], seed: int) -> None:
+        self.mechanism, self.levels, self.seed = module.mechanism, levels, seed
 
     def rows(self, source: Sources, as_: As, n_cells: int | None, change: Change) -> Block:
         """Predicted values of one change from one line's control cells."""
@@ -75,21 +73,21 @@ class Predictor:
             generator = torch.Generator().manual_seed(int(rng.integers(2**63)))
             noise = self._noise_mean(source) + draw_noise(self.mechanism, n, generator)
             z = propagate(self.mechanism, self.levels, noise, **change.at(n, rng))
-            x = source.mean + z.numpy() * self.scale
+            x = source.mean + z.numpy() * source.scale
             return x, np.broadcast_to(source.mean, x.shape), np.full(n, "")
         if as_ == "cells" or not self.mechanism.affine:
             rows = self._pick(source, n_cells if as_ == "cells" else None)
             x, z = self._cells(source, rows)
             n_draws = len(z) if as_ == "cells" else 1  # every row of the answer draws its targets
             moved = counterfactual(self.mechanism, self.levels, z, **change.at(n_draws, rng))
-            x_moved = x + (moved - z).numpy() * self.scale
+            x_moved = x + (moved - z).numpy() * source.scale
             if as_ == "cells":
                 return x_moved, x, source.names[rows]
             delta = (x_moved - x).mean(0, keepdims=True)
         else:
-            zero = torch.zeros(1, len(self.scale), dtype=torch.float64)
+            zero = torch.zeros(1, len(source.scale), dtype=torch.float64)
             moved = counterfactual(self.mechanism, self.levels, zero, **change.at(1, rng))
-            delta = (moved - zero).numpy() * self.scale
+            delta = (moved - zero).numpy() * source.scale
         control = source.mean[None]
         return (delta if as_ == "delta" else control + delta), control, np.array([""])
 
@@ -104,11 +102,11 @@ class Predictor:
         """Source cells on the training scale and standardised, ``(rows, genes)`` each."""
         x = source.x[rows].toarray().astype(np.float64)
         centre = source.centre[rows] if source.centre.ndim == 2 else source.centre
-        return x, torch.as_tensor((x - centre) / self.scale)
+        return x, torch.as_tensor((x - centre) / source.scale)
 
     def _noise_mean(self, source: Sources) -> Tensor:
         """Mean noise of the control cells, so that fresh draws without a drug have the mean of the controls."""
-        z = torch.zeros(1, len(self.scale), dtype=torch.float64)
+        z = torch.zeros(1, len(source.scale), dtype=torch.float64)
         if not self.mechanism.affine:
             _, z = self._cells(source, np.arange(source.x.shape[0]))
         return abduct(self.mechanism, z).mean(0)

@@ -52,7 +52,7 @@ class RunningMixin:
     def _rank(self, query: Query, evidence: Evidence, only: set[tuple] | None = None) -> pd.DataFrame:
         """The ranking of a query's drugs and doses in every line, or in those of the contexts ``only`` that it covers."""
         design = self.fitted.design
-        touch = posterior(self.module, *self.fitted.contexts())
+        touch = posterior(self.module, self.fitted)
         measured = {context: i for i, context in enumerate(contexts(design.names()))}
         lines = [str(line) for line in design.lines]
         asked = pd.DataFrame(
@@ -72,7 +72,10 @@ class RunningMixin:
             where = f"{name!r}" + (f" at {dose:g}" if design.dosed else "") + (f" in {line!r}" if line else "")
             raise ValueError(f"evidence='data' needs a measured context, and {where} is none. Use evidence='features'.")
         data = (at >= 0) & (evidence != "features")
-        values = (np.where(data[:, None], own[at], other) for own, other in zip(touch, prior[:3], strict=True))
+        # what the generator says is in control sd of the own line
+        unit = self.fitted.relative_scale(np.searchsorted(design.lines, asked["cell_line"].to_numpy(str)))
+        prior = prior[0], prior[1] * unit, prior[2] * unit
+        values = (np.where(data[:, None], own[at], other) for own, other in zip(touch, prior, strict=True))
         table = rank(asked, self.fitted.genes, *values, np.where(data, "data", "features"))
         return (
             table.assign(doses=np.repeat(query.doses, len(table) // len(query.doses)))
@@ -135,7 +138,7 @@ class RunningMixin:
             childless = ~self.module.mechanism.graph.numpy().any(1)
             sources = user_sources(adata, fitted, args, childless)
 
-        run = Predictor(self.module, self._levels(), fitted.scale, about["seed"])
+        run = Predictor(self.module, self._levels(), about["seed"])
 
         def parts() -> Iterator[tuple]:
             for change, shared in changes:

@@ -5,6 +5,7 @@ from ._basis import BASIS_CENTRES, BASIS_SLOPE, expand
 from ._blocks import row_blocks
 from ._counts import Sizes, between_batches, change_of, log_changes
 from ._dask import accumulate_dask
+from ._line_scale import relative_scales
 from ._means import Means
 from ._statistics import Statistics
 
@@ -21,5 +22,6 @@ __all__ = [
     "combine",
     "expand",
     "log_changes",
+    "relative_scales",
     "row_blocks",
 ]
