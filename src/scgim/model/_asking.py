@@ -209,7 +209,10 @@ class AskingMixin(RunningMixin):
         One row for every drug x dose x line x gene: ``rank`` from 1 by ``score`` = probability x abs(effect), ties by
         name; ``probability`` that the gene's mechanism is touched; ``effect``, its shift in control sd, before it
         propagates (what it is set to, for hard interventions), and ``effect_se``, its standard error, both given that the
-        mechanism is touched; ``direction``; ``evidence``, where the row comes from.
+        mechanism is touched; ``direction``; ``evidence``, where the row comes from; ``rests_on``, the edge at the gene
+        whose removal or reversal would change the score most, by a tenth at least (else ``""``), and ``direction_probability``, how likely
+        that edge points this way among graphs that join its genes, found on data as they might have been (NaN where there is no
+        such edge, or no search to repeat).
 
         Raises
         ------

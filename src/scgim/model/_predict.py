@@ -16,7 +16,7 @@ from scgim.module import Action, abduct, counterfactual, draw_noise, propagate
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from torch import Tensor
+    from torch import Tensor, nn
 
     from scgim.module import GIMModule, Hard, Shift
 
@@ -43,14 +43,19 @@ class Predictor:
     ----------
     module
         With a graph.
-    levels
-        Genes by depth of the DAG.
+    mechanisms
+        Mechanisms and the genes by depth of their DAG: predictions are means over them, and draws come from the first.
     seed
         Of everything drawn.
     """
 
-    def __init__(self, module: GIMModule, levels: Sequence[Tensor], seed: int) -> None:
-        self.mechanism, self.levels, self.seed = module.mechanism, levels, seed
+    def __init__(self, module: GIMModule, mechanisms: Sequence[tuple[nn.Module, Sequence[Tensor]]], seed: int) -> None:
+        self.mechanism, self.levels, self.seed = *mechanisms[0], seed
+        self.mechanisms = mechanisms
+
+    def _counterfactual(self, z: Tensor, change: dict) -> Tensor:
+        """What cells would have been, the mean over graphs."""
+        return sum(counterfactual(*each, z, **change) for each in self.mechanisms) / len(self.mechanisms)
 
     def rows(self, source: Sources, as_: As, n_cells: int | None, change: Change) -> Block:
         """Predicted values of one change from one line's control cells."""
@@ -73,20 +78,25 @@ class Predictor:
             generator = torch.Generator().manual_seed(int(rng.integers(2**63)))
             noise = self._noise_mean(source) + draw_noise(self.mechanism, n, generator)
             z = propagate(self.mechanism, self.levels, noise, **change.at(n, rng))
+            # the mean over graphs, the scatter of the one found
+            zero = torch.zeros(1, z.shape[1], dtype=z.dtype)
+            if len(self.mechanisms) > 1 and not change.sampled:
+                at = change.at(1, rng)
+                z = z + self._counterfactual(zero, at) - counterfactual(self.mechanism, self.levels, zero, **at)
             x = source.mean + z.numpy() * source.scale
             return x, np.broadcast_to(source.mean, x.shape), np.full(n, "")
         if as_ == "cells" or not self.mechanism.affine:
             rows = self._pick(source, n_cells if as_ == "cells" else None)
             x, z = self._cells(source, rows)
             n_draws = len(z) if as_ == "cells" else 1  # every row of the answer draws its targets
-            moved = counterfactual(self.mechanism, self.levels, z, **change.at(n_draws, rng))
+            moved = self._counterfactual(z, change.at(n_draws, rng))
             x_moved = x + (moved - z).numpy() * source.scale
             if as_ == "cells":
                 return x_moved, x, source.names[rows]
             delta = (x_moved - x).mean(0, keepdims=True)
         else:
             zero = torch.zeros(1, len(source.scale), dtype=torch.float64)
-            moved = counterfactual(self.mechanism, self.levels, zero, **change.at(1, rng))
+            moved = self._counterfactual(zero, change.at(1, rng))
             delta = (moved - zero).numpy() * source.scale
         control = source.mean[None]
         return (delta if as_ == "delta" else control + delta), control, np.array([""])
@@ -124,6 +134,7 @@ class Change:
     """
 
     parts: tuple[Change, ...] = ()
+    sampled = False
 
     def __init__(self, label: tuple, action: Action, fixed: dict[int, float] | None = None) -> None:
         self.label, self.action, self.fixed = label, action, fixed

@@ -17,7 +17,7 @@ from ._combine import Touch, interventions
 from ._controls import training_sources, user_sources
 from ._predict import As, Change, DrugChange, Predictor, Targets, assemble
 from ._query import resolve
-from ._targets import Evidence, posterior, rank
+from ._targets import Evidence, posterior, rank, resting
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -52,7 +52,7 @@ class RunningMixin:
     def _rank(self, query: Query, evidence: Evidence, only: set[tuple] | None = None) -> pd.DataFrame:
         """The ranking of a query's drugs and doses in every line, or in those of the contexts ``only`` that it covers."""
         design = self.fitted.design
-        touch = posterior(self.module, self.fitted)
+        touch = posterior(self.module, self.fitted, self.averaging_)
         measured = {context: i for i, context in enumerate(contexts(design.names()))}
         lines = [str(line) for line in design.lines]
         asked = pd.DataFrame(
@@ -76,7 +76,9 @@ class RunningMixin:
         unit = self.fitted.relative_scale(np.searchsorted(design.lines, asked["cell_line"].to_numpy(str)))
         prior = prior[0], prior[1] * unit, prior[2] * unit
         values = (np.where(data[:, None], own[at], other) for own, other in zip(touch, prior, strict=True))
-        table = rank(asked, self.fitted.genes, *values, np.where(data, "data", "features"))
+        edge, likely = resting(self.module, self.fitted, self.averaging_, touch[0])
+        rests_on = np.where(data[:, None], edge[at], ""), np.where(data[:, None], likely[at], np.nan)
+        table = rank(asked, self.fitted.genes, *values, np.where(data, "data", "features"), *rests_on)
         return (
             table.assign(doses=np.repeat(query.doses, len(table) // len(query.doses)))
             if query.combined.any()
@@ -117,6 +119,12 @@ class RunningMixin:
         )
         return self._predict(changes, adata, as_, n_cells, {"targets": targets, "seed": seed})
 
+    def _mechanisms(self) -> list[tuple]:
+        """Mechanisms to average predictions over, and the levels of the graph of each; the trained ones come first."""
+        if self.averaging_ is None:
+            return [(self.module.mechanism, self._levels())]
+        return self.averaging_.mechanisms(self.module)
+
     def _levels(self) -> list[torch.Tensor]:
         return [torch.as_tensor(level) for level in levels(self.module.mechanism.graph.numpy())]
 
@@ -138,7 +146,7 @@ class RunningMixin:
             childless = ~self.module.mechanism.graph.numpy().any(1)
             sources = user_sources(adata, fitted, args, childless)
 
-        run = Predictor(self.module, self._levels(), about["seed"])
+        run = Predictor(self.module, self._mechanisms(), about["seed"])
 
         def parts() -> Iterator[tuple]:
             for change, shared in changes:

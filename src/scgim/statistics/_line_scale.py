@@ -15,7 +15,8 @@ def relative_scales(variance: np.ndarray, n: np.ndarray) -> np.ndarray:
 
     With the variance :math:`s_{lj}^2` of :math:`f_l = n_l - 1` degrees of freedom and the pooled :math:`s_j^2`,
 
-    .. math:: F_{lj}^2 \propto \frac{d_0 s_j^2 + f_l s_{lj}^2}{(d_0 + f_l)\, s_j^2}
+    .. math:: F_{lj}^2 \propto \frac{d_0 s_{0j}^2 + f_l s_{lj}^2}{(d_0 + f_l)\, s_j^2}, \qquad
+        \log s_{0j}^2 = \overline{\log s_{lj}^2 - \psi(f_l / 2) + \log(f_l / 2)} + \psi(d_0 / 2) - \log(d_0 / 2)
 
     (Smyth 2004). The prior degrees of freedom :math:`d_0` follow from how much :math:`\log s_{lj}^2 / s_j^2` varies beyond
     sampling, :math:`\psi'(d_0 / 2) = \mathrm{var} - \psi'(f / 2)`, over all lines and genes; where it varies no more, all
@@ -50,6 +51,10 @@ def relative_scales(variance: np.ndarray, n: np.ndarray) -> np.ndarray:
     if excess <= polygamma(1, _MOST_FREEDOM / 2):
         return one
     prior = 2 * brentq(lambda x: polygamma(1, x) - excess, 1e-3, _MOST_FREEDOM / 2)
-    squared = (prior + freedom[:, None] * ratio) / (prior + freedom[:, None])
+    # the location of the prior, which heavy lines do not pull up as they do the pooled variance
+    centre = np.exp(spread.mean(0) + digamma(prior / 2) - np.log(prior / 2))
+    location = np.ones(variance.shape[1])
+    location[varies] = centre
+    squared = (prior * location + freedom[:, None] * ratio) / (prior + freedom[:, None])
     squared = np.clip(squared, _RANGE[0] ** 2, _RANGE[1] ** 2)
     return np.sqrt(squared * np.where(varies, (share * ratio / squared).sum(0), 1.0))

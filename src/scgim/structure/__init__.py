@@ -1,6 +1,8 @@
 """Graphs on plain arrays: the score of a parent set, the search, and what one asks of a DAG."""
 
 from .dag import ancestors, levels, order
+from .decisive import Calls, decisive_edges
+from .ensemble import GraphEnsemble, resample
 from .kernels import local_score
 from .orient import orient_ties
 from .score import FLOOR, SLAB, LocalFit, fit_graph
@@ -9,13 +11,17 @@ from .search import SearchState, search_dag
 __all__ = [
     "FLOOR",
     "SLAB",
+    "Calls",
+    "GraphEnsemble",
     "LocalFit",
     "SearchState",
     "ancestors",
+    "decisive_edges",
     "fit_graph",
     "levels",
     "local_score",
     "order",
     "orient_ties",
+    "resample",
     "search_dag",
 ]
