@@ -1,4 +1,4 @@
-"""Targets and effects averaged over an ensemble of graphs."""
+"""Effects averaged over an ensemble of graphs."""
 
 from __future__ import annotations
 
@@ -9,10 +9,9 @@ import numpy as np
 import torch
 
 from scgim.module import LinearMechanism
-from scgim.structure import GraphEnsemble, levels, resample, search_dag
+from scgim.structure import GraphEnsemble, levels, resample, search_dag, turn_edges
 
 from ._stability import redraw
-from ._targets import module_posterior
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -24,13 +23,12 @@ if TYPE_CHECKING:
     from ._train import TrainingPlan
 
 MEMBERS = 12
-LEAST_BLOCKS = 10
 ROUNDS, PATIENCE = 2, 1  # of the search on each draw, which starts from the graph found
 
 
 @dataclass(frozen=True)
 class Averaging:
-    r"""Graphs found on draws of the data, and what they say of the measured conditions.
+    """Graphs found on draws of the data, with mechanisms on each.
 
     Parameters
     ----------
@@ -38,47 +36,17 @@ class Averaging:
         One a draw; the graph found on the data itself is none of them.
     weight, bias
         Coefficient of every edge, and the intercepts ``(draws, genes)``; empty for mechanisms that are not linear.
-    probability, psi, square
-        Of the measured conditions, means over draws of the probability of a target, and of it times psi and times
-        :math:`E[\psi^2]`; ``(conditions, genes)`` each, empty for mechanisms that are not linear.
     """
 
     graphs: GraphEnsemble
     weight: np.ndarray
     bias: np.ndarray
-    probability: np.ndarray
-    psi: np.ndarray
-    square: np.ndarray
-
-    @property
-    def averages(self) -> bool:
-        """Whether there are mechanisms to average over."""
-        return len(self.bias) > 0
-
-    def over(self, touch: tuple[np.ndarray, ...]) -> tuple[np.ndarray, ...]:
-        r"""Probability, psi and its standard error of the graph found, averaged with those of the draws.
-
-        With weight :math:`1 / (B + 1)` for each of :math:`B + 1` graphs, :math:`\bar p = E_b[p_b]`,
-        :math:`\bar\psi = E_b[p_b \psi_b] / \bar p`, and the variance of :math:`\psi` by the law of total variance.
-        """
-        if not self.averages:
-            return touch
-        (p, psi, error), n = touch, self.graphs.n_members
-        mean = lambda own, draws: (own + n * draws) / (n + 1)
-        probability = mean(p, self.probability)
-        least = np.maximum(probability, 1e-300)
-        first, second = (
-            mean(p * own, draws) / least for own, draws in ((psi, self.psi), (psi**2 + error**2, self.square))
-        )
-        known = probability > 1e-12  # what nothing touches keeps the values of the graph found
-        first = np.where(known, first, psi)
-        return probability, first, np.where(known, np.sqrt(np.maximum(second - first**2, 0)), error)
 
     def mechanisms(self, module: GIMModule) -> list[tuple[torch.nn.Module, list[torch.Tensor]]]:
         """Mechanisms to run, with the levels of their graph: the trained ones, and those of every draw."""
         found = module.mechanism.graph.numpy()
         out = [(module.mechanism, found)]
-        if self.averages:
+        if len(self.bias):
             for b, graph in enumerate(self.graphs.graphs()):
                 own = self.graphs.member == b
                 dense = np.zeros(graph.shape)
@@ -96,11 +64,13 @@ class Averaging:
         return cls(**{**state, "graphs": GraphEnsemble(**state["graphs"])})
 
 
-def draws(statistics: Statistics | Means, block: np.ndarray | None, n: int, seed: int) -> Iterator[Statistics | Means]:
-    """Data as they might have been: other blocks of conditions (none: the same), and other cells of each."""
+def draws(
+    statistics: Statistics | Means, block: tuple[np.ndarray, np.ndarray] | None, n: int, seed: int
+) -> Iterator[Statistics | Means]:
+    """Data as they might have been: other lines of each drug (none: the same), and other cells of each condition."""
     rng = np.random.default_rng([seed, 0xB10C])
     for _ in range(n):
-        drawn = statistics if block is None else resample(statistics, block, rng)
+        drawn = statistics if block is None else resample(statistics, *block, rng)
         yield next(redraw(drawn, 1, int(rng.integers(2**31))))
 
 
@@ -113,59 +83,40 @@ def _linear(graph: np.ndarray, weight: np.ndarray, bias: np.ndarray, log_sigma: 
     return mechanism.requires_grad_(False)
 
 
-def blocks(design: Design) -> np.ndarray | None:
-    """Conditions that are drawn together, those of one drug in one line; ``None`` where there are too few to draw from."""
+def blocks(design: Design) -> tuple[np.ndarray, np.ndarray] | None:
+    """Conditions that are drawn together, those of one drug in one line, and their drug, within which lines are drawn.
+
+    ``None`` with a single line: a drug's conditions are then all the evidence of what it does, and without them the data would not
+    be as they might have been.
+    """
+    if len(design.lines) < 2:
+        return None
     _, block = np.unique(design.drug * len(design.lines) + design.line, return_inverse=True)
-    return block if block.max() + 1 >= LEAST_BLOCKS else None
+    return block, design.drug
 
 
 @torch.no_grad()
-def average(plan: TrainingPlan, block: np.ndarray | None, *, n: int = MEMBERS, seed: int = 0) -> Averaging:
-    """Search graphs on draws of a trained plan's data, and ask each what the measured conditions say.
+def average(
+    plan: TrainingPlan, block: tuple[np.ndarray, np.ndarray] | None, *, n: int = MEMBERS, seed: int = 0
+) -> Averaging:
+    """Search graphs on draws of a trained plan's data, and fit mechanisms on each.
 
     A gene with the parents that it has in the graph found keeps its trained mechanism; others are fitted by least squares on
     the data themselves, as behind the search's score.
     """
-    module, found = plan.module, plan.module.mechanism
+    found = plan.module.mechanism
     graph = found.graph.numpy()
     options = plan.score | {"allowed": plan.allowed, "required": plan.required}
-    options |= {"max_rounds": ROUNDS, "patience": PATIENCE, "start": graph}
     graphs = []
     for number, statistics in enumerate(draws(plan.data.search, block, n, seed)):
-        *_, last = search_dag(statistics, seed=number, **options)
-        graphs.append(last.graph)
+        *_, last = search_dag(statistics, seed=number, start=graph, max_rounds=ROUNDS, patience=PATIENCE, **options)
+        graphs.append(turn_edges(last.graph, statistics, seed=number, **options))
     ensemble = GraphEnsemble.of(graphs)
     if not found.affine:
-        nothing = np.zeros((0, len(graph)))
-        return Averaging(ensemble, np.zeros(0), nothing, nothing, nothing, nothing)
-    weights, biases, sums, asked = [], [], None, {}
-    try:
-        for member in graphs:
-            key = member.tobytes()
-            if key not in asked:
-                module.mechanism, weight = _refit(plan, found, member)
-                asked[key] = module.mechanism.bias.numpy().copy(), weight, _targets(plan)
-            bias, weight, said = asked[key]
-            biases.append(bias)
-            weights.append(weight)
-            sums = said if sums is None else [a + b for a, b in zip(sums, said, strict=True)]
-    finally:
-        module.mechanism = found
-    return Averaging(ensemble, np.concatenate(weights), np.array(biases), *(a / n for a in sums))
-
-
-def _refit(plan: TrainingPlan, found: LinearMechanism, graph: np.ndarray) -> tuple[LinearMechanism, np.ndarray]:
-    """Mechanisms on another graph, and the coefficients of its edges in the order of ``np.nonzero``."""
-    fit, same = plan._least_squares(graph), (graph == found.graph.numpy()).all(0)
-    weight = np.where(same, found.coefficients.numpy(), fit.weight)
-    bias = np.where(same, found.bias.numpy(), fit.intercept)
-    log_sigma = torch.where(
-        torch.as_tensor(same), found.log_sigma, 0.5 * torch.log(torch.as_tensor(fit.variance, dtype=torch.float64))
-    )
-    return _linear(graph, weight, bias, log_sigma), weight[np.nonzero(graph)]
-
-
-def _targets(plan: TrainingPlan) -> list[np.ndarray]:
-    """Probability of a target, and it times psi and its square, in every measured condition."""
-    p, psi, error = module_posterior(plan.module, *plan.measured())
-    return [p, p * psi, p * (psi**2 + error**2)]
+        return Averaging(ensemble, np.zeros(0), np.zeros((0, len(graph))))
+    weights, biases = [], []
+    for member in graphs:
+        fit, same = plan._least_squares(member), (member == graph).all(0)
+        weights.append(np.where(same, found.coefficients.numpy(), fit.weight)[np.nonzero(member)])
+        biases.append(np.where(same, found.bias.numpy(), fit.intercept))
+    return Averaging(ensemble, np.concatenate(weights), np.array(biases))

@@ -6,7 +6,7 @@ import logging
 from typing import TYPE_CHECKING
 
 from scgim.evaluation import summarise
-from scgim.structure import search_dag
+from scgim.structure import search_dag, turn_edges
 
 from ._averaging import blocks, draws
 from ._evaluate import check_unseen, score_conditions, warn_of_leaks
@@ -30,9 +30,9 @@ class JudgingMixin:
         """How often the edges of the graph come back if conditions and cells had been others.
 
         The search is repeated, at the charge and penalty of training, on ``n`` draws of the sufficient statistics. A draw takes
-        conditions with replacement, all doses of a drug in a line together (with fewer than ten of these, all conditions), and within
-        them cells by a parametric bootstrap. The data are read once, whatever ``n``. Conditions that are drawn twice or not at all
-        show what hangs on a few of them. Assumptions that fail in every condition stay unseen.
+        every drug's lines with replacement, with all doses in a line, then cells within conditions by a parametric bootstrap, and at
+        last draws the direction of every edge given the others, by the score. The data are read once, whatever ``n``. Assumptions
+        that fail in every line stay unseen.
         :meth:`get_graph` and :meth:`annotate` know of the result from then on.
 
         Parameters
@@ -73,11 +73,11 @@ class JudgingMixin:
             raise ValueError(f"structure={structure!r} has no search that could be repeated. Use structure='search'.")
         data, genes = self._collect(self.seed_)
         allowed, required = masks(self.settings_["prior_graph"], self.settings_["regulators"], genes)
-        options = self.search_ | {"allowed": allowed, "required": required, "max_rounds": max_rounds, "patience": 3}
+        options = self.search_ | {"allowed": allowed, "required": required}
 
         def search(statistics: Statistics | Means, seed: int) -> np.ndarray:
-            *_, last = search_dag(statistics, seed=seed, **options)
-            return last.graph
+            *_, last = search_dag(statistics, seed=seed, max_rounds=max_rounds, patience=3, **options)
+            return turn_edges(last.graph, statistics, seed=seed, **options)
 
         self.stability_ = recurrence(search, draws(data.search, blocks(data.fitted.design), n, seed))
         return edge_table(self.module.mechanism.graph.numpy(), genes, self.stability_)

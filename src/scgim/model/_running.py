@@ -52,7 +52,7 @@ class RunningMixin:
     def _rank(self, query: Query, evidence: Evidence, only: set[tuple] | None = None) -> pd.DataFrame:
         """The ranking of a query's drugs and doses in every line, or in those of the contexts ``only`` that it covers."""
         design = self.fitted.design
-        touch = posterior(self.module, self.fitted, self.averaging_)
+        touch = posterior(self.module, self.fitted)
         measured = {context: i for i, context in enumerate(contexts(design.names()))}
         lines = [str(line) for line in design.lines]
         asked = pd.DataFrame(

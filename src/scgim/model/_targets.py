@@ -12,7 +12,7 @@ from scgim.structure import Calls, decisive_edges
 if TYPE_CHECKING:
     import pandas as pd
 
-    from scgim.module import Contexts, GIMModule, Moments
+    from scgim.module import GIMModule
 
     from ._averaging import Averaging
     from ._fitted import Fitted
@@ -22,17 +22,12 @@ LEAST_VARIANCE = 0.01  # of psi around the generator's, in control variances
 
 
 @torch.no_grad()
-def module_posterior(module: GIMModule, contexts: Contexts, moments: Moments) -> tuple[np.ndarray, ...]:
-    """Probability, psi and its standard error, ``(contexts, genes)`` each; see ``GIMModule.posterior``."""
+def posterior(module: GIMModule, fitted: Fitted) -> tuple[np.ndarray, ...]:
+    """Probability, effect and its standard error in pooled control sd, ``(contexts, genes)`` each; see ``GIMModule.posterior``."""
+    contexts, moments = fitted.contexts()
     # a generator that fits perfectly must not silence a context's own data
     prior = (module.generator.uncertainty(contexts.conditions) ** 2).clamp(min=LEAST_VARIANCE)
-    return tuple(a.numpy() for a in module.posterior(contexts, moments, prior))
-
-
-def posterior(module: GIMModule, fitted: Fitted, averaging: Averaging | None) -> tuple[np.ndarray, ...]:
-    """Probability, effect and its standard error in pooled control sd, averaged over graphs, ``(contexts, genes)`` each."""
-    found = module_posterior(module, *fitted.contexts())
-    probability, psi, error = found if averaging is None else averaging.over(found)
+    probability, psi, error = (a.numpy() for a in module.posterior(contexts, moments, prior))
     unit = fitted.relative_scale(fitted.design.line)
     return probability, psi * unit, error * unit
 

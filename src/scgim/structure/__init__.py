@@ -4,7 +4,7 @@ from .dag import ancestors, levels, order
 from .decisive import Calls, decisive_edges
 from .ensemble import GraphEnsemble, resample
 from .kernels import local_score
-from .orient import orient_ties
+from .orient import orient_ties, turn_edges
 from .score import FLOOR, SLAB, LocalFit, fit_graph
 from .search import SearchState, search_dag
 
@@ -24,4 +24,5 @@ __all__ = [
     "orient_ties",
     "resample",
     "search_dag",
+    "turn_edges",
 ]

@@ -77,7 +77,8 @@ def decisive_edges(weight: np.ndarray, variance: np.ndarray, calls: Calls) -> tu
         change = np.abs(changed - score[:, gene])
         change[change < _LEAST * np.maximum(changed, score[:, gene])] = 0.0
         most = np.maximum.reduceat(change, start, axis=1)
-        first = np.where(change == np.repeat(most, size, axis=1), np.arange(len(gene)), len(gene))
+        # of equals but for rounding the first
+        first = np.where(change >= np.repeat(most * (1 - 1e-9), size, axis=1), np.arange(len(gene)), len(gene))
         which = edge[np.minimum.reduceat(first, start, axis=1)]
         chosen[at : at + step, own] = np.where(most > 0, which, -1)
     return chosen, source, target

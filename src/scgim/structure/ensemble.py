@@ -56,13 +56,20 @@ class GraphEnsemble(NamedTuple):
         return (forth + 0.5) / (forth + back + 1)
 
 
-def resample(statistics: Statistics | Means, block: np.ndarray, rng: np.random.Generator) -> Statistics | Means:
-    """Statistics of conditions drawn with replacement, in blocks that stay together.
+def resample(
+    statistics: Statistics | Means, block: np.ndarray, stratum: np.ndarray, rng: np.random.Generator
+) -> Statistics | Means:
+    """Statistics of conditions drawn with replacement within strata, in blocks that stay together.
 
     The scatter of :class:`~scgim.statistics.Statistics`, which is pooled over conditions, is scaled to the cells that the
-    drawn conditions have. ``block`` is that of every treated condition, ``(conditions,)`` int from 0 on.
+    drawn conditions have. ``block`` is that of every treated condition, ``(conditions,)`` int from 0 on, and lies in one ``stratum``,
+    ``(conditions,)`` int: a stratum keeps its number of blocks, so that none is lost.
     """
-    chosen = rng.integers(block.max() + 1, size=block.max() + 1)
+    of_block = np.zeros(block.max() + 1, dtype=np.int64)
+    of_block[block] = stratum
+    alike = np.argsort(of_block, kind="stable")
+    first, last = (np.searchsorted(of_block[alike], of_block, side) for side in ("left", "right"))
+    chosen = alike[rng.integers(first, last)]
     order = np.argsort(block, kind="stable")
     start = np.searchsorted(block[order], np.arange(block.max() + 2))
     rows = np.concatenate([order[start[b] : start[b + 1]] for b in chosen])
