@@ -7,7 +7,7 @@ import pytest
 from sklearn.metrics import average_precision_score
 
 COLUMNS = ["drug", "dose", "cell_line", "gene", "rank", "score", "probability", "effect"]
-COLUMNS += ["effect_se", "direction", "evidence"]
+COLUMNS += ["effect_se", "direction", "evidence", "rests_on", "direction_probability"]
 
 
 @pytest.fixture(scope="module")

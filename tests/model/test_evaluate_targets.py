@@ -89,8 +89,10 @@ def test_shifts_and_z_are_those_of_the_cells_against_their_own_controls(screen, 
     drugs = model.fitted.design.drugs[:4]
     found = _moved_most(model.fitted, drugs)
     x, obs = pd.DataFrame(adata.X, columns=adata.var_names)[model.fitted.genes].to_numpy(float), adata.obs
+    # cells are in control sd of their own line
+    x = x / model.fitted.relative_scale(np.searchsorted(model.fitted.design.lines, obs["line"].to_numpy(str)))
     control = {line: x[((obs["drug"] == "DMSO") & (obs["line"] == line)).to_numpy()] for line in ("A549", "K562")}
-    # the sd of controls is pooled over lines, as everywhere
+    # and on that scale the sd of controls is pooled over lines
     pooled = np.concatenate([own - own.mean(0) for own in control.values()]).std(0, ddof=1)
     for i, drug in enumerate(drugs):
         shift, z = [], []

@@ -86,13 +86,22 @@ def test_a_decided_edge_is_in_no_module() -> None:
     assert table["module"].tolist() == [-1, 0]
 
 
+def test_an_edge_that_is_often_the_other_way_round_does_not_recur() -> None:
+    direct = np.array([[0.0, 0.6], [0.4, 0.0]])
+    graph = np.array([[False, True], [False, False]])
+    table = edge_table(graph, np.array(["a", "b"]), Recurrence(direct, direct + direct.T))
+    assert table["stability"].tolist() == [0.6]
+    assert not table["recurs"].any()
+
+
 def test_clear_edges_recur_and_results_are_written(model: scgim.GIM) -> None:
     table = model.stability(n=4, max_rounds=2)
     graph = model.get_graph()
     assert len(table) == len(graph)
     assert ((table["stability"] <= table["adjacency"]) & table["stability"].between(0, 1)).all()
-    strong = graph.merge(table[["source", "target", "recurs"]])
-    assert strong.head(3)["recurs"].all()
+    strong = graph.merge(table[["source", "target", "adjacency"]])
+    assert (strong.head(3)["adjacency"] == 1).all()  # joined again and again, whatever drugs say of the direction
+    assert (table["recurs"] == (table["stability"] >= 0.5) & (table["stability"] >= 0.8 * table["adjacency"])).all()
     assert graph["stability"].between(0, 1).all()
     model.annotate()
     written = scgim_frame(model)

@@ -185,9 +185,15 @@ class AskingMixin(RunningMixin):
         label = ", ".join(f"{gene}{'=' if kind == 'set' else '+='}{value:g}" for gene, value in interventions.items())
         shared = {"drug": f"do({label})", "smiles": "", "dose": np.nan, "nearest_drug": "", "similarity": np.nan}
         shared |= {"dose_in_range": True, "trust": "do"}
-        change = Change((shared["drug"],), Action(torch.as_tensor(shift)), fixed)
+
+        def change(line: str) -> Change:
+            # values are in pooled control sd, the standardised scale in those of the line
+            unit = fitted.relative_scale(fitted.design.line_index(line))
+            at = None if fixed is None else {gene: value / unit[gene] for gene, value in fixed.items()}
+            return Change((shared["drug"],), Action(torch.as_tensor(shift / unit)), at)
+
         about = {"intervention": kind, "seed": seed}
-        return self._predict([(lambda line: change, lambda line: "do", shared)], adata, as_, n_cells, about)
+        return self._predict([(change, lambda line: "do", shared)], adata, as_, n_cells, about)
 
     def rank_targets(
         self,
@@ -212,7 +218,10 @@ class AskingMixin(RunningMixin):
         One row for every drug x dose x line x gene: ``rank`` from 1 by ``score`` = probability x abs(effect), ties by
         name; ``probability`` that the gene's mechanism is touched; ``effect``, its shift in control sd, before it
         propagates (what it is set to, for hard interventions), and ``effect_se``, its standard error, both given that the
-        mechanism is touched; ``direction``; ``evidence``, where the row comes from.
+        mechanism is touched; ``direction``; ``evidence``, where the row comes from; ``rests_on``, the edge at the gene
+        whose removal or reversal would change the score most, by a tenth at least (else ``""``), and ``direction_probability``, how likely
+        that edge points this way among graphs that join its genes, found on data as they might have been (NaN where there is no
+        such edge, or no search to repeat).
 
         Raises
         ------

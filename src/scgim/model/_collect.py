@@ -12,14 +12,14 @@ import torch
 
 from scgim._checks import listed
 from scgim.module import Contexts, Controls
-from scgim.statistics import Sizes, Statistics, expand
+from scgim.statistics import Sizes, Statistics, expand, relative_scales
 
 from ._cells import data_hash
 from ._design import Design, contexts_of
 from ._fitted import Fitted
 from ._means import MeanEvidence, slope_of_scale
 from ._placebos import Placebos
-from ._reading import MAX_CONTROLS, Basis, Reader, Standard, group_of, keep
+from ._reading import MAX_CONTROLS, Basis, Reader, Standard, group_of, keep, standardised
 
 if TYPE_CHECKING:
     import scipy.sparse as sp
@@ -128,12 +128,15 @@ def collect(
     contexts, label = contexts_of(fine[~control], KEYS)
     labels = np.zeros(len(fine), dtype=np.int64)
     labels[~control] = 1 + label
-    standardised = raw.standardise(group_mean[own_group], scale)
-    statistics = standardised.merge(labels)
-    fine_contexts = Fine(standardised.mean[~control], raw.n[~control], label, group_size[own_group[~control]])
-    lines = np.unique(groups["line"].to_numpy(str))
+    lines, line_of_group = np.unique(groups["line"].to_numpy(str), return_inverse=True)
+    line_scale = np.ones((len(lines), len(genes)))
+    if cells.scale != "counts":  # whose noise follows from their rates
+        line_scale = _line_scale(raw, control, line_of_group, len(lines))
+    standard = Standard(group_mean, scale * line_scale[line_of_group])
+    in_sd = standardised(whole, standard, own_group, own=raw.own is not None, raw=raw)
+    statistics = in_sd.merge(labels)
+    fine_contexts = Fine(in_sd.mean[~control], raw.n[~control], label, group_size[own_group[~control]])
     design = Design.build(contexts, features, lines)
-    standard = Standard(group_mean, scale)
 
     kept = _choose_controls(table, use, seed)
     fitted = Fitted(
@@ -149,6 +152,7 @@ def collect(
         control_group=group_of(table.iloc[kept], groups),
         control_names=cells.obs_names[kept].to_numpy(str),
         data_hash=data_hash(raw.n, raw.mean, raw.scatter, features.to_numpy(np.float64)),
+        line_scale=line_scale,
     )
     search, store, means, kept_counts = statistics, None, None, None
     if needs.means:
@@ -210,8 +214,8 @@ def _validation(
     fine, code = contexts_of(table[held], (*KEYS, "batch"))
     contexts, label = contexts_of(fine, KEYS)
     groups = pd.DataFrame({"line": fitted.group_line, "batch": fitted.group_batch})
-    raw = Reader(cells, table, held, fine, code).statistics(len(fitted.genes), own=needs.own and not needs.cells)
-    statistics = raw.standardise(fitted.group_mean[group_of(fine, groups)], fitted.scale).merge(label)
+    reader = Reader(cells, table, held, fine, code)
+    statistics = standardised(reader, standard, group_of(fine, groups), own=needs.own and not needs.cells).merge(label)
     design, names = fitted.design, contexts["drug"].to_numpy(str)
     known = np.searchsorted(design.drugs, names).clip(max=len(design.drugs) - 1)
     index = np.where(design.drugs[known] == names, known, -1)
@@ -257,6 +261,14 @@ def _control_scale(raw: Statistics, control: np.ndarray, genes: np.ndarray) -> n
             "effects. Drop them, or use more cells per context."
         )
     return np.sqrt(variance)
+
+
+def _line_scale(raw: Statistics, control: np.ndarray, line: np.ndarray, n_lines: int) -> np.ndarray:
+    """Control SD of every line relative to the pooled one, ``(lines, genes)``; ``line`` of every control group."""
+    n, squares = np.zeros(n_lines), np.zeros((n_lines, raw.mean.shape[1]))
+    np.add.at(n, line, raw.n[control])
+    np.add.at(squares, line, raw.squares[control])
+    return relative_scales(squares / n[:, None], n)
 
 
 def _choose_controls(table: pd.DataFrame, use: np.ndarray, seed: int) -> np.ndarray:

@@ -29,6 +29,7 @@ class Sources:
     names: np.ndarray
     centre: np.ndarray  # (cells, genes) or (genes,): the control mean that each cell is measured against
     mean: np.ndarray  # (genes,)
+    scale: np.ndarray  # (genes,) units of the standardised scale
 
 
 def training_sources(fitted: Fitted) -> list[Sources]:
@@ -37,9 +38,8 @@ def training_sources(fitted: Fitted) -> list[Sources]:
     for line in fitted.design.lines:
         rows = np.flatnonzero(fitted.group_line[fitted.control_group] == line)
         centre = fitted.group_mean[fitted.control_group[rows]]
-        out.append(
-            Sources(str(line), fitted.controls[rows], fitted.control_names[rows], centre, fitted.line_mean(line))
-        )
+        names, scale = fitted.control_names[rows], _scale(fitted, line)
+        out.append(Sources(str(line), fitted.controls[rows], names, centre, fitted.line_mean(line), scale))
     return out
 
 
@@ -94,7 +94,7 @@ def user_sources(adata: AnnData, fitted: Fitted, settings: dict, childless: np.n
             full[:, present] = x.toarray()
             x = sp.csr_matrix(full)
         mean = np.asarray(x.mean(0, dtype=np.float64)).ravel()
-        out.append(Sources(str(name), x, adata.obs_names[rows].to_numpy(str), mean, mean))
+        out.append(Sources(str(name), x, adata.obs_names[rows].to_numpy(str), mean, mean, _scale(fitted, name)))
     return out
 
 
@@ -113,6 +113,11 @@ def _present(adata: AnnData, genes: np.ndarray, childless: np.ndarray) -> np.nda
         )
     warn(f"{len(missing)} genes are missing and take the training control mean: {listed(missing)}.")
     return present
+
+
+def _scale(fitted: Fitted, line: str) -> np.ndarray:
+    """Control SD of a line, the pooled one where the line was not in training; ``(genes,)``."""
+    return fitted.scale * fitted.relative_scale(fitted.design.line_index(line))
 
 
 def _known_mean(fitted: Fitted, line: str) -> np.ndarray:

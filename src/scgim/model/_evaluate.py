@@ -90,12 +90,13 @@ def warn_of_leaks(model: GIM) -> list[str]:
 
 
 def conditions_of(fitted: Fitted, table: DrugTable) -> ConditionTable:
-    """Training conditions as baselines take them."""
+    """Training conditions as baselines take them, in pooled control sd."""
     names, statistics = fitted.design.names(), fitted.statistics
+    unit = fitted.relative_scale(fitted.design.line)
     return ConditionTable(
         names,
         table.frame.loc[names["drug"]].to_numpy(float),
-        statistics.mean[1:] - statistics.mean[0],
+        (statistics.mean[1:] - statistics.mean[0]) * unit,
         statistics.n[1:],
     )
 
@@ -118,7 +119,7 @@ def measure(model: GIM, seed: int) -> Held:
     names = contexts.rename(columns={"line": "cell_line"})
     features = model.table.frame.loc[names["drug"]].to_numpy(float)
     sample, of = _sample(cells, np.flatnonzero(use), label[code], fitted, group_of(rows, groups), rng)
-    controls = fitted.standardised_controls().numpy()
+    controls = fitted.controls_in_sd()
     control_line = fitted.group_line[fitted.control_group]
     picked = {}
     for line in np.unique(names["cell_line"].to_numpy(str)):

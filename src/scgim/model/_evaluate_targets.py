@@ -95,7 +95,7 @@ def evaluate_targets(
 
 def _by_data(model: GIM, drugs: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Probability and score of measured drugs' targets, ``(drugs, genes)`` each: the highest over doses and lines."""
-    probability, effect, _ = posterior(model.module, *model.fitted.contexts())
+    probability, effect, _ = posterior(model.module, model.fitted)
     return tuple(_highest(model.fitted, values, drugs) for values in (probability, probability * np.abs(effect)))
 
 

@@ -42,6 +42,9 @@ class Fitted:
         heard; empty before training.
     responses
         State of :class:`~scgim.module.Responses`: the changes of measured drugs by their own data; empty before training.
+    line_scale
+        Control SD of every line relative to ``scale``, ``(lines, genes)``, by which its cells are standardised; empty in models
+        of older versions, where it was 1.
     """
 
     genes: np.ndarray
@@ -58,16 +61,28 @@ class Fitted:
     data_hash: str
     measured: dict = field(default_factory=dict)
     responses: dict = field(default_factory=dict)
+    line_scale: np.ndarray = field(default_factory=lambda: np.ones((0, 0)))
 
     def line_mean(self, line: str) -> np.ndarray:
         """Control mean of a line over its batches, training scale, ``(genes,)``."""
         rows = self.group_line == line
         return np.average(self.group_mean[rows], axis=0, weights=self.group_size[rows])
 
+    def relative_scale(self, line: np.ndarray | int) -> np.ndarray:
+        """Control SD of lines, by index, relative to the pooled one; 1 for a line that was not in training (-1)."""
+        one = np.ones((1, len(self.genes)))
+        known = self.line_scale if len(self.line_scale) else np.repeat(one, len(self.design.lines), 0)
+        return np.concatenate([known, one])[line]
+
     def standardised_controls(self) -> torch.Tensor:
-        """Control cells minus their group's mean over the scale, ``(cells, genes)``."""
+        """Control cells minus their group's mean over the control SD of their line, ``(cells, genes)``."""
+        line = np.searchsorted(self.design.lines, self.group_line)[self.control_group]
+        return torch.as_tensor(self.controls_in_sd() / self.relative_scale(line))
+
+    def controls_in_sd(self) -> np.ndarray:
+        """The same over the pooled control SD."""
         x = self.controls.toarray().astype(np.float64)
-        return torch.as_tensor((x - self.group_mean[self.control_group]) / self.scale)
+        return (x - self.group_mean[self.control_group]) / self.scale
 
     def measure(self, contexts: Contexts, moments: Moments, features: FeatureEvidence | None) -> Self:
         """The same with what the trained mechanisms leave of the contexts, and what features say of them."""

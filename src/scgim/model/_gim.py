@@ -18,6 +18,7 @@ from scgim.module.generators import DOSE_RESPONSES
 from scgim.module.likelihood import MIN_EFFECT
 
 from ._asking import AskingMixin
+from ._averaging import average, blocks
 from ._cells import Cells, Scale, check_matrix
 from ._collect import Needs, collect, hold_out
 from ._fields import DRUG_TABLE, ContextField, DrugTableField
@@ -37,6 +38,7 @@ if TYPE_CHECKING:
 
     from scgim.module.generators import Generator
 
+    from ._averaging import Averaging
     from ._collect import Collected
     from ._design import Design
     from ._fitted import Fitted
@@ -169,6 +171,7 @@ class GIM(AskingMixin, JudgingMixin, KeepingMixin, BaseModelClass):
             )
         self.module: GIMModule | None = None
         self.stability_: Recurrence | None = None
+        self.averaging_: Averaging | None = None
         self.fitted: Fitted | None = None
         self.init_params_ = self._get_init_params(locals())
 
@@ -337,7 +340,7 @@ class GIM(AskingMixin, JudgingMixin, KeepingMixin, BaseModelClass):
         trainer_kwargs.setdefault("checkpointing_monitor", "generator_nll" if data.held is None else "nll_validation")
         # all of it already here, so that scvi-tools' SaveCheckpoint can save the model under way
         self.history_, self.is_trained_, self.module = None, False, module
-        self.stability_, self.search_ = None, plan.score
+        self.stability_, self.averaging_, self.search_ = None, None, plan.score
         self.fitted, self.seed_ = data.fitted, seed
         with warnings.catch_warnings(), quiet_lightning(), few_threads(len(genes)):
             # advice for loaders of cells; ours holds one object
@@ -364,6 +367,9 @@ class GIM(AskingMixin, JudgingMixin, KeepingMixin, BaseModelClass):
                 raise
         self.module = self.module.to("cpu").requires_grad_(False)
         self.fitted = self.fitted.measure(*plan.measured())
+        if self.settings_["structure"] == "search":
+            with few_threads(len(genes)):
+                self.averaging_ = average(plan, blocks(design), seed=seed)
         self.fitted = replace(self.fitted, responses=self._responses(data).state())
         misfit = self.module.misfit
         self.calibration_ = plan.calibration.about() | {

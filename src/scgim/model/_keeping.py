@@ -17,6 +17,7 @@ from scgim.statistics import Statistics
 
 from . import _io
 from ._annotate import write_graph, write_shift, write_targets
+from ._averaging import Averaging
 from ._design import Design
 from ._fitted import Fitted
 from ._query import DrugTable
@@ -166,6 +167,7 @@ class KeepingMixin:
             "calibration": self.calibration_,
             "search": self.search_,
             "stability": None if self.stability_ is None else self.stability_._asdict(),
+            "averaging": None if self.averaging_ is None else self.averaging_.state(),
             "seed": self.seed_,
             "fitted": arrays
             | {"design": vars(fitted.design), "statistics": vars(replace(fitted.statistics, own=None))},
@@ -212,6 +214,8 @@ class KeepingMixin:
         model.choice_, model.calibration_ = state["choice"], state["calibration"]
         model.search_ = state["search"]
         model.stability_ = None if state["stability"] is None else Recurrence(**state["stability"])
+        averaging = state.get("averaging")  # models of older versions have none
+        model.averaging_ = None if averaging is None else Averaging.from_state(averaging)
         model.module = model._build(len(fitted.genes), design, model.generator_).requires_grad_(False)
         model.module.load_state_dict({name: torch.as_tensor(array) for name, array in state["module"].items()})
         model.module.eval()

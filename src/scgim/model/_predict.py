@@ -16,7 +16,7 @@ from scgim.module import Action, abduct, counterfactual, draw_noise, propagate
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from torch import Tensor
+    from torch import Tensor, nn
 
     from scgim.module import GIMModule, Hard, Shift
 
@@ -44,23 +44,26 @@ class Predictor:
     ----------
     module
         With a graph.
-    levels
-        Genes by depth of the DAG.
-    scale
-        Units of the standardised scale, ``(genes,)``.
+    mechanisms
+        Mechanisms and the genes by depth of their DAG: predictions are means over them, and draws come from the first.
     seed
         Of everything drawn.
     """
 
-    def __init__(self, module: GIMModule, levels: Sequence[Tensor], scale: np.ndarray, seed: int) -> None:
-        self.mechanism, self.levels, self.scale, self.seed = module.mechanism, levels, scale, seed
+    def __init__(self, module: GIMModule, mechanisms: Sequence[tuple[nn.Module, Sequence[Tensor]]], seed: int) -> None:
+        self.mechanism, self.levels, self.seed = *mechanisms[0], seed
+        self.mechanisms = mechanisms
+
+    def _counterfactual(self, z: Tensor, change: dict) -> Tensor:
+        """What cells would have been, the mean over graphs."""
+        return sum(counterfactual(*each, z, **change) for each in self.mechanisms) / len(self.mechanisms)
 
     def rows(self, source: Sources, as_: As, n_cells: int | None, change: Change) -> Block:
         """Predicted values of one change from one line's control cells."""
         x, control, names = self._rows(source, as_, n_cells, change)
         if change.measured is not None:  # cells keep their noise, and their mean goes to where the data have it
             said, *_ = self._rows(source, "delta", None, change)
-            x = x + (change.measured.own * self.scale - (1 - change.measured.weight) * said)
+            x = x + (change.measured.own - (1 - change.measured.weight) * said)
         if not change.parts:
             return Block(x, control, names, None)
         each = "cells" if as_ == "cells" else "delta"
@@ -79,21 +82,29 @@ class Predictor:
             generator = torch.Generator().manual_seed(int(rng.integers(2**63)))
             noise = self._noise_mean(source) + draw_noise(self.mechanism, n, generator)
             z = propagate(self.mechanism, self.levels, noise, **change.at(n, rng))
-            x = source.mean + z.numpy() * self.scale
+            # the mean over graphs, the scatter of the one found
+            zero = torch.zeros(1, z.shape[1], dtype=z.dtype)
+            if len(self.mechanisms) > 1 and not change.sampled:
+                at = change.at(1, rng)
+                z = z + self._counterfactual(zero, at) - counterfactual(self.mechanism, self.levels, zero, **at)
+            x = source.mean + z.numpy() * source.scale
             return x, np.broadcast_to(source.mean, x.shape), np.full(n, "")
-        if as_ == "cells" or not self.mechanism.affine:
+        if as_ in ("mean", "delta") and change.delta is not None:
+            delta = change.delta[None] * source.scale
+        elif as_ == "cells" or not self.mechanism.affine:
             rows = self._pick(source, n_cells if as_ == "cells" else None)
             x, z = self._cells(source, rows)
             n_draws = len(z) if as_ == "cells" else 1  # every row of the answer draws its targets
-            moved = counterfactual(self.mechanism, self.levels, z, **change.at(n_draws, rng))
-            x_moved = x + (moved - z).numpy() * self.scale
+            constant = change.delta is not None and change.same_for_all
+            moved = z + torch.as_tensor(change.delta) if constant else self._counterfactual(z, change.at(n_draws, rng))
+            x_moved = x + (moved - z).numpy() * source.scale
             if as_ == "cells":
                 return x_moved, x, source.names[rows]
             delta = (x_moved - x).mean(0, keepdims=True)
         else:
-            zero = torch.zeros(1, len(self.scale), dtype=torch.float64)
-            moved = counterfactual(self.mechanism, self.levels, zero, **change.at(1, rng))
-            delta = (moved - zero).numpy() * self.scale
+            zero = torch.zeros(1, len(source.scale), dtype=torch.float64)
+            moved = self._counterfactual(zero, change.at(1, rng))
+            delta = (moved - zero).numpy() * source.scale
         control = source.mean[None]
         return (delta if as_ == "delta" else control + delta), control, np.array([""])
 
@@ -108,26 +119,45 @@ class Predictor:
         """Source cells on the training scale and standardised, ``(rows, genes)`` each."""
         x = source.x[rows].toarray().astype(np.float64)
         centre = source.centre[rows] if source.centre.ndim == 2 else source.centre
-        return x, torch.as_tensor((x - centre) / self.scale)
+        return x, torch.as_tensor((x - centre) / source.scale)
 
     def _noise_mean(self, source: Sources) -> Tensor:
         """Mean noise of the control cells, so that fresh draws without a drug have the mean of the controls."""
-        z = torch.zeros(1, len(self.scale), dtype=torch.float64)
+        z = torch.zeros(1, len(source.scale), dtype=torch.float64)
         if not self.mechanism.affine:
             _, z = self._cells(source, np.arange(source.x.shape[0]))
         return abduct(self.mechanism, z).mean(0)
 
 
 @torch.no_grad()
-def mean_changes(module: GIMModule, levels: Sequence[Tensor], touch: Touch, z: Tensor) -> np.ndarray:
-    """Mean change of control cells ``z`` under every row of interventions, at their expectation; ``(rows, genes)`` standardised."""
-    act = lambda part: module.intervention.act(*map(torch.as_tensor, (part.probability, part.psi, part.noise)))
-    if module.mechanism.affine:  # the mean cell moves as the cells do on average
+def mean_changes(
+    mechanisms: Sequence[tuple[nn.Module, Sequence[Tensor]]],
+    intervention: type[Shift] | type[Hard],
+    touch: Touch,
+    z: Tensor,
+    *,
+    targets: Targets = "expectation",
+) -> np.ndarray:
+    """Mean change of control cells ``z`` under every row of interventions, mean over graphs; ``(rows, genes)`` standardised.
+
+    Linear mechanisms take all rows at once: a shift by the matrix of total effects, which is one for all of them.
+    """
+    weight = (touch.probability > 0.5).astype(float) if targets == "map" else touch.probability
+    if mechanisms[0][0].affine and intervention.keeps_parents:
+        total = sum(
+            torch.linalg.inv(torch.eye(z.shape[1], dtype=z.dtype) - each.coefficients) for each, _ in mechanisms
+        )
+        return (torch.as_tensor(weight * touch.psi) @ (total / len(mechanisms))).numpy()
+    act = intervention.act(*map(torch.as_tensor, (weight, touch.psi, touch.noise)))
+    if mechanisms[0][0].affine:  # the mean cell moves as the cells do on average
         zero = torch.zeros(len(touch.psi), z.shape[1], dtype=z.dtype)
-        return (counterfactual(module.mechanism, levels, zero, act(touch)) - zero).numpy()
+        return (sum(counterfactual(*each, zero, act) - zero for each in mechanisms) / len(mechanisms)).numpy()
     z = z[:: -(-len(z) // _SOME_CELLS)]
-    moved = (counterfactual(module.mechanism, levels, z, act(touch.row(i))) for i in range(len(touch.psi)))
-    return np.array([(x - z).mean(0).numpy() for x in moved])
+    rows = (
+        Action(act.add[i], act.keep[i] if isinstance(act.keep, torch.Tensor) else act.keep, act.noise[i])
+        for i in range(len(weight))
+    )
+    return np.array([(counterfactual(*mechanisms[0], z, row) - z).mean(0).numpy() for row in rows])
 
 
 def stream(seed: int, *label: object) -> np.random.Generator:
@@ -136,7 +166,7 @@ def stream(seed: int, *label: object) -> np.random.Generator:
 
 
 class Measured(NamedTuple):
-    """What measured conditions of the drug say of its mean change: ``own`` ``(genes,)``, beside ``weight`` times what the action does."""
+    """What measured conditions say of a mean change on the training scale: ``own`` ``(genes,)``, beside ``weight`` times what the action does."""
 
     own: np.ndarray
     weight: float
@@ -151,6 +181,9 @@ class Change:
 
     parts: tuple[Change, ...] = ()
     measured: Measured | None = None
+    delta: np.ndarray | None = None  # mean change of control cells in SD of their line, where it is known beforehand
+    same_for_all = False  # whether every cell changes by that
+    sampled = False
 
     def __init__(self, label: tuple, action: Action, fixed: dict[int, float] | None = None) -> None:
         self.label, self.action, self.fixed = label, action, fixed
@@ -171,8 +204,11 @@ class DrugChange(Change):
         intervention: type[Shift] | type[Hard],
         parts: tuple[Change, ...] = (),
         measured: Measured | None = None,
+        delta: np.ndarray | None = None,
     ) -> None:
         self.touch, self.intervention, self.parts, self.measured = touch, intervention, parts, measured
+        self.delta = None if targets == "sample" else delta
+        self.same_for_all = intervention.keeps_parents and bool((touch.noise == 1).all())
         weight = (touch.probability > 0.5).astype(float) if targets == "map" else touch.probability
         super().__init__(label, self._act(weight))
         self.sampled = targets == "sample"

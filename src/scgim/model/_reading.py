@@ -24,13 +24,28 @@ DOUBLE_PRODUCTS = 5e10  # beyond so many, those of single precision, which cost 
 
 
 class Standard:
-    """Cells of control groups on the standardised scale."""
+    """Cells of control groups on the standardised scale; ``centre`` and ``scale`` are ``(groups, genes)``."""
 
     def __init__(self, centre: np.ndarray, scale: np.ndarray) -> None:
         self.centre, self.scale = centre, scale
 
     def __call__(self, x: np.ndarray, group: np.ndarray) -> np.ndarray:
-        return (x - self.centre[group]) / self.scale
+        return (x - self.centre[group]) / self.scale[group]
+
+    @property
+    def common(self) -> bool:
+        """Whether all groups have one scale, so that scatters can be standardised after they were pooled."""
+        return bool((self.scale == self.scale[0]).all())
+
+
+class Standardised:
+    """Standardised cells, from cells and their contexts; small, because it travels to workers."""
+
+    def __init__(self, standard: Standard, group: np.ndarray) -> None:
+        self.standard, self.group = standard, group
+
+    def __call__(self, x: np.ndarray, code: np.ndarray) -> np.ndarray:
+        return self.standard(x, self.group[code])
 
 
 class Basis:
@@ -65,6 +80,20 @@ class Reader:
             own=own,
             dtype=np.float32 if len(self.rows) * n_columns**2 > DOUBLE_PRODUCTS else np.float64,
         )
+
+
+def standardised(
+    reader: Reader, standard: Standard, group: np.ndarray, *, own: bool, raw: Statistics | None = None
+) -> Statistics:
+    """Statistics on the standardised scale, of contexts whose control group is ``group``.
+
+    ``raw`` are those of the cells as they are, if they were read; where groups differ in scale, the cells are read once more.
+    """
+    d = standard.scale.shape[1]
+    if not standard.common:
+        return reader.statistics(d, own=own, transform=Standardised(standard, group))
+    raw = reader.statistics(d, own=own) if raw is None else raw
+    return raw.standardise(standard.centre[group], standard.scale[0])
 
 
 def first_of_each(label: np.ndarray, most: np.ndarray | int, rng: np.random.Generator) -> np.ndarray:

@@ -18,7 +18,7 @@ from ._combine import Touch, interventions
 from ._controls import training_sources, user_sources
 from ._predict import As, Change, DrugChange, Measured, Predictor, Targets, assemble, mean_changes
 from ._query import resolve
-from ._targets import Evidence, posterior, rank
+from ._targets import Evidence, posterior, rank, resting
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -54,7 +54,7 @@ class RunningMixin:
     def _rank(self, query: Query, evidence: Evidence, only: set[tuple] | None = None) -> pd.DataFrame:
         """The ranking of a query's drugs and doses in every line, or in those of the contexts ``only`` that it covers."""
         design = self.fitted.design
-        touch = posterior(self.module, *self.fitted.contexts())
+        touch = posterior(self.module, self.fitted)
         measured = {context: i for i, context in enumerate(contexts(design.names()))}
         lines = [str(line) for line in design.lines]
         asked = pd.DataFrame(
@@ -72,8 +72,13 @@ class RunningMixin:
         if evidence == "data" and (at < 0).any():
             self._not_measured(*asked.iloc[np.flatnonzero(at < 0)[0]])
         data = (at >= 0) & (evidence != "features")
-        values = (np.where(data[:, None], own[at], other) for own, other in zip(touch, prior[:3], strict=True))
-        table = rank(asked, self.fitted.genes, *values, np.where(data, "data", "features"))
+        # what the generator says is in control sd of the own line
+        unit = self.fitted.relative_scale(np.searchsorted(design.lines, asked["cell_line"].to_numpy(str)))
+        prior = prior[0], prior[1] * unit, prior[2] * unit
+        values = (np.where(data[:, None], own[at], other) for own, other in zip(touch, prior, strict=True))
+        edge, likely = resting(self.module, self.fitted, self.averaging_, touch[0])
+        rests_on = np.where(data[:, None], edge[at], ""), np.where(data[:, None], likely[at], np.nan)
+        table = rank(asked, self.fitted.genes, *values, np.where(data, "data", "features"), *rests_on)
         return (
             table.assign(doses=np.repeat(query.doses, len(table) // len(query.doses)))
             if query.combined.any()
@@ -101,13 +106,15 @@ class RunningMixin:
         evidence: Evidence = "auto",
     ) -> AnnData:
         trust = query.trust(self.fitted.design).to_dict("records")
-        combined, doses, said, own = query.combined, query.doses, {}, {}
+        combined, doses, said, own, deltas = query.combined, query.doses, {}, {}, {}
         responses = Responses.from_state(self.fitted.responses)
 
         def change(line: str, i: int) -> Change:
             if line not in said:
                 said[line] = self._interventions(query, line)
-                own[line] = responses.own(query.rows(self.fitted.design, line))
+                own[line] = responses.own(query.rows(self.fitted.design, line)) * self.fitted.scale
+                if self.module.mechanism.affine:
+                    deltas[line] = self._mean_changes(said[line], targets)
             label = (query.drug[i], doses[i] if combined[i] else query.dose[i])
             parts = ()
             if combined[i]:
@@ -120,7 +127,8 @@ class RunningMixin:
             measured = None
             if source(line, i) != "features":
                 measured = Measured(own[line][i], responses.weight)
-            return DrugChange(label, said[line].row(i), targets, self.module.intervention, parts, measured)
+            delta = deltas[line][i] if line in deltas else None
+            return DrugChange(label, said[line].row(i), targets, self.module.intervention, parts, measured, delta)
 
         known = set(contexts(self.fitted.design.names())) if evidence != "features" else set()
 
@@ -150,13 +158,27 @@ class RunningMixin:
         """Changes of the measured drugs by their own data; features are a prior where the generator has any to ask."""
         contexts, _, features = self.fitted.contexts()
         statistics, rows, said, held_out = self.fitted.statistics, self.fitted.rows(), None, None
+        unit = self.fitted.relative_scale(
+            self.fitted.design.line
+        )  # changes are compared between lines in pooled control SD
         if features is not None and self.module.generator.needs_features:
             every = interventions(self.module, contexts.conditions, np.arange(len(rows.drug)), len(rows.drug))
             blind = every._replace(probability=features.probability.numpy(), psi=features.psi.numpy())
-            z = self.fitted.standardised_controls()
-            said, held_out = (mean_changes(self.module, self._levels(), touch, z) for touch in (every, blind))
-        change = statistics.mean[1:] - statistics.mean[0]
-        return Responses.fit(rows, change, change_error(data), said, held_out)
+            said, held_out = (unit * self._mean_changes(touch) for touch in (every, blind))
+        change = unit * (statistics.mean[1:] - statistics.mean[0])
+        return Responses.fit(rows, change, unit**2 * change_error(data), said, held_out)
+
+    def _mean_changes(self, touch: Touch, targets: Targets = "expectation") -> np.ndarray:
+        """Mean change of control cells under interventions, ``(rows, genes)``, in control SD of their line."""
+        n_genes, affine = len(self.fitted.genes), self.module.mechanism.affine
+        z = torch.zeros(1, n_genes, dtype=torch.float64) if affine else self.fitted.standardised_controls()
+        return mean_changes(self._mechanisms(), self.module.intervention, touch, z, targets=targets)
+
+    def _mechanisms(self) -> list[tuple]:
+        """Mechanisms to average predictions over, and the levels of the graph of each; the trained ones come first."""
+        if self.averaging_ is None:
+            return [(self.module.mechanism, self._levels())]
+        return self.averaging_.mechanisms(self.module)
 
     def _levels(self) -> list[torch.Tensor]:
         return [torch.as_tensor(level) for level in levels(self.module.mechanism.graph.numpy())]
@@ -179,7 +201,7 @@ class RunningMixin:
             childless = ~self.module.mechanism.graph.numpy().any(1)
             sources = user_sources(adata, fitted, args, childless)
 
-        run = Predictor(self.module, self._levels(), fitted.scale, about["seed"])
+        run = Predictor(self.module, self._mechanisms(), about["seed"])
 
         def parts() -> Iterator[tuple]:
             for change, evidence, shared in changes:

@@ -24,6 +24,10 @@ class Recurrence(NamedTuple):
     direct: np.ndarray
     either: np.ndarray
 
+    def recurs(self) -> np.ndarray:
+        """Edges in at least half of the refits, whose direction agrees in most of those that join the genes."""
+        return (self.direct >= RECURS) & (self.direct >= DIRECTED * self.either)
+
     def modules(self) -> list[list[int]]:
         """Groups of genes that recurring edges join whose direction does not recur, largest first."""
         undecided = (self.either >= RECURS) & (np.maximum(self.direct, self.direct.T) < DIRECTED * self.either)
@@ -44,7 +48,7 @@ def edge_table(graph: np.ndarray, genes: np.ndarray, found: Recurrence) -> pd.Da
             "target": genes[target],
             "stability": found.direct[source, target],
             "adjacency": found.either[source, target],
-            "recurs": found.direct[source, target] >= RECURS,
+            "recurs": found.recurs()[source, target],
             "module": np.where(module[source] == module[target], module[source], -1),
         }
     )

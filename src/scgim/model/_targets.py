@@ -7,23 +7,48 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 import torch
 
+from scgim.structure import Calls, decisive_edges
+
 if TYPE_CHECKING:
     import pandas as pd
 
-    from scgim.module import Contexts, FeatureEvidence, GIMModule, Moments
+    from scgim.module import GIMModule
+
+    from ._averaging import Averaging
+    from ._fitted import Fitted
 
 Evidence = Literal["auto", "data", "features"]
 LEAST_VARIANCE = 0.01  # of psi around the generator's, in control variances
 
 
 @torch.no_grad()
-def posterior(
-    module: GIMModule, contexts: Contexts, moments: Moments, features: FeatureEvidence | None = None
-) -> tuple[np.ndarray, ...]:
-    """Probability, psi and its standard error, ``(contexts, genes)`` each; see ``GIMModule.posterior``."""
+def posterior(module: GIMModule, fitted: Fitted) -> tuple[np.ndarray, ...]:
+    """Probability, effect and its standard error in pooled control sd, ``(contexts, genes)`` each; see ``GIMModule.posterior``."""
+    contexts, moments, features = fitted.contexts()
     # a generator that fits perfectly must not silence a context's own data
     prior = (module.generator.uncertainty(contexts.conditions) ** 2).clamp(min=LEAST_VARIANCE)
-    return tuple(a.numpy() for a in module.posterior(contexts, moments, prior, features))
+    probability, psi, error = (a.numpy() for a in module.posterior(contexts, moments, prior, features))
+    unit = fitted.relative_scale(fitted.design.line)
+    return probability, psi * unit, error * unit
+
+
+def resting(
+    module: GIMModule, fitted: Fitted, averaging: Averaging | None, probability: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """The edge that every measured target hangs on most, as text, and the probability of its direction, ``(contexts, genes)``."""
+    contexts, moments, _ = fitted.contexts()
+    mechanism = module.mechanism
+    weight = mechanism.effects(fitted.standardised_controls())[0].numpy() if mechanism.graph.any() else mechanism.graph
+    variance, genes = mechanism.variance.numpy(), fitted.genes
+    arrays = moments.value.numpy(), moments.residual.numpy(), variance / contexts.n.numpy()
+    edge, source, target = decisive_edges(
+        np.asarray(weight, dtype=float), variance, Calls(*np.broadcast_arrays(*arrays, probability))
+    )
+    text = np.array([f"{a} -> {b}" for a, b in zip(genes[source], genes[target], strict=True)] + [""], dtype=object)
+    likely = np.full(len(source) + 1, np.nan)
+    if averaging is not None and len(source):
+        likely[:-1] = averaging.graphs.direction_probability(source, target)
+    return text[edge], likely[edge]
 
 
 def rank(
@@ -33,10 +58,13 @@ def rank(
     effect: np.ndarray,
     error: np.ndarray,
     evidence: np.ndarray,
+    rests_on: np.ndarray,
+    direction: np.ndarray,
 ) -> pd.DataFrame:
     """Tidy frame: for every row of ``names`` all genes by score = probability x abs(effect), ties by name.
 
-    ``genes`` are sorted by name; ``probability``, ``effect`` and ``error`` are ``(rows, genes)``.
+    ``genes`` are sorted by name; ``probability``, ``effect``, ``error``, the edge it ``rests_on`` and the
+    probability of that edge's ``direction`` are ``(rows, genes)``.
     """
     score = probability * np.abs(effect)
     order = np.argsort(-score, axis=1, kind="stable")
@@ -52,6 +80,8 @@ def rank(
         effect_se=error[flat],
         direction=np.where(effect[flat] < 0, "down", "up"),
         evidence=evidence.astype(object)[rows],
+        rests_on=rests_on[flat],
+        direction_probability=direction[flat],
     )
 
 

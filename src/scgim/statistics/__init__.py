@@ -5,6 +5,7 @@ from ._basis import BASIS_CENTRES, BASIS_SLOPE, expand
 from ._blocks import row_blocks
 from ._counts import Sizes, between_batches, change_of, log_changes
 from ._dask import accumulate_dask
+from ._line_scale import relative_scales
 from ._means import Means
 from ._misfit import misfit_variance
 from ._statistics import Statistics
@@ -23,5 +24,6 @@ __all__ = [
     "expand",
     "log_changes",
     "misfit_variance",
+    "relative_scales",
     "row_blocks",
 ]

@@ -1,8 +1,10 @@
 """Graphs on plain arrays: the score of a parent set, the search, and what one asks of a DAG."""
 
 from .dag import ancestors, levels, order
+from .decisive import Calls, decisive_edges
+from .ensemble import GraphEnsemble, resample
 from .kernels import local_score
-from .orient import orient_ties
+from .orient import orient_ties, turn_edges
 from .refine import refine_dag
 from .score import FLOOR, SLAB, LocalFit, fit_graph
 from .search import SearchState, search_dag
@@ -10,14 +12,19 @@ from .search import SearchState, search_dag
 __all__ = [
     "FLOOR",
     "SLAB",
+    "Calls",
+    "GraphEnsemble",
     "LocalFit",
     "SearchState",
     "ancestors",
+    "decisive_edges",
     "fit_graph",
     "levels",
     "local_score",
     "order",
     "orient_ties",
     "refine_dag",
+    "resample",
     "search_dag",
+    "turn_edges",
 ]

@@ -1,0 +1,122 @@
+"""Effects averaged over an ensemble of graphs."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+
+from scgim.module import LinearMechanism
+from scgim.structure import GraphEnsemble, levels, resample, search_dag, turn_edges
+
+from ._stability import redraw
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from scgim.module import GIMModule
+    from scgim.statistics import Means, Statistics
+
+    from ._design import Design
+    from ._train import TrainingPlan
+
+MEMBERS = 12
+ROUNDS, PATIENCE = 2, 1  # of the search on each draw, which starts from the graph found
+
+
+@dataclass(frozen=True)
+class Averaging:
+    """Graphs found on draws of the data, with mechanisms on each.
+
+    Parameters
+    ----------
+    graphs
+        One a draw; the graph found on the data itself is none of them.
+    weight, bias
+        Coefficient of every edge, and the intercepts ``(draws, genes)``; empty for mechanisms that are not linear.
+    """
+
+    graphs: GraphEnsemble
+    weight: np.ndarray
+    bias: np.ndarray
+
+    def mechanisms(self, module: GIMModule) -> list[tuple[torch.nn.Module, list[torch.Tensor]]]:
+        """Mechanisms to run, with the levels of their graph: the trained ones, and those of every draw."""
+        found = module.mechanism.graph.numpy()
+        out = [(module.mechanism, found)]
+        if len(self.bias):
+            for b, graph in enumerate(self.graphs.graphs()):
+                own = self.graphs.member == b
+                dense = np.zeros(graph.shape)
+                dense[self.graphs.source[own], self.graphs.target[own]] = self.weight[own]
+                out.append((_linear(graph, dense, self.bias[b], module.mechanism.log_sigma), graph))
+        return [(mechanism, [torch.as_tensor(level) for level in levels(graph)]) for mechanism, graph in out]
+
+    def state(self) -> dict[str, object]:
+        """Plain arrays, for a file."""
+        return {**vars(self), "graphs": self.graphs._asdict()}
+
+    @classmethod
+    def from_state(cls, state: dict) -> Averaging:
+        """From what :meth:`state` gave."""
+        return cls(**{**state, "graphs": GraphEnsemble(**state["graphs"])})
+
+
+def draws(
+    statistics: Statistics | Means, block: tuple[np.ndarray, np.ndarray] | None, n: int, seed: int
+) -> Iterator[Statistics | Means]:
+    """Data as they might have been: other lines of each drug (none: the same), and other cells of each condition."""
+    rng = np.random.default_rng([seed, 0xB10C])
+    for _ in range(n):
+        drawn = statistics if block is None else resample(statistics, *block, rng)
+        yield next(redraw(drawn, 1, int(rng.integers(2**31))))
+
+
+def _linear(graph: np.ndarray, weight: np.ndarray, bias: np.ndarray, log_sigma: torch.Tensor) -> LinearMechanism:
+    mechanism = LinearMechanism(len(graph))
+    mechanism.set_graph(torch.as_tensor(graph))
+    mechanism.skip.data.copy_(mechanism._gather(torch.as_tensor(weight)))
+    mechanism.bias.data.copy_(torch.as_tensor(bias))
+    mechanism.log_sigma.data.copy_(log_sigma)
+    return mechanism.requires_grad_(False)
+
+
+def blocks(design: Design) -> tuple[np.ndarray, np.ndarray] | None:
+    """Conditions that are drawn together, those of one drug in one line, and their drug, within which lines are drawn.
+
+    ``None`` with a single line: a drug's conditions are then all the evidence of what it does, and without them the data would not
+    be as they might have been.
+    """
+    if len(design.lines) < 2:
+        return None
+    _, block = np.unique(design.drug * len(design.lines) + design.line, return_inverse=True)
+    return block, design.drug
+
+
+@torch.no_grad()
+def average(
+    plan: TrainingPlan, block: tuple[np.ndarray, np.ndarray] | None, *, n: int = MEMBERS, seed: int = 0
+) -> Averaging:
+    """Search graphs on draws of a trained plan's data, and fit mechanisms on each.
+
+    A gene with the parents that it has in the graph found keeps its trained mechanism; others are fitted by least squares on
+    the data themselves, as behind the search's score.
+    """
+    found = plan.module.mechanism
+    graph = found.graph.numpy()
+    options = plan.score | {"allowed": plan.allowed, "required": plan.required}
+    graphs = []
+    for number, statistics in enumerate(draws(plan.data.search, block, n, seed)):
+        *_, last = search_dag(statistics, seed=number, start=graph, max_rounds=ROUNDS, patience=PATIENCE, **options)
+        graphs.append(turn_edges(last.graph, statistics, seed=number, **options))
+    ensemble = GraphEnsemble.of(graphs)
+    if not found.affine:
+        return Averaging(ensemble, np.zeros(0), np.zeros((0, len(graph))))
+    weights, biases = [], []
+    for member in graphs:
+        fit, same = plan._least_squares(member), (member == graph).all(0)
+        weights.append(np.where(same, found.coefficients.numpy(), fit.weight)[np.nonzero(member)])
+        biases.append(np.where(same, found.bias.numpy(), fit.intercept))
+    return Averaging(ensemble, np.concatenate(weights), np.array(biases))
