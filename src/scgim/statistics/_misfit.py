@@ -7,7 +7,7 @@ import numpy as np
 MOST_NEIGHBOURS = 15  # of a gene, whose changes its misfit may grow with
 PER_NEIGHBOUR = 10  # conditions that one more of them takes
 MOST_CONDITIONS = 400  # that the misfit is learned from; it has a dozen numbers a gene
-FEWEST_DRUGS = 5  # of fewer, a target that all of them share could not be told from a misfit
+FEWEST_DRUGS = 6  # of fewer, a target that all of them share could not be told from a misfit
 START = 0.25  # squared relative error of a neighbour from which the fit descends
 ROUNDS = 60
 PRICE = 3.0  # nats for a gene to have a misfit, beside one for each of its parts
@@ -37,7 +37,7 @@ def misfit_variance(
     over the neighbours :math:`i` of :math:`j` in the graph, whose changes are counted without the share :math:`r_{kj} t_{ji}` that
     a shift of :math:`j` itself would bring about. :math:`\theta \ge 0` and :math:`\pi_j` maximise the likelihood (by
     multiplicative steps). The misfit is the better of none, :math:`\theta_0` alone and all of them, after a price of
-    :math:`3 + q K / (K - q - 1)` nats for :math:`q` parts and :math:`K` conditions (as in the corrected criterion of Akaike). There is a neighbour for every ten conditions, at most 15, and no misfit with fewer than five drugs.
+    :math:`3 + q K / (K - q - 1)` nats for :math:`q` parts and :math:`K` conditions (as in the corrected criterion of Akaike). There is a neighbour for every ten conditions, at most 15, and no misfit with fewer than six drugs: a target that they share is in most conditions, as a misfit is.
 
     Parameters
     ----------
