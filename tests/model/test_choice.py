@@ -54,7 +54,7 @@ def test_takes_what_fits(kind, name):
         *("generator", "loss", "se", "loss unseen drugs", "loss unseen doses"),
         *("loss_all_genes", "chosen"),
     ]
-    assert table["generator"].to_list() == ["mean", "kernel", "hill", "network"]
+    assert table["generator"].to_list() == ["mean", "kernel", "hill"]
     assert table.loc[table["chosen"], "generator"].to_list() == [name]
     assert (table[["loss", "se"]].to_numpy() >= 0).all()
     assert table.loc[table["loss"].idxmin(), "se"] == 0

@@ -23,6 +23,7 @@ from ._cells import Cells, Scale, check_matrix
 from ._collect import Needs, collect, hold_out
 from ._fields import DRUG_TABLE, ContextField, DrugTableField
 from ._generators import Choice, distinct_drugs, first_generator
+from ._graph_choice import GraphChoice, choose_graph
 from ._judging import JudgingMixin
 from ._keeping import KeepingMixin
 from ._prior import check_prior, masks
@@ -46,7 +47,7 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger("scgim")
 
-STRUCTURES = ("search", "gradient", "none")
+STRUCTURES = ("auto", "search", "gradient", "none")
 LIKELIHOODS = ("auto", "cells", "means")
 
 
@@ -75,7 +76,9 @@ class GIM(AskingMixin, JudgingMixin, KeepingMixin, BaseModelClass):
         the contexts' means move, with the errors of both sides, and a little of how genes vary within contexts. ``"auto"``
         takes means for ``scale="counts"``, whose measurement noise misleads within contexts, and cells otherwise.
     structure
-        ``"search"``: iterated local search of the graph; ``"gradient"``: graph, mechanisms and generator learned jointly, by
+        ``"auto"``: iterated local search of the graph, which predictions use unless it harms them on held-out conditions or rows are
+        fewer than genes (:attr:`graph_choice_` says why; :meth:`rank_targets` and :meth:`do` use it in any case); ``"search"``: the
+        same, and predictions always use it; ``"gradient"``: graph, mechanisms and generator learned jointly, by
         gradient on the exact likelihood of all cells; ``"none"``: the empty graph, every gene on its own.
     prior_graph
         What is known of the graph: a DataFrame with columns ``source``, ``target`` and ``kind``, ``"required"`` or
@@ -124,7 +127,7 @@ class GIM(AskingMixin, JudgingMixin, KeepingMixin, BaseModelClass):
         intervention: Literal["shift", "hard"] = "shift",
         generator: Literal["auto", "mean", "kernel", "hill", "network", "identity"] = "auto",
         likelihood: Literal["auto", "cells", "means"] = "auto",
-        structure: Literal["search", "gradient", "none"] = "search",
+        structure: Literal["auto", "search", "gradient", "none"] = "auto",
         prior_graph: pd.DataFrame | None = None,
         regulators: Sequence[str] | None = None,
         scale_shift: bool = False,
@@ -172,6 +175,8 @@ class GIM(AskingMixin, JudgingMixin, KeepingMixin, BaseModelClass):
         self.module: GIMModule | None = None
         self.stability_: Recurrence | None = None
         self.averaging_: Averaging | None = None
+        self.graph_choice_: GraphChoice | None = None
+        self.plain_: GIMModule | None = None  # predicts without a graph, where that is better
         self.fitted: Fitted | None = None
         self.init_params_ = self._get_init_params(locals())
 
@@ -325,7 +330,7 @@ class GIM(AskingMixin, JudgingMixin, KeepingMixin, BaseModelClass):
         plan = TrainingPlan(
             module,
             data,
-            structure=self.settings_["structure"],
+            structure=self._structure,
             allowed=allowed,
             required=required,
             final=Choice(self, design, seed),
@@ -340,6 +345,7 @@ class GIM(AskingMixin, JudgingMixin, KeepingMixin, BaseModelClass):
         trainer_kwargs.setdefault("checkpointing_monitor", "generator_nll" if data.held is None else "nll_validation")
         # all of it already here, so that scvi-tools' SaveCheckpoint can save the model under way
         self.history_, self.is_trained_, self.module = None, False, module
+        self.graph_choice_, self.plain_ = None, None
         self.stability_, self.averaging_, self.search_ = None, None, plan.score
         self.fitted, self.seed_ = data.fitted, seed
         with warnings.catch_warnings(), quiet_lightning(), few_threads(len(genes)):
@@ -367,10 +373,13 @@ class GIM(AskingMixin, JudgingMixin, KeepingMixin, BaseModelClass):
                 raise
         self.module = self.module.to("cpu").requires_grad_(False)
         self.fitted = self.fitted.measure(*plan.measured())
-        if self.settings_["structure"] == "search":
+        if self._structure == "search":
             with few_threads(len(genes)):
                 self.averaging_ = average(plan, blocks(design), seed=seed)
-        self.fitted = replace(self.fitted, responses=self._responses(data).state())
+        said = self._predict_measured(plan, data)
+        self.fitted = replace(self.fitted, responses=self._responses(data, *said[:2]).state())
+        if self.settings_["structure"] == "auto":
+            self._choose_graph(said, plan_kwargs, max_epochs)
         misfit = self.module.misfit
         self.calibration_ = plan.calibration.about() | {
             "min_effect": float(self.module.min_effect),
@@ -379,6 +388,27 @@ class GIM(AskingMixin, JudgingMixin, KeepingMixin, BaseModelClass):
         }
         if self.choice_["scores"] is not None:
             self.history_["generator_choice"] = self.choice_["scores"]
+
+    @property
+    def _structure(self) -> str:
+        """How the graph is learned."""
+        asked = self.settings_["structure"]
+        return "search" if asked == "auto" else asked
+
+    def _choose_graph(self, said: tuple, plan_kwargs: dict | None, max_epochs: int | None) -> None:
+        """Leave the graph out of predictions where it harms: they come from a generator of its own then, without a graph."""
+        _, with_graph, without = said
+        change, rows = self._measured_changes(), int(self.fitted.statistics.n_cells)
+        self.graph_choice_ = choose_graph(change, with_graph, without, self.fitted.design.drug, rows=rows)
+        if self.graph_choice_.use or not self.module.mechanism.graph.any():
+            return
+        logger.info("Graph: %s.", self.graph_choice_.reason)
+        changes = {"structure": "none", "prior_graph": None, "regulators": None, "generator": self.generator_}
+        plain = type(self)(self.adata, **(self.settings_ | changes))
+        plain.table = self.table
+        plain.train(max_epochs, plan_kwargs=plan_kwargs, seed=self.seed_, enable_progress_bar=False)
+        self.plain_ = plain.module
+        self.fitted = replace(self.fitted, responses=plain.fitted.responses)
 
     def _collect(self, seed: int, validation: float = 0.0) -> tuple[Collected, np.ndarray]:
         """The training rows, but for a share of their contexts, as the plan sees them; and the genes."""

@@ -69,7 +69,7 @@ class JudgingMixin:
         self._require_data()
         if n < 1:
             raise ValueError(f"n is a number of refits, at least 1, got {n}.")
-        if (structure := self.settings_["structure"]) != "search":
+        if (structure := self._structure) != "search":
             raise ValueError(f"structure={structure!r} has no search that could be repeated. Use structure='search'.")
         data, genes = self._collect(self.seed_)
         allowed, required = masks(self.settings_["prior_graph"], self.settings_["regulators"], genes)

@@ -20,6 +20,7 @@ from ._annotate import write_graph, write_shift, write_targets
 from ._averaging import Averaging
 from ._design import Design
 from ._fitted import Fitted
+from ._graph_choice import GraphChoice
 from ._query import DrugTable
 from ._running import contexts
 from ._stability import Recurrence
@@ -30,6 +31,8 @@ if TYPE_CHECKING:
     from typing import Self
 
     from anndata import AnnData
+
+    from scgim.module import GIMModule
 
     from ._query import Query
 
@@ -167,6 +170,8 @@ class KeepingMixin:
             "calibration": self.calibration_,
             "search": self.search_,
             "stability": None if self.stability_ is None else self.stability_._asdict(),
+            "graph_choice": None if self.graph_choice_ is None else self.graph_choice_.about(),
+            "plain": None if self.plain_ is None else {k: t.numpy() for k, t in self.plain_.state_dict().items()},
             "averaging": None if self.averaging_ is None else self.averaging_.state(),
             "seed": self.seed_,
             "fitted": arrays
@@ -216,11 +221,17 @@ class KeepingMixin:
         model.stability_ = None if state["stability"] is None else Recurrence(**state["stability"])
         averaging = state.get("averaging")  # models of older versions have none
         model.averaging_ = None if averaging is None else Averaging.from_state(averaging)
-        model.module = model._build(len(fitted.genes), design, model.generator_).requires_grad_(False)
-        model.module.load_state_dict({name: torch.as_tensor(array) for name, array in state["module"].items()})
-        model.module.eval()
+        model.module = model._restored(state["module"], len(fitted.genes), design)
+        model.graph_choice_ = None if state["graph_choice"] is None else GraphChoice(**state["graph_choice"])
+        model.plain_ = None if state["plain"] is None else model._restored(state["plain"], len(fitted.genes), design)
         model.fitted, model.history_, model.is_trained_ = fitted, state["history"], True
         return model
+
+    def _restored(self, state: dict, n_genes: int, design: Design) -> GIMModule:
+        """A trained module from its saved state."""
+        module = self._build(n_genes, design, self.generator_).requires_grad_(False)
+        module.load_state_dict({name: torch.as_tensor(array) for name, array in state.items()})
+        return module.eval()
 
     def _provenance(self) -> dict:
         """What a reader of the file needs to know of where the results come from; None becomes an empty string."""
@@ -235,6 +246,7 @@ class KeepingMixin:
             "settings": settings,
             "training": counts | {"n_edges": int(self.module.mechanism.graph.sum())},
             "generator_choice": self._choice(),
+            "graph_choice": {} if self.graph_choice_ is None else self.graph_choice_.about(),
             "charge": self.calibration_,
         }
 
@@ -271,6 +283,8 @@ class KeepingMixin:
         }
         if self.fitted is not None:
             facts["generator"] = f"{self.generator_} ({self.choice_['reason']})"
+            if self.graph_choice_ is not None:
+                facts["structure"] += f" ({self.graph_choice_.reason})"
             facts["trained"] = f"seed {self.seed_}, {int(self.module.mechanism.graph.sum())} edges"
         return facts
 

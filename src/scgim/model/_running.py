@@ -25,9 +25,12 @@ if TYPE_CHECKING:
 
     from anndata import AnnData
 
+    from scgim.module import GIMModule
+
     from ._collect import Collected
     from ._fitted import Fitted
     from ._query import Query
+    from ._train import TrainingPlan
 
 
 MAX_CELLS = 1_000  # that a mean effect is taken over; each costs as much as a prediction
@@ -91,9 +94,11 @@ class RunningMixin:
             f"evidence='data' needs a measured condition, and {where} is none. Use evidence='auto' or 'features'."
         )
 
-    def _interventions(self, query: Query, line: str) -> Touch:
-        """What the generator says of a query's rows in a cell line."""
-        return interventions(self.module, query.conditions(self.fitted.design, line), query.row, len(query.drug))
+    def _interventions(self, query: Query, line: str, module: GIMModule | None = None) -> Touch:
+        """What the generator (of another module) says of a query's rows in a cell line."""
+        return interventions(
+            module or self.module, query.conditions(self.fitted.design, line), query.row, len(query.drug)
+        )
 
     def _predict_query(
         self,
@@ -111,7 +116,7 @@ class RunningMixin:
 
         def change(line: str, i: int) -> Change:
             if line not in said:
-                said[line] = self._interventions(query, line)
+                said[line] = self._interventions(query, line, self.plain_)
                 own[line] = responses.own(query.rows(self.fitted.design, line)) * self.fitted.scale
                 if self.module.mechanism.affine:
                     deltas[line] = self._mean_changes(said[line], targets)
@@ -119,7 +124,7 @@ class RunningMixin:
             parts = ()
             if combined[i]:
                 alone = query.alone(i)
-                touch = self._interventions(alone, line)
+                touch = self._interventions(alone, line, self.plain_)
                 parts = tuple(
                     DrugChange((name, dose), touch.row(a), targets, self.module.intervention)
                     for a, (name, dose) in enumerate(zip(alone.drug, alone.dose, strict=True))
@@ -152,27 +157,48 @@ class RunningMixin:
             )
             for i in range(len(query.drug))
         )
-        return self._predict(changes, adata, as_, n_cells, {"targets": targets, "seed": seed})
+        about = {"targets": targets, "seed": seed}
+        return self._predict(changes, adata, as_, n_cells, about, self._predicting())
 
-    def _responses(self, data: Collected) -> Responses:
-        """Changes of the measured drugs by their own data; features are a prior where the generator has any to ask."""
+    def _measured_changes(self) -> np.ndarray:
+        """Mean changes of the measured conditions in pooled control SD, in which lines are compared; ``(conditions, genes)``."""
+        statistics, design = self.fitted.statistics, self.fitted.design
+        return self.fitted.relative_scale(design.line) * (statistics.mean[1:] - statistics.mean[0])
+
+    def _predict_measured(self, plan: TrainingPlan, data: Collected) -> tuple[np.ndarray | None, ...]:
+        """What features say of the measured conditions; what they say if these are held out, with the graph and without one.
+
+        ``(conditions, genes)`` each, in pooled control SD; ``None`` where features say nothing.
+        """
         contexts, _, features = self.fitted.contexts()
-        statistics, rows, said, held_out = self.fitted.statistics, self.fitted.rows(), None, None
-        unit = self.fitted.relative_scale(
-            self.fitted.design.line
-        )  # changes are compared between lines in pooled control SD
-        if features is not None and self.module.generator.needs_features:
-            every = interventions(self.module, contexts.conditions, np.arange(len(rows.drug)), len(rows.drug))
-            blind = every._replace(probability=features.probability.numpy(), psi=features.psi.numpy())
-            said, held_out = (unit * self._mean_changes(touch) for touch in (every, blind))
-        change = unit * (statistics.mean[1:] - statistics.mean[0])
-        return Responses.fit(rows, change, unit**2 * change_error(data), said, held_out)
+        if features is None or not self.module.generator.needs_features:
+            return None, None, None
+        unit, n = self.fitted.relative_scale(self.fitted.design.line), len(self.fitted.design.drug)
+        every = interventions(self.module, contexts.conditions, np.arange(n), n)
+        blind = every._replace(probability=features.probability.numpy(), psi=features.psi.numpy())
+        said, held_out = (unit * self._mean_changes(touch) for touch in (every, blind))
+        if self.settings_["structure"] != "auto":
+            return said, held_out, None
+        without = plan.cross_fit_without_graph(change_error(data))
+        return said, held_out, None if without is None else unit * (without.probability * without.psi).numpy()
+
+    def _responses(self, data: Collected, said: np.ndarray | None, held_out: np.ndarray | None) -> Responses:
+        """Changes of the measured drugs by their own data; features are a prior where the generator has any to ask."""
+        unit = self.fitted.relative_scale(self.fitted.design.line)
+        return Responses.fit(self.fitted.rows(), self._measured_changes(), unit**2 * change_error(data), said, held_out)
 
     def _mean_changes(self, touch: Touch, targets: Targets = "expectation") -> np.ndarray:
         """Mean change of control cells under interventions, ``(rows, genes)``, in control SD of their line."""
         n_genes, affine = len(self.fitted.genes), self.module.mechanism.affine
         z = torch.zeros(1, n_genes, dtype=torch.float64) if affine else self.fitted.standardised_controls()
-        return mean_changes(self._mechanisms(), self.module.intervention, touch, z, targets=targets)
+        return mean_changes(self._predicting(), self.module.intervention, touch, z, targets=targets)
+
+    def _predicting(self) -> list[tuple]:
+        """As :meth:`_mechanisms`, for the effects of drugs: without the graph where it does harm."""
+        if self.plain_ is None:
+            return self._mechanisms()
+        nothing = levels(self.plain_.mechanism.graph.numpy())
+        return [(self.plain_.mechanism, [torch.as_tensor(level) for level in nothing])]
 
     def _mechanisms(self) -> list[tuple]:
         """Mechanisms to average predictions over, and the levels of the graph of each; the trained ones come first."""
@@ -190,6 +216,7 @@ class RunningMixin:
         as_: As,
         n_cells: int | None,
         about: dict,
+        mechanisms: list[tuple] | None = None,
     ) -> AnnData:
         """Run every change from every line's control cells and put the rows together."""
         if n_cells is not None and n_cells < 1:
@@ -201,7 +228,7 @@ class RunningMixin:
             childless = ~self.module.mechanism.graph.numpy().any(1)
             sources = user_sources(adata, fitted, args, childless)
 
-        run = Predictor(self.module, self._mechanisms(), about["seed"])
+        run = Predictor(self.module, mechanisms or self._mechanisms(), about["seed"])
 
         def parts() -> Iterator[tuple]:
             for change, evidence, shared in changes:

@@ -440,6 +440,19 @@ class TrainingPlan(pl.LightningModule):
             features = self.final.cross_fit(conditions, evidence, sure, self.module)
         return called, moments, features
 
+    def cross_fit_without_graph(self, error: np.ndarray) -> FeatureEvidence | None:
+        """What the generator says of the held-out conditions if it learns their mean changes instead of the residuals of a graph.
+
+        ``error`` is the variance of their error, ``(contexts, genes)``.
+        """
+        module, contexts = self.module, self.data.contexts
+        change = contexts.mean - self.data.controls.mean if module.intervention.keeps_parents else contexts.mean
+        variance = torch.as_tensor(np.median(error * contexts.n.numpy(), axis=0))
+        n = variance / torch.as_tensor(error)
+        evidence = Evidence(change, n * change**2 / (2 * variance), n, variance)
+        with torch.enable_grad():
+            return self.final.cross_fit(contexts.conditions, evidence, evidence, module)
+
     def _doubted(self, contexts: Contexts, moments: Moments) -> torch.Tensor:
         """What means are worth where the graph misfits, ``(contexts, genes)``; the module is told which genes' do.
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
-from itertools import product
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
@@ -252,19 +251,19 @@ def _fit(
         values, vectors = np.linalg.eigh(blocks * white[:, :, None] * white[:, None, :])
         return values.clip(0), vectors, np.einsum("dba,dbj->daj", vectors, y)
 
-    candidates = [
-        Covariance(share, nugget, curves)
-        for share, nugget, curves in product(
-            shares if lined else _without_lines(shares),
-            rough if dosed or lined else rough[:1],
-            CURVES if dosed else CURVES[:1],
-        )
-    ]
-    evidence = {}
-    for candidate in candidates:
-        values, _, z = spectrum(candidate, some)
-        evidence[candidate] = _posterior_ratio(values, z)[1]
-    best = max(evidence, key=evidence.get)
+    choices = {
+        "curves": CURVES if dosed else CURVES[:1],
+        "shares": shares if lined else _without_lines(shares),
+        "rough": rough if dosed or lined else rough[:1],
+    }
+    best, evidence = Covariance(choices["shares"][0], choices["rough"][0], choices["curves"][0]), {}
+    for name in (*choices, *choices):  # one after another, twice: together they are many
+        for value in choices[name]:
+            candidate = best._replace(**{name: value})
+            if candidate not in evidence:
+                values, _, z = spectrum(candidate, some)
+                evidence[candidate] = _posterior_ratio(values, z)[1]
+        best = max(evidence, key=evidence.get)
     values, vectors, z = spectrum(best, _padded(y, place, size))
     posterior, total = _posterior_ratio(values, z)
     weight = np.zeros_like(z)

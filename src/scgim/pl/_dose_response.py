@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import pandas as pd
@@ -24,6 +24,7 @@ def dose_response(
     n_genes: int = 5,
     smiles: str | None = None,
     features: pd.DataFrame | None = None,
+    evidence: Literal["auto", "data", "features"] = "auto",
     n_doses: int = 30,
     ax: Axes | None = None,
     show: bool | None = None,
@@ -42,6 +43,8 @@ def dose_response(
         How many these are.
     smiles, features
         Of an unmeasured drug, as `model.predict()` takes them.
+    evidence
+        As `model.predict()` takes it: ``"data"`` and ``"auto"`` draw a measured drug's own response, ``"features"`` what its features say.
     n_doses
         How many doses make the curve, between the lowest and the highest training dose.
     ax
@@ -69,7 +72,9 @@ def dose_response(
     >>> ax = scgim.pl.dose_response(model, drug="Vorinostat", genes=["CDKN1A", "MYC"])  # doctest: +SKIP
     """
     known = {"drug": drug, "smiles": smiles, "features": features, "as_": "delta"}
-    points = model.predict(**known)
+    points = model.predict(**known, evidence=evidence)
+    # the curve goes through doses that were not measured
+    known["evidence"] = "features" if evidence == "features" else "auto"
     doses = np.unique(points.obs["dose"])
     if np.isnan(doses).any():
         raise ValueError("The model has no doses. Give `dose_key` to `scgim.setup_anndata()` and train again.")

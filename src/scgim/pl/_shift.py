@@ -1,10 +1,11 @@
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 import pandas as pd
 
+from scgim._checks import check_option
 from scgim._keys import CONTROL_LAYER, UNS
 
 from ._style import SCALES, context_labels, finish, names_width, new_axes, positive, sign_colours
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
 def shift(
     pred: AnnData,
     *,
+    evidence: Literal["auto", "data", "features"] = "auto",
     n_genes: int = 20,
     n_contexts: int = 40,
     cmap: str = "RdBu_r",
@@ -29,6 +31,8 @@ def shift(
     ----------
     pred
         What `model.predict()` or `model.do()` returned, with any ``as_``.
+    evidence
+        ``"data"`` and ``"features"`` show the contexts alone whose prediction rests on that (``pred.obs["evidence"]``); ``"auto"``, all.
     n_genes
         How many genes, at most: those of the largest absolute mean change in any context, largest first.
     n_contexts
@@ -50,6 +54,8 @@ def shift(
     ------
     KeyError
         If `pred` is not a prediction.
+    ValueError
+        If no context rests on that `evidence`.
 
     Examples
     --------
@@ -65,7 +71,7 @@ def shift(
     ['STAT1', 'MYC']
     """
     n_genes, n_contexts = positive("n_genes", n_genes), positive("n_contexts", n_contexts)
-    means, labels = _mean_changes(pred)
+    means, labels = _mean_changes(_resting_on(pred, evidence))
     n_all = len(means)
     kept = np.sort(np.argsort(-np.abs(means).max(axis=1), kind="stable")[:n_contexts])
     means, labels = means[kept], [labels[i] for i in kept]
@@ -80,6 +86,19 @@ def shift(
         ax = _heatmap(means, genes, labels, unit, cmap, ax)
         ax.set_title("Predicted change" + (f", {len(means)} of {n_all} contexts" if len(means) < n_all else ""))
     return finish(ax, show)
+
+
+def _resting_on(pred: AnnData, evidence: str) -> AnnData:
+    """The rows of a prediction that rest on some evidence."""
+    check_option("evidence", evidence, ["auto", "data", "features"])
+    if evidence == "auto":
+        return pred
+    rows = (pred.obs["evidence"] == evidence).to_numpy() if "evidence" in pred.obs else np.zeros(pred.n_obs, dtype=bool)
+    if not rows.any():
+        raise ValueError(
+            f"No row of pred rests on evidence={evidence!r}. Predict with model.predict(..., evidence={evidence!r})."
+        )
+    return pred[rows]
 
 
 def _mean_changes(pred: AnnData) -> tuple[np.ndarray, list[str]]:
