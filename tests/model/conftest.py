@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from functools import cache
+from functools import cache, partialmethod
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -98,3 +98,14 @@ def assert_same_bits() -> Callable[[scgim.GIM, scgim.GIM], None]:
             np.testing.assert_array_equal(a[name].numpy(), b[name].numpy(), err_msg=name)
 
     return compare
+
+
+@pytest.fixture
+def generator_alone(monkeypatch):
+    """Predictions rest on features and on the one graph found: for tests of generators, mechanisms and interventions."""
+    monkeypatch.setattr(scgim.GIM, "predict", partialmethod(scgim.GIM.predict, evidence="features"))
+    found = lambda self: [(self.module.mechanism, self._levels())]
+    said = scgim.GIM._interventions
+    monkeypatch.setattr(scgim.GIM, "_mechanisms", found)
+    monkeypatch.setattr(scgim.GIM, "_predicting", found)
+    monkeypatch.setattr(scgim.GIM, "_interventions", lambda self, query, line, module=None: said(self, query, line))

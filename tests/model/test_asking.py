@@ -6,6 +6,8 @@ import pandas as pd
 import pytest
 from sklearn.metrics import average_precision_score
 
+pytestmark = pytest.mark.usefixtures("generator_alone")
+
 COLUMNS = ["drug", "dose", "cell_line", "gene", "rank", "score", "probability", "effect"]
 COLUMNS += ["effect_se", "direction", "evidence", "rests_on", "direction_probability"]
 
@@ -100,7 +102,7 @@ def test_all_drugs_at_a_dose_that_was_not_measured(model):
     table = model.rank_targets(dose=1.5)
     assert len(table) == 10 * 6
     assert set(table["evidence"]) == {"features"}
-    with pytest.raises(ValueError, match="evidence='data' needs a measured context"):
+    with pytest.raises(ValueError, match="evidence='data' needs a measured condition"):
         model.rank_targets(dose=1.5, evidence="data")
 
 

@@ -13,6 +13,8 @@ from anndata.tests.helpers import assert_equal
 
 from scgim.module import Conditions
 
+pytestmark = pytest.mark.usefixtures("generator_alone")
+
 A, B, C = "drug-001", "drug-004", "drug-007"
 FORMS = ["cells", "samples", "mean", "delta"]
 KINDS = {
@@ -292,7 +294,7 @@ def test_targets_of_combinations_come_from_features(models, evidence):
 
 
 def test_no_data_of_combinations(models):
-    with pytest.raises(ValueError, match=rf"needs a measured context, and '{A} \+ {B}'.*Use evidence='features'"):
+    with pytest.raises(ValueError, match=rf"needs a measured condition, and '{A} \+ {B}'.*Use evidence='features'"):
         models("linear shift").rank_targets(drug=(B, A), dose=(1.0, 2.0), evidence="data")
 
 

@@ -8,6 +8,8 @@ import pandas as pd
 import pytest
 import scipy.sparse as sp
 
+pytestmark = pytest.mark.usefixtures("generator_alone")
+
 GENES = 40
 
 

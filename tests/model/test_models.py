@@ -15,6 +15,8 @@ from anndata.tests.helpers import assert_equal
 import scgim
 from scgim.model import _collect
 
+pytestmark = pytest.mark.usefixtures("generator_alone")
+
 FORMS = ["cells", "samples", "mean", "delta"]
 PAIR = {"drug": ["drug-003", "drug-001"], "dose": [2.0, 0.5]}
 KINDS = {

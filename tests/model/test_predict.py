@@ -9,6 +9,8 @@ from scipy import sparse
 
 import scgim
 
+pytestmark = pytest.mark.usefixtures("generator_alone")
+
 COLUMNS = ["drug", "smiles", "dose", "cell_line", "source_cell", "nearest_drug", "similarity", "dose_in_range", "trust"]
 FORMS = ["cells", "samples", "mean", "delta"]
 PAIR = {"drug": ["drug-003", "drug-001"], "dose": [2.0, 0.5]}

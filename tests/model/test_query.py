@@ -8,6 +8,8 @@ import pytest
 
 import scgim
 
+pytestmark = pytest.mark.usefixtures("generator_alone")
+
 SMILES = ["CCO", "CCN", "CCCl", "c1ccccc1", "CC(=O)Oc1ccccc1C(=O)O", "CC(=O)Nc1ccc(O)cc1", "CCCCCC", "OCC(O)CO", "CC#N"]
 
 

@@ -81,14 +81,14 @@ class AskingMixin(RunningMixin):
             What the mean change rests on. ``"features"``: the generator and the graph alone, as for a drug that nobody has tried.
             ``"data"``: the drug's own conditions, a posterior mean (:class:`~scgim.module.Responses`) that lies the closer to what was
             measured the better that was measured; it needs a measured drug x dose x line. ``"auto"``: data where there are any, other
-            doses and lines of a measured drug included. Combinations rest on features. Cells keep their own noise.
+            doses and lines of a measured drug included, and of all drugs of a combination. Cells keep their own noise.
 
         Returns
         -------
         AnnData on the training scale: ``X`` dense float32, genes as in training, ``layers["control"]`` the source cell or
         the line's control mean. ``obs``: drug, smiles, dose, cell_line, source_cell, nearest_drug, similarity,
         dose_in_range, trust, and evidence: ``"data"`` where the condition was measured, ``"drug"`` where other doses or lines of the
-        drug were, else ``"features"``. On the scale of counts no value is below 0. Rows by drug, dose, line, source cell, in the order asked. If a combination was asked for,
+        drug were, or the drugs of a combination, else ``"features"``. On the scale of counts no value is below 0. Rows by drug, dose, line, source cell, in the order asked. If a combination was asked for,
         ``obs["doses"]`` holds its doses as text (``obs["dose"]`` is NaN) and ``layers["additive"]`` the baseline to
         compare with: the control plus the sum of what each of its drugs does alone.
 

@@ -17,8 +17,8 @@ class GraphChoice(NamedTuple):
     se: float = np.nan
 
     def about(self) -> dict:
-        """Plain values, for files."""
-        return {**self._asdict(), "use": bool(self.use)}
+        """Plain values for files, without those that were not compared."""
+        return {name: value for name, value in self._asdict().items() if value == value}
 
 
 def choose_graph(

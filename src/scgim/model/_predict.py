@@ -55,21 +55,38 @@ class Predictor:
         self.mechanisms = mechanisms
 
     def _counterfactual(self, z: Tensor, change: dict) -> Tensor:
-        """What cells would have been, the mean over graphs."""
-        return sum(counterfactual(*each, z, **change) for each in self.mechanisms) / len(self.mechanisms)
+        """What cells would have been: the noise of each by the graph found, their mean change the mean over graphs."""
+        return counterfactual(self.mechanism, self.levels, z, **change) + self._between_graphs(z.shape[1], change)
+
+    def _between_graphs(self, n_genes: int, change: dict) -> Tensor | float:
+        """By how much the change of the mean cell is another one on average over graphs."""
+        if len(self.mechanisms) == 1:
+            return 0.0
+        action = change["action"]
+        n = max((len(part) for part in action if isinstance(part, torch.Tensor) and part.ndim == 2), default=1)
+        zero = torch.zeros(n, n_genes, dtype=torch.float64)
+        found, *others = (counterfactual(*each, zero, **change) for each in self.mechanisms)
+        return sum(others, found) / len(self.mechanisms) - found
 
     def rows(self, source: Sources, as_: As, n_cells: int | None, change: Change) -> Block:
         """Predicted values of one change from one line's control cells."""
         x, control, names = self._rows(source, as_, n_cells, change)
-        if change.measured is not None:  # cells keep their noise, and their mean goes to where the data have it
-            said, *_ = self._rows(source, "delta", None, change)
-            x = x + (change.measured.own - (1 - change.measured.weight) * said)
+        # cells keep their noise, and their mean goes to where the data have it
+        x = x + self._by_data(source, change)
         if not change.parts:
             return Block(x, control, names, None)
         each = "cells" if as_ == "cells" else "delta"
         alone = [self._rows(source, each, n_cells, part) for part in change.parts]
-        total = sum(part - origin if each == "cells" else part for part, origin, _ in alone)
-        return Block(x, control, names, total if as_ == "delta" else control + total)
+        data = sum(self._by_data(source, part) for part in change.parts)
+        total = sum(part - origin if each == "cells" else part for part, origin, _ in alone) + data
+        return Block(x + data, control, names, total if as_ == "delta" else control + total)
+
+    def _by_data(self, source: Sources, change: Change) -> np.ndarray | float:
+        """What measured conditions add to the mean that the action gives, on the training scale."""
+        if change.measured is None:
+            return 0.0
+        said, *_ = self._rows(source, "delta", None, change)
+        return change.measured.own - (1 - change.measured.weight) * said
 
     @torch.no_grad()
     def _rows(
@@ -82,11 +99,8 @@ class Predictor:
             generator = torch.Generator().manual_seed(int(rng.integers(2**63)))
             noise = self._noise_mean(source) + draw_noise(self.mechanism, n, generator)
             z = propagate(self.mechanism, self.levels, noise, **change.at(n, rng))
-            # the mean over graphs, the scatter of the one found
-            zero = torch.zeros(1, z.shape[1], dtype=z.dtype)
-            if len(self.mechanisms) > 1 and not change.sampled:
-                at = change.at(1, rng)
-                z = z + self._counterfactual(zero, at) - counterfactual(self.mechanism, self.levels, zero, **at)
+            if not change.sampled:  # the mean over graphs, the scatter of the one found
+                z = z + self._between_graphs(z.shape[1], change.at(1, rng))
             x = source.mean + z.numpy() * source.scale
             return x, np.broadcast_to(source.mean, x.shape), np.full(n, "")
         if as_ in ("mean", "delta") and change.delta is not None:

@@ -68,11 +68,6 @@ class Query:
         known = ~np.isnan(self.part_dose)  # of no part of a row without doses
         return np.array([" + ".join(text[known & (self.row == i)]) for i in range(len(self.drug))], dtype=object)
 
-    @property
-    def first_index(self) -> np.ndarray:
-        """Training index of every row's first drug, -1 if unseen, ``(rows,)``."""
-        return self.index[np.searchsorted(self.row, np.arange(len(self.drug)))]
-
     def rows(self, design: Design, line: str) -> Rows:
         """Of every row's first drug in a cell line, as responses take them."""
         first = np.searchsorted(self.row, np.arange(len(self.drug)))

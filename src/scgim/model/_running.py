@@ -125,12 +125,19 @@ class RunningMixin:
             if combined[i]:
                 alone = query.alone(i)
                 touch = self._interventions(alone, line, self.plain_)
+                data = [None] * len(alone.drug)
+                if evidence != "features" and responses.processes:
+                    each = responses.own(alone.rows(self.fitted.design, line)) * self.fitted.scale
+                    data = [
+                        Measured(x, responses.weight) if k >= 0 else None
+                        for x, k in zip(each, alone.index, strict=True)
+                    ]
                 parts = tuple(
-                    DrugChange((name, dose), touch.row(a), targets, self.module.intervention)
+                    DrugChange((name, dose), touch.row(a), targets, self.module.intervention, measured=data[a])
                     for a, (name, dose) in enumerate(zip(alone.drug, alone.dose, strict=True))
                 )
             measured = None
-            if source(line, i) != "features":
+            if not combined[i] and source(line, i) != "features":
                 measured = Measured(own[line][i], responses.weight)
             delta = deltas[line][i] if line in deltas else None
             return DrugChange(label, said[line].row(i), targets, self.module.intervention, parts, measured, delta)
@@ -139,8 +146,10 @@ class RunningMixin:
 
         def source(line: str, i: int) -> str:
             """What a prediction rests on."""
-            if evidence == "features" or combined[i] or query.first_index[i] < 0 or not responses.processes:
+            if evidence == "features" or (query.index[query.row == i] < 0).any() or not responses.processes:
                 found = "features"
+            elif combined[i]:
+                found = "drug"
             else:
                 dose = None if np.isnan(query.dose[i]) else float(query.dose[i])
                 found = "data" if (query.drug[i], dose, line) in known else "drug"

@@ -231,6 +231,7 @@ def _fit(
     span = (float(doses.min(initial=0.0)), float(doses.max(initial=0.0)))
     dosed, lined = len(np.unique(rows.log_dose)) > 1, len(np.unique(rows.line)) > 1
     of_row = np.exp(np.log(noise).mean(1))
+    of_row /= np.exp(np.log(of_row).mean())  # 1 for a typical condition, so that signal to noise knows no unit
     of_gene = np.exp((np.log(noise) - np.log(of_row)[:, None]).mean(0))
     y = change / np.sqrt(of_row[:, None] * of_gene)
     scale = _drug_scale(rows.drug, y)
