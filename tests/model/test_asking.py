@@ -84,7 +84,7 @@ def test_evidence(model):
     assert not np.array_equal(auto["score"][:6], features["score"][:6])
     data = model.rank_targets(drug="drug-000", dose=1.0, evidence="data")
     pd.testing.assert_frame_equal(data, auto[auto["dose"] == 1.0])
-    with pytest.raises(ValueError, match="'drug-000' at 1.5 is none. Use evidence='features'"):
+    with pytest.raises(ValueError, match="'drug-000' at 1.5 is none. Use evidence='auto'"):
         model.rank_targets(**query, evidence="data")
     with pytest.raises(ValueError, match="evidence='feature' does not exist. Did you mean 'features'"):
         model.rank_targets(**query, evidence="feature")

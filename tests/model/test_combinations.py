@@ -294,7 +294,7 @@ def test_targets_of_combinations_come_from_features(models, evidence):
 
 
 def test_no_data_of_combinations(models):
-    with pytest.raises(ValueError, match=rf"needs a measured condition, and '{A} \+ {B}'.*Use evidence='features'"):
+    with pytest.raises(ValueError, match=rf"needs a measured condition, and '{A} \+ {B}'.*Use evidence='auto'"):
         models("linear shift").rank_targets(drug=(B, A), dose=(1.0, 2.0), evidence="data")
 
 

@@ -49,6 +49,7 @@ def cross_fit(
     penalty: Tensor,
     learning_penalty: Tensor,
     seed: int,
+    share: float = 1.0,
 ) -> FeatureEvidence | None:
     r"""What a generator says of every measured condition when the condition is held out.
 
@@ -71,6 +72,8 @@ def cross_fit(
         Nats that a target costs, ``(genes,)``; the second while a generator learns.
     seed
         Deals drugs out to folds.
+    share
+        Of the gradient steps, where training was asked to be short.
 
     Returns
     -------
@@ -82,7 +85,7 @@ def cross_fit(
         return None
     used = learning_penalty if generator.by_gradient else penalty
     folds = Folds.of_conditions(conditions, FOLDS, seed)
-    logits, psi = (each[0] for each in answers(name, generator, conditions, evidence, folds, used))
+    logits, psi = (each[0] for each in answers(name, generator, conditions, evidence, folds, used, share=share))
     noise = sure.variance / sure.n
     certain = torch.sigmoid(sure.gain - penalty)
     excess, targets = (certain * ((sure.observed - psi) ** 2 - noise)).sum(0), certain.sum(0)

@@ -83,14 +83,23 @@ class Evidence(NamedTuple):
 
 
 def answers(
-    name: str, generator: Generator, conditions: Conditions, evidence: Evidence, folds: Folds, penalty: Tensor
+    name: str,
+    generator: Generator,
+    conditions: Conditions,
+    evidence: Evidence,
+    folds: Folds,
+    penalty: Tensor,
+    *,
+    share: float = 1.0,
 ) -> tuple[Tensor, Tensor]:
     """Logits and psi of every condition by the fold of each kind that holds it out, ``(kinds, conditions, genes)`` each.
 
-    ``penalty`` is what a target costs, ``(genes,)``. 0 where no fold of the kind holds the condition out.
+    ``penalty`` is what a target costs, ``(genes,)``, ``share`` the part of the gradient steps that is taken. 0 where no fold of the kind
+    holds the condition out.
     """
     if GENERATORS[name].by_gradient:
-        return _descend(generator, conditions, evidence, folds, penalty, *SCHEDULE[name])
+        steps, lr = SCHEDULE[name]
+        return _descend(generator, conditions, evidence, folds, penalty, max(int(share * steps), 1), lr)
     return _solve(generator, conditions, evidence, folds, penalty)
 
 

@@ -76,12 +76,12 @@ class Choice:
         return model._build_generator(model.summary_stats.n_vars, self.design, chosen["name"])
 
     def cross_fit(
-        self, conditions: Conditions, evidence: Evidence, sure: Evidence, module: GIMModule
+        self, conditions: Conditions, evidence: Evidence, sure: Evidence, module: GIMModule, share: float
     ) -> FeatureEvidence | None:
         """What the generator in use says of the training conditions when their drugs are held out."""
         name, n_genes = self.model.generator_, len(module.charge)
         build = lambda: self.model._build_generator(n_genes, self.design, name)
-        return cross_fit(name, build, conditions, evidence, sure, module.charge, module.taught, self.seed)
+        return cross_fit(name, build, conditions, evidence, sure, module.charge, module.taught, self.seed, share)
 
     def _cross_validate(self, contexts: Contexts, moments: Moments, rest: Tensor) -> tuple[str, pd.DataFrame]:
         module = self.model.module

@@ -437,8 +437,13 @@ class TrainingPlan(pl.LightningModule):
         evidence = Evidence(observed, self.module.profile(contexts, moments), n.expand_as(observed), variance)
         sure = evidence._replace(gain=self.module.profile(called, moments), n=called.n.expand_as(observed))
         with torch.enable_grad():
-            features = self.final.cross_fit(conditions, evidence, sure, self.module)
+            features = self.final.cross_fit(conditions, evidence, sure, self.module, self._share)
         return called, moments, features
+
+    @property
+    def _share(self) -> float:
+        """Of the generator's gradient steps, how many this schedule has."""
+        return min(1.0, self.generator_steps / inspect.signature(type(self)).parameters["generator_steps"].default)
 
     def cross_fit_without_graph(self, error: np.ndarray) -> FeatureEvidence | None:
         """What the generator says of the held-out conditions if it learns their mean changes instead of the residuals of a graph.
@@ -451,7 +456,7 @@ class TrainingPlan(pl.LightningModule):
         n = variance / torch.as_tensor(error)
         evidence = Evidence(change, n * change**2 / (2 * variance), n, variance)
         with torch.enable_grad():
-            return self.final.cross_fit(contexts.conditions, evidence, evidence, module)
+            return self.final.cross_fit(contexts.conditions, evidence, evidence, module, self._share)
 
     def _doubted(self, contexts: Contexts, moments: Moments) -> torch.Tensor:
         """What means are worth where the graph misfits, ``(contexts, genes)``; the module is told which genes' do.

@@ -59,6 +59,20 @@ def test_a_difference_between_lines_costs_more_than_a_common_effect(kind: type) 
     assert costs[0] < costs[1]
 
 
+def test_a_difference_between_lines_still_costs_after_pruning() -> None:
+    generator = HillGenerator(2, 1, n_drugs=1, n_lines=2, dosed=False)
+    logits, psi = torch.full((1, 1), 50.0, dtype=torch.float64), torch.zeros(1, 1, dtype=torch.float64)
+    costs = []
+    for rows in ([0], [generator.n_codes]):
+        generator.reset()
+        with torch.no_grad():
+            generator.effect[rows] = 1.0
+        generator.prune()
+        costs.append(generator.penalty(logits, psi).item())
+    common, difference = costs
+    assert difference - common == pytest.approx(5.0)
+
+
 def test_with_one_line_nothing_is_added() -> None:
     assert IdentityGenerator(0, 4, n_drugs=5, n_lines=1, dosed=False).effect.shape == (5, 4)
     assert IdentityGenerator(0, 4, n_drugs=5, n_lines=3, dosed=False).effect.shape == (20, 4)

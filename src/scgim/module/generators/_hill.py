@@ -55,7 +55,7 @@ class HillGenerator(Generator):
     ) -> None:
         super().__init__(n_features, n_genes, n_drugs=n_drugs, n_lines=n_lines, dosed=dosed, baseline=baseline)
         self.effect_penalty, self.logit_penalty = effect_penalty, logit_penalty
-        self.line_penalty = max(line_penalty - effect_penalty, 0.0)  # on top of the other
+        self.line_penalty = line_penalty
         shape = (self.n_inputs, n_genes)
         self.logit, self.effect = (nn.Parameter(torch.zeros(shape, dtype=torch.float64)) for _ in range(2))
         self.logit_0 = nn.Parameter(torch.zeros(n_genes, dtype=torch.float64))
@@ -116,7 +116,9 @@ class HillGenerator(Generator):
         idle = ((1 - torch.sigmoid(logits.detach())) * by_features**2).sum()
         size = self.effect.abs().sum() + (0.0 if self.offset is None else 2 * self.offset.abs().sum())
         effect = torch.where(self.pruned, 0.0, self.effect_penalty) * size
-        effect = effect + self.line_penalty * self.effect[self.n_codes :].abs().sum()
+        # a line's differences pay the larger of the two penalties, and after pruning, which ends the other, their own
+        line = torch.where(self.pruned, self.line_penalty, max(self.line_penalty - self.effect_penalty, 0.0))
+        effect = effect + line * self.effect[self.n_codes :].abs().sum()
         return idle + effect + self.logit_penalty * self.logit.abs().sum() + self.dose_response.penalty()
 
     @torch.no_grad()
