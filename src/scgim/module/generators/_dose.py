@@ -30,7 +30,7 @@ class NoResponse(nn.Module):
 
     def forward(self, encoding: Tensor, log_dose: Tensor) -> Tensor:
         """Factor of psi, ``(rows, 1)``, from drugs' encodings ``(rows, inputs)`` and log doses ``(rows,)``."""
-        return (log_dose > -torch.inf).to(torch.float64)[:, None]
+        return (log_dose > -torch.inf).to(log_dose.dtype)[:, None]
 
     def penalty(self) -> Tensor:
         """Nats charged for its parameters."""
@@ -99,11 +99,11 @@ def choose_knots(log_doses: Sequence[float]) -> Tensor:
 def interpolation(at: Tensor, knots: Tensor) -> Tensor:
     """Weights of the knots' values in a piecewise linear curve that is constant outside, ``(rows, knots)``."""
     if len(knots) == 1:
-        return torch.ones(len(at), 1, dtype=torch.float64)
+        return torch.ones(len(at), 1, dtype=knots.dtype)
     at = at.clamp(knots[0], knots[-1])
     right = torch.searchsorted(knots, at.contiguous()).clamp(1, len(knots) - 1)
     share = (at - knots[right - 1]) / (knots[right] - knots[right - 1])
-    one_hot = torch.eye(len(knots), dtype=torch.float64, device=knots.device)
+    one_hot = torch.eye(len(knots), dtype=knots.dtype, device=knots.device)
     return (1 - share)[:, None] * one_hot[right - 1] + share[:, None] * one_hot[right]
 
 
