@@ -157,7 +157,7 @@ def mean_changes(
     Linear mechanisms take all rows at once: a shift by the matrix of total effects, which is one for all of them.
     """
     weight = (touch.probability > 0.5).astype(float) if targets == "map" else touch.probability
-    if mechanisms[0][0].affine and intervention.keeps_parents:
+    if mechanisms[0][0].affine and intervention.keeps_parents and (touch.noise == 1).all():
         total = sum(
             torch.linalg.inv(torch.eye(z.shape[1], dtype=z.dtype) - each.coefficients) for each, _ in mechanisms
         )
