@@ -124,6 +124,7 @@ def test_measured_changes_are_predicted_on_the_training_scale(deep):
     assert 0.75 < slope < 1.1
 
 
+@pytest.mark.usefixtures("generator_alone")
 def test_dead_drugs_have_no_target(counts, train):
     adata = counts(frac_dead=0.5, seed=2, n_cells=100)
     model = train(adata)
@@ -164,6 +165,7 @@ def test_controls_and_changes_are_on_the_training_scale(reference):
     assert pred.uns["scgim"]["prediction"]["scale"] == "counts"
 
 
+@pytest.mark.usefixtures("generator_alone")  # on one graph; on average over several a few thousandths reach others
 @pytest.mark.parametrize("kind", ["shift", "set"])
 def test_do(reference, kind):
     gene = reference.adata.var_names[3]
