@@ -366,6 +366,7 @@ def test_feature_tables_that_say_the_same(screen, setup_kwargs, change):
         np.testing.assert_array_equal(tables[0][name], tables[1][name])
 
 
+@pytest.mark.usefixtures("generator_alone")
 def test_extra_rows_are_drugs_one_may_ask_for(screen, setup_kwargs):
     adata = screen()
     table = adata.uns["drug_features"]

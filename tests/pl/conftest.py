@@ -44,6 +44,7 @@ def predict(
     scale: str = "lognorm",
     smiles: str | None = None,
     features: pd.DataFrame | None = None,
+    evidence: str = "auto",
 ) -> AnnData:
     """What `model.predict()` returns, with the change +-(1 + gene's number) * dose / (1 + dose)."""
     rng = np.random.default_rng(0)

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import copy
 import logging
 import warnings
 from dataclasses import replace
@@ -404,8 +405,8 @@ class GIM(AskingMixin, JudgingMixin, KeepingMixin, BaseModelClass):
             return
         logger.info("Graph: %s.", self.graph_choice_.reason)
         changes = {"structure": "none", "prior_graph": None, "regulators": None, "generator": self.generator_}
-        plain = type(self)(self.adata, **(self.settings_ | changes))
-        plain.table = self.table
+        plain = copy.copy(self)  # the same set-up, whatever the AnnData was set up for since
+        plain.settings_ = self.settings_ | changes
         plain.train(max_epochs, plan_kwargs=plan_kwargs, seed=self.seed_, enable_progress_bar=False)
         self.plain_ = plain.module
         self.fitted = replace(self.fitted, responses=plain.fitted.responses)
