@@ -318,7 +318,7 @@ def test_an_untrained_model_names_train(screen, setup_kwargs, ask):
 @pytest.mark.parametrize(
     ("n_drugs", "features", "reason"),
     [
-        pytest.param(10, "drug_features", "cross-validated over drugs", id="enough"),
+        pytest.param(10, "drug_features", "cross-validated over unseen drugs", id="enough"),
         pytest.param(7, "drug_features", "7 drugs of different features are too few", id="too few"),
         pytest.param(10, None, "no drug features", id="no features"),
     ],
@@ -337,7 +337,7 @@ def test_auto_generator_says_what_it_took_and_why(screen, fit, n_drugs, features
         return
     scores = model.history["generator_choice"]
     assert scores.index[scores["chosen"] == 1].tolist() == [model.generator_]
-    assert set(scores.index) == {"mean", "kernel", "hill", "network"}
+    assert set(scores.index) == {"mean", "kernel", "hill"}
     assert provenance["loss"].tolist() == scores["loss"].tolist()
 
 
@@ -365,7 +365,7 @@ def test_repr(screen, setup_kwargs, model):
     facts = {line[2:17].strip(): line[17:].strip() for line in lines[1:]}
     assert facts["screen"] == "6 genes, 10 drugs, 30 contexts, control 'DMSO'"
     assert facts["scale"] == "continuous, dose in uM"
-    assert facts["generator"] == f"{model.generator_} (auto: cross-validated over drugs)"
+    assert facts["generator"] == f"{model.generator_} (auto: cross-validated over unseen drugs, unseen doses)"
     assert facts["trained"] == f"seed 0, {len(model.get_graph())} edges"
     assert "trained        no" in repr(before)
     html = model._repr_html_()
