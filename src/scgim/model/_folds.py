@@ -18,7 +18,8 @@ if TYPE_CHECKING:
     from scgim.module import Conditions
     from scgim.module.generators import Generator
 
-SCHEDULE = {"hill": (130, 0.3), "network": (80, 0.05)}  # steps and their size: about as good as 400 steps of 0.1 here
+STEPS = 130, 0.3  # gradient steps and their size: about as good as 400 steps of 0.1 here
+SCHEDULE = {"network": (80, 0.05)}
 FORCED, PRUNED = 0.3, 0.6  # shares of the steps, as in training
 LINE_FOLDS = 3  # of whole cell lines, at most
 CLEAR = 1.0  # nats beyond the penalty that make a target clear
@@ -98,7 +99,7 @@ def answers(
     holds the condition out.
     """
     if GENERATORS[name].by_gradient:
-        steps, lr = SCHEDULE[name]
+        steps, lr = SCHEDULE.get(name, STEPS)
         return _descend(generator, conditions, evidence, folds, penalty, max(int(share * steps), 1), lr)
     return _solve(generator, conditions, evidence, folds, penalty)
 
