@@ -71,7 +71,7 @@ def test_generator(example, adata, near, intervention, tmp_path):
     model.train(**QUICK)
     assert "nearest (as asked)" in repr(model)
     new = model.predict(drug="new", features=near, dose=1.0, as_="delta")
-    known = model.predict(drug=model.drugs[0], dose=1.0, as_="delta")
+    known = model.predict(drug=model.drugs[0], dose=1.0, as_="delta", evidence="features")
     np.testing.assert_array_equal(new.X, known.X)
     assert np.abs(new.X).max() > 0.1
     others = [model.predict(drug=drug, dose=1.0, as_="delta").X for drug in model.drugs[1:]]
