@@ -124,9 +124,10 @@ def test_baselines_call_as_many_genes_as_there_are_targets(scores) -> None:
 
 def test_on_the_models_own_simulator_the_graph_finds_targets(scores) -> None:
     total = overall(scores, "data")
-    assert total.loc[SCGIM, "f1"] > 0.9  # .918; it was above .95, see the roadmap
+    assert total.loc[SCGIM, "f1"] > 0.95
     assert total.loc[SCGIM, "ap"] >= total["ap"].max()
-    assert total.loc[SCGIM, "f1"] > total.loc[EMPTY, "f1"] + 0.2
+    # without a graph what drugs do downstream counts as misfit, and is called less often: F1 .84, where it was .65
+    assert total.loc[SCGIM, "f1"] > total.loc[EMPTY, "f1"] + 0.15
     said = scores.attrs["verdict"]
     assert said[0].startswith("On 11 measured drugs with ")
     assert sum("unseen drugs" in sentence for sentence in said) == 1

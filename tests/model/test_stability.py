@@ -95,12 +95,12 @@ def test_an_edge_that_is_often_the_other_way_round_does_not_recur() -> None:
 
 
 def test_clear_edges_recur_and_results_are_written(model: scgim.GIM) -> None:
-    table = model.stability(n=4, max_rounds=2)
+    table = model.stability(n=20, max_rounds=2)  # of four refits one tells against a direction
     graph = model.get_graph()
     assert len(table) == len(graph)
     assert ((table["stability"] <= table["adjacency"]) & table["stability"].between(0, 1)).all()
-    strong = graph.merge(table[["source", "target", "adjacency"]])
-    assert (strong.head(3)["adjacency"] == 1).all()  # joined again and again, whatever drugs say of the direction
+    strong = graph.merge(table[["source", "target", "recurs"]])
+    assert strong.head(3)["recurs"].all()
     assert (table["recurs"] == (table["stability"] >= 0.5) & (table["stability"] >= 0.8 * table["adjacency"])).all()
     assert graph["stability"].between(0, 1).all()
     model.annotate()

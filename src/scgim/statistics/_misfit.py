@@ -10,6 +10,7 @@ MOST_CONDITIONS = 400  # that the misfit is learned from; it has a dozen numbers
 FEWEST_DRUGS = 6  # of fewer, a target that all of them share could not be told from a misfit
 START = 0.25  # squared relative error of a neighbour from which the fit descends
 ROUNDS = 60
+WIDEST = 0.3  # scale of the half-normal prior of a part: share of the control variance, or of a neighbour's square
 PRICE = 3.0  # nats for a gene to have a misfit, beside one for each of its parts
 LEAST_PART = 0.01  # of the sampling variance, for a part to count as one
 TARGETS = (1.0, 9.0)  # beta prior of the share of conditions in which a gene is a target
@@ -34,10 +35,13 @@ def misfit_variance(
     .. math:: r_{kj} \sim (1 - \pi_j)\, N(0, v_{kj} + m_{kj}^2) + \pi_j\, N(0, v_{kj} + m_{kj}^2 + s), \qquad
         m_{kj}^2 = \theta_{0j} + \sum_{i \sim j} \theta_{ij} (x_{ki} - r_{kj} t_{ji})^2,
 
-    over the neighbours :math:`i` of :math:`j` in the graph, whose changes are counted without the share :math:`r_{kj} t_{ji}` that
-    a shift of :math:`j` itself would bring about. :math:`\theta \ge 0` and :math:`\pi_j` maximise the likelihood (by
-    multiplicative steps). The misfit is the better of none, :math:`\theta_0` alone and all of them, after a price of
-    :math:`3 + q K / (K - q - 1)` nats for :math:`q` parts and :math:`K` conditions (as in the corrected criterion of Akaike). There is a neighbour for every ten conditions, at most 15, and no misfit with fewer than six drugs: a target that they share is in most conditions, as a misfit is.
+    over the neighbours :math:`i` of :math:`j` in the graph, whose changes are counted without the share :math:`r_{kj} t_{ji}`
+    that a shift of :math:`j` itself would bring about. :math:`\theta \ge 0` and :math:`\pi_j` maximise the posterior (by
+    multiplicative steps); the prior of :math:`\theta` is a half-normal of scale .3, because a misfit is smaller than the
+    effect of a drug. The misfit is the better of none, :math:`\theta_0` alone and all parts, after a price of
+    :math:`3 + q D / (D - q - 1)` nats for :math:`q` parts and :math:`D` drugs (as in the corrected criterion of Akaike; the
+    doses of a drug share its targets and count once). There is a neighbour for every ten conditions, at most 15. With fewer
+    than six drugs there is no misfit: a target that they share is in most conditions, as a misfit is.
 
     Parameters
     ----------
@@ -58,6 +62,7 @@ def misfit_variance(
     near, exists = (a[: k // PER_NEIGHBOUR] for a in neighbours(weight, noise))
     total = np.linalg.inv(np.eye(d) - weight)
     rows = _some(k)
+    drugs = len(np.unique(drug[rows]))
     r, v = residual[rows], np.maximum(variance[rows], 1e-12)
     parts = np.stack([np.ones_like(r), *_moved(r, change[rows], near, exists, total)])
     squares = r**2
@@ -67,7 +72,7 @@ def misfit_variance(
     for slots in (1, len(parts)):  # the same everywhere, and growing with neighbours
         start = np.where((parts.max(1) > 0) & (np.arange(len(parts)) < slots)[:, None], START, 0.0)
         other, gained = _climb(squares, v, parts, start, effect)
-        gained = gained - _price(other * parts.mean(1) > LEAST_PART * v.mean(0), len(r))
+        gained = gained - _price(other * parts.mean(1) > LEAST_PART * v.mean(0), drugs)
         theta, best = np.where(gained > best, other, theta), np.maximum(gained, best)
     out = np.broadcast_to(theta[0], (k, d)).copy()
     if theta[1:].any():
@@ -76,10 +81,10 @@ def misfit_variance(
     return out
 
 
-def _price(used: np.ndarray, k: int) -> np.ndarray:
+def _price(used: np.ndarray, drugs: int) -> np.ndarray:
     """Nats that the parts of a misfit cost, ``(genes,)``; ``used`` ``(parts, genes)`` bool."""
     count = used.sum(0)
-    return PRICE + count * k / np.maximum(k - count - 1, 0.5)
+    return PRICE + count * drugs / np.maximum(drugs - count - 1, 0.5)
 
 
 def neighbours(weight: np.ndarray, noise: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -135,6 +140,6 @@ def _climb(
             one, two = untouched / m, (1 - untouched) / (m + effect)
             up = np.einsum("pkd,kd->pd", parts, squares * (one / m + two / (m + effect)))
             down = np.einsum("pkd,kd->pd", parts, one + two)
-            theta = theta * np.sqrt(up / np.maximum(down, 1e-300))
+            theta = theta * np.sqrt(up / (down + 2 * theta / WIDEST**2 + 1e-300))
     both = densities()[2]
-    return theta, both.sum(0) + a * np.log(share) + b * np.log1p(-share)
+    return theta, both.sum(0) + a * np.log(share) + b * np.log1p(-share) - 0.5 * (theta**2).sum(0) / WIDEST**2
