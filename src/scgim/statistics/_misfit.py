@@ -7,7 +7,7 @@ import numpy as np
 MOST_NEIGHBOURS = 15  # of a gene, whose changes its misfit may grow with
 PER_NEIGHBOUR = 10  # conditions that one more of them takes
 MOST_CONDITIONS = 400  # that the misfit is learned from; it has a dozen numbers a gene
-FEWEST_DRUGS = 6  # of fewer, a target that all of them share could not be told from a misfit
+FEWEST_DRUGS = 4  # of fewer, a target that all of them share could not be told from a misfit
 START = 0.25  # squared relative error of a neighbour from which the fit descends
 ROUNDS = 60
 WIDEST = 0.3  # scale of the half-normal prior of a part: share of the control variance, or of a neighbour's square
@@ -41,7 +41,7 @@ def misfit_variance(
     effect of a drug. The misfit is the better of none, :math:`\theta_0` alone and all parts, after a price of
     :math:`3 + q D / (D - q - 1)` nats for :math:`q` parts and :math:`D` drugs (as in the corrected criterion of Akaike; the
     doses of a drug share its targets and count once). There is a neighbour for every ten conditions, at most 15. With fewer
-    than six drugs there is no misfit: a target that they share is in most conditions, as a misfit is.
+    than four drugs there is no misfit: a target that they share is in most conditions, as a misfit is.
 
     Parameters
     ----------
