@@ -9,7 +9,7 @@ from sklearn.metrics import average_precision_score
 pytestmark = pytest.mark.usefixtures("generator_alone")
 
 COLUMNS = ["drug", "dose", "cell_line", "gene", "rank", "score", "probability", "effect"]
-COLUMNS += ["effect_se", "direction", "evidence", "rests_on", "direction_probability"]
+COLUMNS += ["effect_se", "direction", "evidence", "rests_on", "direction_probability", "change", "rank_by_change"]
 
 
 @pytest.fixture(scope="module")
@@ -38,6 +38,25 @@ def matrix(model, table, values="weight"):
 
 
 # ---- rank_targets ----------------------------------------------------------------------------------------------------
+
+
+def test_the_rank_without_a_graph_is_that_of_the_measured_change(lines):
+    table, obs, genes = lines.rank_targets(), lines.adata.obs, list(lines.adata.var_names)
+    x = pd.DataFrame(np.asarray(lines.adata.X, dtype=float), obs.index, genes)
+    control = obs["drug"] == "DMSO"
+    plate = pd.MultiIndex.from_frame(obs[["line", "plate"]].astype(str))
+    x = x - x[control].groupby(plate[control]).mean().reindex(plate.to_flat_index()).to_numpy()
+    names = [obs["drug"].astype(str), obs["dose"], obs["line"].astype(str)]
+    mean = x[~control].groupby([name[~control] for name in names]).mean()
+    unit = pd.Series(lines.fitted.scale, lines.fitted.genes)
+    seen = table[table["evidence"] == "data"]
+    for key, part in seen.groupby(["drug", "dose", "cell_line"]):
+        wanted = mean.loc[key, part["gene"]] / unit[part["gene"]].to_numpy()
+        np.testing.assert_allclose(part["change"], wanted, rtol=1e-3, atol=1e-4)
+        by_size = part["change"].abs().rank(ascending=False, method="first")
+        assert (part["rank_by_change"] == by_size).all()
+    told = lines.rank_targets(drug=lines.drugs[0], evidence="features")
+    assert told[["change", "rank_by_change"]].isna().all(axis=None)
 
 
 def test_every_measured_context_and_every_gene(model):

@@ -221,7 +221,8 @@ class AskingMixin(RunningMixin):
         mechanism is touched; ``direction``; ``evidence``, where the row comes from; ``rests_on``, the edge at the gene
         whose removal or reversal would change the score most, by a tenth at least (else ``""``), and ``direction_probability``, how likely
         that edge points this way among graphs that join its genes, found on data as they might have been (NaN where there is no
-        such edge, or no search to repeat).
+        such edge, or no search to repeat); ``change``, the measured mean change of the gene in control sd, and
+        ``rank_by_change``, the rank that its size gives the gene without any graph (NaN where ``evidence`` is ``"features"``).
 
         Raises
         ------

@@ -81,7 +81,8 @@ class RunningMixin:
         values = (np.where(data[:, None], own[at], other) for own, other in zip(touch, prior, strict=True))
         edge, likely = resting(self.module, self.fitted, self.averaging_, touch[0])
         rests_on = np.where(data[:, None], edge[at], ""), np.where(data[:, None], likely[at], np.nan)
-        table = rank(asked, self.fitted.genes, *values, np.where(data, "data", "features"), *rests_on)
+        change = np.where(data[:, None], self._measured_changes()[at], np.nan)
+        table = rank(asked, self.fitted.genes, *values, np.where(data, "data", "features"), *rests_on, change)
         return (
             table.assign(doses=np.repeat(query.doses, len(table) // len(query.doses)))
             if query.combined.any()

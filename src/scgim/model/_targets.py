@@ -60,13 +60,16 @@ def rank(
     evidence: np.ndarray,
     rests_on: np.ndarray,
     direction: np.ndarray,
+    change: np.ndarray,
 ) -> pd.DataFrame:
     """Tidy frame: for every row of ``names`` all genes by score = probability x abs(effect), ties by name.
 
-    ``genes`` are sorted by name; ``probability``, ``effect``, ``error``, the edge it ``rests_on`` and the
-    probability of that edge's ``direction`` are ``(rows, genes)``.
+    ``genes`` are sorted by name; ``probability``, ``effect``, ``error``, the edge it ``rests_on``, the
+    probability of that edge's ``direction`` and the measured ``change`` (NaN where there is none) are ``(rows, genes)``.
     """
     score = probability * np.abs(effect)
+    # twice, because the first gives which gene has a rank, and the second which rank a gene has
+    by_change = np.argsort(np.argsort(-np.abs(change), axis=1, kind="stable"), axis=1) + 1.0
     order = np.argsort(-score, axis=1, kind="stable")
     rows = np.repeat(np.arange(len(names)), len(genes))
     flat = (rows, order.ravel())
@@ -82,6 +85,8 @@ def rank(
         evidence=evidence.astype(object)[rows],
         rests_on=rests_on[flat],
         direction_probability=direction[flat],
+        change=change[flat],
+        rank_by_change=np.where(np.isnan(change), np.nan, by_change)[flat],
     )
 
 
