@@ -1,11 +1,12 @@
 """Measured wells: ``python benchmarks/wells.py --data FOLDER [--only first doses halves]``.
 
-RPPA of melanoma lines (5 inhibitors x 7 doses x 9 lines at 1 h and 24 h) and nELISA (192 drugs), which are not part of the package.
+RPPA of melanoma lines (5 inhibitors x 7 doses x 9 lines at 1 h and 24 h), nELISA (192 drugs), and the cells of ECCITE (20 knock-outs)
+and scID-seq (2 conditions), which are not part of the package.
 Writes beside this file
 
 - ``wells_first.csv``: is the first target the drug's own first node, with all wells and with random halves of them
 - ``wells_doses.csv``: errors of held-out doses and held-out lines, beside the best baseline
-- ``wells_halves.csv``: fitted on half of the wells of every condition, errors of the other half
+- ``wells_halves.csv``: fitted on half of the wells or cells of every condition, errors of the other half, three times
 
 Errors are root mean squares over proteins of the mean change, in control SD, mean over conditions; intervals are bootstrapped over drugs.
 """
@@ -22,16 +23,20 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")  # before numpy reads it
 import anndata as ad
 import numpy as np
 import pandas as pd
+from real import on_scale
 
 import scgim
 from scgim.evaluation import BASELINES, ConditionTable, compare
 
-HERE, HOURS, SEEDS = Path(__file__).parent, ("1", "24"), 2
+HERE, HOURS, SEEDS, SPLITS = Path(__file__).parent, ("1", "24"), 2, 3
 RPPA = {"drug_key": "drug", "control": "DMSO", "scale": "continuous", "dose_key": "dose", "dose_unit": "uM"}
 RPPA |= {"cell_line_key": "cell_line", "smiles_key": "smiles"}
+COUNTS = {"scale": "counts", "drug_key": "drug"}
+ECCITE = COUNTS | {"control": "control", "batch_key": "replicate"}
+SCIDSEQ = COUNTS | {"control": "EGF", "batch_key": "plate", "size_factor_key": "total_counts"}
 NELISA = {"drug_key": "drug", "control": "DMSO", "scale": "continuous", "batch_key": "plate", "smiles_key": "smiles"}
 QUIET = {"enable_progress_bar": False}
-KEYS = ["drug", "dose", "cell_line"]
+KEYS, OWN = ["drug", "dose", "cell_line"], "own mean"
 
 
 def rppa(folder: Path, hour: str) -> ad.AnnData:
@@ -42,6 +47,12 @@ def rppa(folder: Path, hour: str) -> ad.AnnData:
 def nelisa(folder: Path) -> ad.AnnData:
     adata = ad.read_h5ad(folder / "nelisa_a549.h5ad")
     adata.obs["smiles"] = adata.obs.groupby("drug", observed=True)["smiles"].transform("first").astype(str)
+    return adata
+
+
+def cells(folder: Path, name: str) -> ad.AnnData:
+    adata = ad.read_h5ad(folder / name)
+    adata.obs["drug"] = adata.obs["condition"].astype(str)
     return adata
 
 
@@ -114,59 +125,52 @@ def doses(folder: Path) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-def other_half(adata: ad.AnnData, columns: dict, seed: int) -> dict:
-    """Errors of the other half of every condition's wells, by scgim, by the half's own mean and by the best baseline."""
+def other_half(adata: ad.AnnData, columns: dict, seed: int) -> pd.DataFrame:
+    """Errors of the other half of every condition, by scgim, by the half's own mean and by every baseline; a row a condition."""
     keys = [key for key in KEYS if key in columns.values()]
     control = (adata.obs["drug"] == columns["control"]).to_numpy()
-    half = halves(adata.obs, keys, seed) | control
+    strata = [*keys, columns["batch_key"]] if columns["scale"] == "counts" else keys
+    half = halves(adata.obs, strata, seed) | control
     model = train(adata[half].copy(), columns)
-    change = lambda part: _changes(part, columns, keys, model)
-    seen, truth = (change(adata[rows]) for rows in (half, ~half | control))
+    seen, truth = (_changes(adata[rows], columns, keys, model) for rows in (half, ~half | control))
     names = truth.index.intersection(seen.index)
-    features = lambda table: model.table.frame.loc[table.index.get_level_values("drug")].to_numpy(float)
+    width = model.table.frame.shape[1]
+    features = lambda table: (
+        model.table.frame.loc[table.index.get_level_values("drug")].to_numpy(float)
+        if width
+        else np.zeros((len(table), 0))
+    )
     tables = [
         ConditionTable(_names(table.index), features(table), table.to_numpy(), np.ones(len(table)))
         for table in (seen, truth.loc[names])
     ]
     asked = model.predict(as_="delta")
-    at = (
-        pd.MultiIndex.from_frame(asked.obs[keys].astype({"drug": str}))
-        if len(keys) > 1
-        else pd.Index(asked.obs["drug"].astype(str))
-    )
-    delta = pd.DataFrame(
-        asked.X / model.fitted.scale[np.searchsorted(model.fitted.genes, asked.var_names)], at, asked.var_names
-    )
-    found = {"scgim": delta.loc[names, truth.columns].to_numpy(), "own mean": seen.loc[names].to_numpy()}
+    labels = asked.obs[keys].astype({"drug": str})
+    at = pd.MultiIndex.from_frame(labels) if len(keys) > 1 else pd.Index(labels["drug"])
+    delta = pd.DataFrame(asked.X / _scale(model, asked), at, asked.var_names)
+    found = {"scgim": delta.loc[names, truth.columns].to_numpy(), OWN: seen.loc[names].to_numpy()}
     for name, build in BASELINES.items():
-        baseline = build()
-        baseline.fit(tables[0])
-        found[name] = baseline.predict(tables[1])
+        if width or name in ("control", "training mean"):
+            baseline = build()
+            baseline.fit(tables[0])
+            found[name] = baseline.predict(tables[1])
     errors = {k: np.sqrt(((v - tables[1].change) ** 2).mean(1)) for k, v in found.items() if np.isfinite(v).all()}
-    best = min((k for k in errors if k not in ("scgim", "own mean")), key=lambda k: errors[k].mean())
-    drug = pd.Series(names.get_level_values("drug").astype(str))
-    against = {k: compare(pd.Series(errors["scgim"]), pd.Series(errors[k]), drug) for k in ("own mean", best)}
-    row = {
-        "scgim": errors["scgim"].mean(),
-        "own mean": errors["own mean"].mean(),
-        "best baseline": best,
-        "its error": errors[best].mean(),
-    }
-    for label, c in zip(("against own mean", "against best"), against.values(), strict=True):
-        row[label] = f"{c.difference:+.3f} [{c.low:+.3f}, {c.high:+.3f}]"
-    return row
+    return pd.DataFrame(errors).assign(drug=names.get_level_values("drug").astype(str), split=seed)
+
+
+def _scale(model: scgim.GIM, adata: ad.AnnData) -> np.ndarray:
+    """Control SD in the order of the genes of ``adata``."""
+    return model.fitted.scale[np.searchsorted(model.fitted.genes, adata.var_names)]
 
 
 def _changes(adata: ad.AnnData, columns: dict, keys: list[str], model: scgim.GIM) -> pd.DataFrame:
     """Mean changes of conditions from the controls of their line or batch, in control SD."""
     group = columns.get("cell_line_key") or columns.get("batch_key")
-    x = pd.DataFrame(np.asarray(adata.X, dtype=float), columns=adata.var_names)
+    x = pd.DataFrame(on_scale(adata, columns), columns=adata.var_names)
     obs = adata.obs.reset_index(drop=True)
     control = (obs["drug"] == columns["control"]).to_numpy()
     means = x[control].groupby(obs[group][control].to_numpy()).mean()
-    x = (x - means.loc[obs[group]].to_numpy()) / model.fitted.scale[
-        np.searchsorted(model.fitted.genes, adata.var_names)
-    ]
+    x = (x - means.loc[obs[group]].to_numpy()) / _scale(model, adata)
     return x[~control].groupby([obs[key][~control].astype(str if key != "dose" else float) for key in keys]).mean()
 
 
@@ -178,10 +182,21 @@ def _names(index: pd.Index) -> pd.DataFrame:
 def half_by_half(folder: Path) -> pd.DataFrame:
     screens = {f"RPPA, {hour} h": (lambda hour=hour: rppa(folder, hour), RPPA) for hour in HOURS}
     screens["nELISA"] = (lambda: nelisa(folder), NELISA)
+    screens["ECCITE"] = (lambda: cells(folder, "papalexi2021_eccite.h5ad"), ECCITE)
+    screens["scID-seq"] = (lambda: cells(folder, "scidseq_kramer2026.h5ad"), SCIDSEQ)
     rows = []
     for name, (read, columns) in screens.items():
-        rows.append({"screen": name} | other_half(read(), columns, seed=0))
-        print(rows[-1], flush=True)
+        errors = pd.concat([other_half(read(), columns, seed) for seed in range(SPLITS)], ignore_index=True)
+        mean = errors.drop(columns=["drug", "split"]).mean()
+        best = mean.drop(["scgim", OWN]).idxmin()
+        # of two drugs no interval over drugs could be drawn
+        unit = errors["drug"] if errors["drug"].nunique() > 4 else errors["drug"] + errors["split"].astype(str)
+        row = {"screen": name, "scgim": mean["scgim"], OWN: mean[OWN], "best baseline": best, "its error": mean[best]}
+        for other, label in ((OWN, "against own mean"), (best, "against best")):
+            gap = compare(errors["scgim"], errors[other], unit)
+            row[label] = f"{gap.difference:+.3f} [{gap.low:+.3f}, {gap.high:+.3f}]"
+        rows.append(row)
+        print(row, flush=True)
     return pd.DataFrame(rows)
 
 
