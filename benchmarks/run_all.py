@@ -26,9 +26,10 @@ JOBS = (
     ("real_cells", "--only", "likelihood"),
     ("real", "--jobs", "1", "--only", "eccite", "sachs", "lines"),
     ("real_cells", "--only", "eccite", "order", "zhao", "panels"),
+    ("wells",),
     ("calibration",),
 )
-MEASURED = ("real", "real_cells")  # need the folder
+MEASURED = ("real", "real_cells", "wells")  # need the folder
 
 
 def run(name: str, *options: str) -> tuple[str, float, int]:
