@@ -37,6 +37,16 @@ def matrix(model, table, values="weight"):
     return wide.reindex(index=genes, columns=genes).fillna(0).to_numpy()
 
 
+def test_annotate_asks_only_for_what_is_there(in_lines, fit):
+    adata = in_lines(1.0)
+    adata = adata[~((adata.obs["line"] == "K562") & (adata.obs["drug"] == "drug-001")).to_numpy()].copy()
+    model = fit(adata, cell_line_key="line", batch_key="plate")
+    model.annotate(evidence="data")
+    assert np.isfinite(adata.obsm["scgim_shift"]).all()
+    with pytest.raises(ValueError, match="is none"):
+        model.predict(drug="drug-001", evidence="data", as_="mean")
+
+
 # ---- rank_targets ----------------------------------------------------------------------------------------------------
 
 

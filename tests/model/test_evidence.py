@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 import scgim
+from scgim.model import _io
 
 DOSES = (0.5, 1.0, 2.0)
 
@@ -105,3 +106,38 @@ def test_counts_are_never_below_zero():
     for kind in ("cells", "mean", "samples"):
         assert model.predict(as_=kind, n_cells=None if kind == "mean" else 20).X.min() >= 0
         assert model.do({adata.var_names[0]: -9.0}, as_=kind).X.min() >= 0
+
+
+def test_sampled_targets_keep_the_mean(model):
+    asked = {"drug": model.drugs[0], "dose": 1.0}
+    delta = model.predict(**asked, as_="delta").X
+    for seed in range(2):
+        cells = model.predict(**asked, as_="cells", targets="sample", seed=seed)
+        moved = cells.X - cells.layers["control"]
+        error = moved.std(0) / np.sqrt(len(moved))
+        assert (np.abs(moved.mean(0) - delta) < 4 * error + 1e-4).all()
+
+
+def test_the_sum_of_two_drugs_is_not_below_zero_either():
+    adata = scgim.datasets.simulate_screen(
+        n_genes=8, n_drugs=10, doses=(1.0,), n_new_drugs=2, observation="counts", depth=0.3, seed=0
+    )
+    scgim.setup_anndata(adata, drug_key="drug", control="DMSO", scale="counts", size_factor_key="n_counts")
+    model = scgim.GIM(adata)
+    model.train(max_epochs=20, enable_progress_bar=False)
+    pair = model.predict(drug=[tuple(model.drugs[:2]), tuple(model.drugs[2:4])], as_="cells", n_cells=20)
+    assert pair.layers["additive"].min() >= 0
+
+
+def test_models_of_older_versions_still_answer(model, tmp_path):
+    model.save(tmp_path / "model")
+    state = _io.read(tmp_path / "model")
+    for name in ("graph_choice", "plain", "averaging"):
+        state.pop(name)
+    for name in ("min_effect", "misfit"):
+        state["module"].pop(name)
+    _io.write(tmp_path / "model", state, overwrite=True)
+    old = scgim.GIM.load(tmp_path / "model")
+    assert (old.module.min_effect == 0).all()
+    assert (old.module.misfit == 0).all()
+    assert np.isfinite(old.predict(as_="mean").X).all()

@@ -68,3 +68,46 @@ def test_a_graph_that_was_asked_for_is_used():
     model.train(max_epochs=20, enable_progress_bar=False)
     assert model.graph_choice_ is None
     assert model.plain_ is None
+
+
+def test_the_model_without_a_graph_leaves_out_the_same_contexts():
+    adata = scgim.datasets.simulate_screen(
+        n_genes=40, n_drugs=15, n_cells=1, n_control=20, doses=(1.0,), n_new_drugs=2, seed=0
+    )
+    scgim.setup_anndata(adata, **COLUMNS)
+    model = scgim.GIM(adata)
+    model.train(max_epochs=20, train_size=0.6, enable_progress_bar=False)
+    assert model.plain_ is not None
+    assert len(model.fitted.responses["0"]["drug"]) <= len(model.fitted.design.drug) == 9
+    said = model.predict(drug=list(model.fitted.design.drugs), as_="delta", evidence="data").X
+    control = (adata.obs["drug"] == "DMSO").to_numpy()
+    own = [
+        adata.X[(adata.obs["drug"] == drug).to_numpy()].mean(0) - adata.X[control].mean(0)
+        for drug in model.fitted.design.drugs
+    ]
+    r = np.corrcoef(np.vstack([said, own]))[:9, 9:]
+    assert (r.argmax(1) == np.arange(9)).all()
+
+
+def test_the_graph_is_judged_with_the_mean_of_drugs_as_well():
+    adata = scgim.datasets.simulate_screen(n_genes=6, n_drugs=10, doses=(1.0,), n_new_drugs=2)
+    scgim.setup_anndata(adata, **COLUMNS)
+    model = scgim.GIM(adata, generator="mean")
+    model.train(max_epochs=20, enable_progress_bar=False)
+    assert "squared error" in model.graph_choice_.reason
+    assert model.graph_choice_.with_graph > 0
+
+
+def test_a_model_that_was_interrupted_after_its_training_gives_no_answers(monkeypatch):
+    adata = scgim.datasets.simulate_screen(n_genes=6, n_drugs=10, doses=(1.0,), n_new_drugs=2)
+    scgim.setup_anndata(adata, **COLUMNS)
+    model = scgim.GIM(adata)
+
+    def interrupt(*args, **kwargs):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("scgim.model._gim.average", interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        model.train(max_epochs=20, enable_progress_bar=False)
+    with pytest.raises(RuntimeError, match="train"):
+        model.predict(as_="mean")

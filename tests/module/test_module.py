@@ -308,6 +308,19 @@ def test_a_likely_target_moves_its_gene_by_more_than_its_error_and_the_least_eff
             last = probability
 
 
+def test_the_least_effect_is_given_in_the_unit_of_the_answer(case):
+    made = case(0)
+    module, tau = made.module, torch.full((4,), 0.5).double()
+    unit = torch.rand(made.moments.residual.shape, dtype=torch.float64) + 0.5
+    module.min_effect.fill_(0.3)
+    found, *_ = module.posterior(made.contexts, made.moments, tau, unit=unit)
+    for k in range(len(unit)):
+        for j in range(unit.shape[1]):
+            module.min_effect.fill_(0.3 / unit[k, j].item())
+            alone, *_ = module.posterior(made.contexts, made.moments, tau)
+            torch.testing.assert_close(found[k, j], alone[k, j])
+
+
 def test_without_a_least_effect_clear_effects_keep_their_probability():
     effect, error = torch.tensor([-3.0, 0.5, 8.0]).double(), torch.tensor([0.1, 0.05, 1.0]).double()
     torch.testing.assert_close(matters(effect, error, 0.0), torch.ones(3).double(), atol=1e-6, rtol=0)

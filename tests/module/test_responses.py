@@ -148,3 +148,12 @@ def test_the_covariance_is_positive_semidefinite_and_one_at_the_highest_dose():
     assert np.linalg.eigvalsh(kernel).min() > -1e-10
     np.testing.assert_allclose(np.diag(kernel)[rows.log_dose == 3.0], 1.0)
     assert (np.diff(np.diag(kernel)[(rows.drug == 0) & (rows.line == 0)]) > 0).all()
+
+
+def test_blocks_of_drugs_say_what_the_whole_covariance_says():
+    rows, _, seen = screen(30)
+    process = fit(rows, seen).processes[1]
+    assert not any(process.covariance.shares[:2])
+    asked = Rows(np.append(rows.drug[::3], -1), np.append(rows.log_dose[::3] + 0.1, 0.0), np.append(rows.line[::3], 0))
+    whole = process.covariance.between(asked, process.rows, process.span, process.scale) @ process.weights
+    np.testing.assert_allclose(process.predict(asked), whole, atol=1e-12)

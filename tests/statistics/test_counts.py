@@ -5,7 +5,7 @@ from typing import NamedTuple, Self
 import numpy as np
 import pytest
 
-from scgim.statistics import Means, Sizes, accumulate, between_batches, change_of, log_changes
+from scgim.statistics import Means, Sizes, accumulate, between_batches, change_of, log_changes, own_dispersion
 from scgim.statistics._counts import _prior_freedom
 
 FIELDS = ("n", "change", "variance", "line", "control", "correlation", "latent", "reliability", "dispersion")
@@ -525,3 +525,21 @@ def test_genes_alike_share_their_variance_and_others_do_not(freedom):
         found.append(_prior_freedom(variance * rng.chisquare(freedom, 4000) / freedom, freedom))
     np.testing.assert_allclose(found, (3, 10, 30), rtol=0.5)
     assert _prior_freedom(1e6 * chance, freedom) == pytest.approx(_prior_freedom(chance, freedom))
+
+
+def test_a_burst_in_one_cell_is_as_large_as_its_error():
+    rng, n = np.random.default_rng(0), 60
+    x = rng.poisson(0.2, (50, n, 3)).astype(float)
+    x[0, 0, 1] += 40
+    counts, rate = x.sum(1), x.mean(1, keepdims=True)
+    dispersion = np.ones(3)
+    own = own_dispersion(dispersion, ((x - rate) ** 2).sum(1), counts, np.full((50, 1), n))
+    z, naive = (
+        change / np.sqrt(variance)
+        for change, variance in (change_of(counts, np.full((50, 3), 0.2 * n), each) for each in (own, dispersion))
+    )
+    assert abs(z[0, 1]) < 2.5
+    assert abs(naive[0, 1]) > 8
+    quiet = np.ones((50, 3), dtype=bool)
+    quiet[0, 1] = False
+    assert (own[quiet] == 1).all()  # what chance makes of Poisson counts is no burst

@@ -3,6 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+import scgim
 from scgim.statistics import relative_scales
 
 
@@ -44,3 +45,19 @@ def test_units_of_a_gene_do_not_matter(factor: float) -> None:
     unit = np.where(np.arange(8) % 2, factor, 1.0)
     n = np.full(5, 100)
     np.testing.assert_allclose(relative_scales(variance * unit, n), relative_scales(variance, n))
+
+
+def test_many_small_batches_are_no_other_noise() -> None:
+    adata = scgim.datasets.simulate_screen(n_genes=60, n_drugs=8, n_cells=6, n_control=180, doses=(1.0,), n_new_drugs=2)
+    obs, control = adata.obs, (adata.obs["drug"] == "DMSO").to_numpy()
+    line = np.arange(len(obs)) % 2
+    plate = np.where(line == 0, 0, np.arange(len(obs)) // 2 % 30)  # 90 controls on one plate, and three on each of 30
+    obs["line"], obs["plate"] = np.array(["a", "b"])[line], plate.astype(str)
+    treated = obs[~control].index
+    obs.loc[treated, "plate"] = "0"
+    columns = {"cell_line_key": "line", "batch_key": "plate", "features_key": "drug_features"}
+    scgim.setup_anndata(adata, drug_key="drug", control="DMSO", scale="continuous", **columns)
+    model = scgim.GIM(adata, structure="none")
+    model.train(max_epochs=10, enable_progress_bar=False)
+    ratio = model.fitted.line_scale[1] / model.fitted.line_scale[0]
+    assert abs(np.log(ratio).mean()) < 0.05

@@ -265,10 +265,10 @@ def _control_scale(raw: Statistics, control: np.ndarray, genes: np.ndarray) -> n
 
 def _line_scale(raw: Statistics, control: np.ndarray, line: np.ndarray, n_lines: int) -> np.ndarray:
     """Control SD of every line relative to the pooled one, ``(lines, genes)``; ``line`` of every control group."""
-    n, squares = np.zeros(n_lines), np.zeros((n_lines, raw.mean.shape[1]))
-    np.add.at(n, line, raw.n[control])
+    freedom, squares = np.zeros(n_lines), np.zeros((n_lines, raw.mean.shape[1]))
+    np.add.at(freedom, line, raw.n[control] - 1)  # squares are about every batch's own mean
     np.add.at(squares, line, raw.squares[control])
-    return relative_scales(squares / n[:, None], n)
+    return relative_scales(squares / np.maximum(freedom, 1)[:, None], freedom)
 
 
 def _choose_controls(table: pd.DataFrame, use: np.ndarray, seed: int) -> np.ndarray:

@@ -321,6 +321,15 @@ class GIM(AskingMixin, JudgingMixin, KeepingMixin, BaseModelClass):
             raise ValueError(f"train_size is a share of contexts in (0, 1], got {train_size}.")
         if early_stopping and train_size == 1:
             raise ValueError("early_stopping needs validation contexts: pass train_size < 1, e.g. 0.9.")
+        how = {
+            "max_epochs": max_epochs,
+            "accelerator": accelerator,
+            "devices": devices,
+            "train_size": train_size,
+            "early_stopping": early_stopping,
+            "early_stopping_patience": early_stopping_patience,
+            "plan_kwargs": plan_kwargs,
+        }
         options = TrainingPlan.within(max_epochs, plan_kwargs or {})
         data, genes = self._collect(seed, validation=1 - train_size)
         design = data.fitted.design
@@ -372,15 +381,11 @@ class GIM(AskingMixin, JudgingMixin, KeepingMixin, BaseModelClass):
             except BaseException:
                 self.fitted = None  # half-trained is not trained
                 raise
-        self.module = self.module.to("cpu").requires_grad_(False)
-        self.fitted = self.fitted.measure(*plan.measured())
-        if self._structure == "search":
-            with few_threads(len(genes)):
-                self.averaging_ = average(plan, blocks(design), seed=seed)
-        said = self._predict_measured(plan, data)
-        self.fitted = replace(self.fitted, responses=self._responses(data, *said[:2]).state())
-        if self.settings_["structure"] == "auto":
-            self._choose_graph(said, plan_kwargs, max_epochs)
+        try:
+            self._finish(plan, data, blocks(design), how)
+        except BaseException:
+            self.fitted = None
+            raise
         misfit = self.module.misfit
         self.calibration_ = plan.calibration.about() | {
             "min_effect": float(self.module.min_effect),
@@ -390,14 +395,29 @@ class GIM(AskingMixin, JudgingMixin, KeepingMixin, BaseModelClass):
         if self.choice_["scores"] is not None:
             self.history_["generator_choice"] = self.choice_["scores"]
 
+    def _finish(self, plan: TrainingPlan, data: Collected, block: tuple | None, how: dict) -> None:
+        """What a trained module is asked once: the measured conditions, other graphs, and whether predictions take the graph."""
+        self.module = self.module.to("cpu").requires_grad_(False)
+        self.fitted = self.fitted.measure(*plan.measured())
+        if self._structure == "search":
+            with few_threads(len(self.fitted.genes)):
+                self.averaging_ = average(plan, block, seed=self.seed_)
+        said = self._predict_measured(plan, data)
+        self.fitted = replace(self.fitted, responses=self._responses(data, *said[:2]).state())
+        if self.settings_["structure"] == "auto":
+            self._choose_graph(said, how)
+
     @property
     def _structure(self) -> str:
         """How the graph is learned."""
         asked = self.settings_["structure"]
         return "search" if asked == "auto" else asked
 
-    def _choose_graph(self, said: tuple, plan_kwargs: dict | None, max_epochs: int | None) -> None:
-        """Leave the graph out of predictions where it harms: they come from a generator of its own then, without a graph."""
+    def _choose_graph(self, said: tuple, how: dict) -> None:
+        """Leave the graph out of predictions where it harms: they come from a generator of its own then, without a graph.
+
+        ``how`` is what `train` was told: the model without a graph has the same training and validation contexts.
+        """
         _, with_graph, without = said
         change, rows = self._measured_changes(), int(self.fitted.statistics.n_cells)
         self.graph_choice_ = choose_graph(change, with_graph, without, self.fitted.design.drug, rows=rows)
@@ -407,7 +427,7 @@ class GIM(AskingMixin, JudgingMixin, KeepingMixin, BaseModelClass):
         changes = {"structure": "none", "prior_graph": None, "regulators": None, "generator": self.generator_}
         plain = copy.copy(self)  # the same set-up, whatever the AnnData was set up for since
         plain.settings_ = self.settings_ | changes
-        plain.train(max_epochs, plan_kwargs=plan_kwargs, seed=self.seed_, enable_progress_bar=False)
+        plain.train(**how, seed=self.seed_, enable_progress_bar=False)
         self.plain_ = plain.module
         self.fitted = replace(self.fitted, responses=plain.fitted.responses)
 

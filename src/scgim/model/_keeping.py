@@ -94,8 +94,9 @@ class KeepingMixin:
             raise ValueError(f"No training controls for line, batch = {alien[0]}, so nothing to add a change to.")
         query = self._query_of(table)
         wanted = table.loc[~table["control"], ["drug", "dose", "line"]]
-        targets = self._rank(query, evidence, set(contexts(wanted)))
-        delta = self._predict_query(query, None, "delta", None, 0, "expectation", evidence)
+        present = set(contexts(wanted))
+        targets = self._rank(query, evidence, present)
+        delta = self._predict_query(query, None, "delta", None, 0, "expectation", evidence, present)
         order = np.searchsorted(fitted.genes, genes)
         write_shift(adata, table, fitted, order, delta)
         weight, _ = self.module.mechanism.effects(fitted.standardised_controls())
@@ -219,18 +220,21 @@ class KeepingMixin:
         model.choice_, model.calibration_ = state["choice"], state["calibration"]
         model.search_ = state["search"]
         model.stability_ = None if state["stability"] is None else Recurrence(**state["stability"])
-        averaging = state.get("averaging")  # models of older versions have none
+        # models of older versions have none of these
+        averaging, chosen, plain = (state.get(name) for name in ("averaging", "graph_choice", "plain"))
         model.averaging_ = None if averaging is None else Averaging.from_state(averaging)
         model.module = model._restored(state["module"], len(fitted.genes), design)
-        model.graph_choice_ = None if state["graph_choice"] is None else GraphChoice(**state["graph_choice"])
-        model.plain_ = None if state["plain"] is None else model._restored(state["plain"], len(fitted.genes), design)
+        model.graph_choice_ = None if chosen is None else GraphChoice(**chosen)
+        model.plain_ = None if plain is None else model._restored(plain, len(fitted.genes), design)
         model.fitted, model.history_, model.is_trained_ = fitted, state["history"], True
         return model
 
     def _restored(self, state: dict, n_genes: int, design: Design) -> GIMModule:
         """A trained module from its saved state."""
         module = self._build(n_genes, design, self.generator_).requires_grad_(False)
-        module.load_state_dict({name: torch.as_tensor(array) for name, array in state.items()})
+        # models of older versions took every effect for one, however small, and no misfit for noise
+        older = {"min_effect": np.zeros(()), "misfit": np.zeros(n_genes)}
+        module.load_state_dict({name: torch.as_tensor(array) for name, array in (older | state).items()})
         return module.eval()
 
     def _provenance(self) -> dict:

@@ -9,7 +9,7 @@ import numpy as np
 import scipy.sparse as sp
 from scipy.stats import chi2
 
-from scgim.statistics import change_of
+from scgim.statistics import change_of, own_dispersion
 from scgim.structure import FLOOR
 
 if TYPE_CHECKING:
@@ -119,11 +119,22 @@ def excess_of_counts(placebos: Placebos, x: sp.csr_matrix, evidence: MeanEvidenc
     left = whole - counts
     rate = (left + 1) / (total[:, None] - sizes + 1 / overall)
     expected, dispersion = (sizes * rate).sum(1), evidence.means.dispersion
-    change, variance = change_of(counts.sum(1), expected, dispersion)
+    cells = np.asarray(placebos.member.sum(1))
+    own = own_dispersion(dispersion, _squares(placebos, x[:, :-1], size), counts.sum(1), cells)
+    change, variance = change_of(counts.sum(1), expected, own)
     # the controls' own error, which real contexts share
     variance = variance + dispersion * ((sizes * rate) ** 2 / (left + 1)).sum(1) / expected**2
     residual, sd = change - change @ weight, np.sqrt(variance)
     return residual**2 / (error_of(weight, evidence.means.correlation, sd) + FLOOR**2)
+
+
+def _squares(placebos: Placebos, x: np.ndarray | sp.csr_matrix, size: np.ndarray) -> np.ndarray:
+    """Squares of counts about each placebo's own rate in every group, ``(placebos, genes)``."""
+    x = sp.csr_matrix(x)
+    counts, sizes = placebos.by_group(x), placebos.by_group(size[:, None])
+    rate = counts / np.maximum(sizes, 1e-12)
+    both, squared = (placebos.by_group(sp.csr_matrix(x.multiply(other))) for other in (size[:, None], x))
+    return (squared - 2 * rate * both + rate**2 * placebos.by_group(size[:, None] ** 2)).sum(1)
 
 
 def error_of(weight: np.ndarray, correlation: np.ndarray, sd: np.ndarray) -> np.ndarray:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from copy import copy
 from typing import TYPE_CHECKING, Literal, NamedTuple
 from zlib import crc32
 
@@ -85,7 +86,9 @@ class Predictor:
         """What measured conditions add to the mean that the action gives, on the training scale."""
         if change.measured is None:
             return 0.0
-        said, *_ = self._rows(source, "delta", None, change)
+        if change.measured.weight == 1:
+            return change.measured.own
+        said, *_ = self._rows(source, "delta", None, change.expected())
         return change.measured.own - (1 - change.measured.weight) * said
 
     @torch.no_grad()
@@ -202,6 +205,10 @@ class Change:
     def __init__(self, label: tuple, action: Action, fixed: dict[int, float] | None = None) -> None:
         self.label, self.action, self.fixed = label, action, fixed
 
+    def expected(self) -> Change:
+        """The same with targets that are not sampled."""
+        return self
+
     def at(self, n_rows: int, rng: np.random.Generator) -> dict:
         """Arguments of :func:`~scgim.module.propagate` for so many cells."""
         return {"action": self.action, "fixed": self.fixed}
@@ -226,6 +233,12 @@ class DrugChange(Change):
         weight = (touch.probability > 0.5).astype(float) if targets == "map" else touch.probability
         super().__init__(label, self._act(weight))
         self.sampled = targets == "sample"
+
+    def expected(self) -> DrugChange:
+        """The same with targets that are not sampled."""
+        out = copy(self)
+        out.sampled = False
+        return out
 
     def at(self, n_rows: int, rng: np.random.Generator) -> dict:
         """Every cell draws its own targets if targets are sampled."""
@@ -258,7 +271,8 @@ def assemble(parts: Iterator[tuple[Block, dict]], order: np.ndarray, genes: np.n
         values.append(np.maximum(block.x, least)[:, order].astype(np.float32))
         controls.append(block.control[:, order].astype(np.float32))
         # one drug alone is its own sum
-        additive.append(values[-1] if block.additive is None else block.additive[:, order].astype(np.float32))
+        added = None if block.additive is None else np.maximum(block.additive, least)[:, order].astype(np.float32)
+        additive.append(values[-1] if added is None else added)
         sources.append(block.names)
         shared.append(common)
     obs = pd.DataFrame(shared).iloc[np.repeat(np.arange(len(shared)), [len(names) for names in sources])]

@@ -110,7 +110,9 @@ class RunningMixin:
         seed: int,
         targets: Targets,
         evidence: Evidence = "auto",
+        only: set[tuple] | None = None,
     ) -> AnnData:
+        """Predictions of a query's drugs and doses in every line, or in those of the contexts ``only`` that it covers."""
         trust = query.trust(self.fitted.design).to_dict("records")
         combined, doses, said, own, deltas = query.combined, query.doses, {}, {}, {}
         responses = Responses.from_state(self.fitted.responses)
@@ -145,14 +147,16 @@ class RunningMixin:
 
         known = set(contexts(self.fitted.design.names())) if evidence != "features" else set()
 
-        def source(line: str, i: int) -> str:
-            """What a prediction rests on."""
+        def source(line: str, i: int) -> str | None:
+            """What a prediction rests on; ``None`` where none is wanted."""
+            dose = None if np.isnan(query.dose[i]) else float(query.dose[i])
+            if only is not None and (query.drug[i], dose, line) not in only:
+                return None
             if evidence == "features" or (query.index[query.row == i] < 0).any() or not responses.processes:
                 found = "features"
             elif combined[i]:
                 found = "drug"
             else:
-                dose = None if np.isnan(query.dose[i]) else float(query.dose[i])
                 found = "data" if (query.drug[i], dose, line) in known else "drug"
             if evidence == "data" and found != "data":
                 self._not_measured(query.drug[i], query.dose[i], line)
@@ -178,10 +182,10 @@ class RunningMixin:
     def _predict_measured(self, plan: TrainingPlan, data: Collected) -> tuple[np.ndarray | None, ...]:
         """What features say of the measured conditions; what they say if these are held out, with the graph and without one.
 
-        ``(conditions, genes)`` each, in pooled control SD; ``None`` where features say nothing.
+        ``(conditions, genes)`` each, in pooled control SD; ``None`` where the generator says nothing of other conditions.
         """
         contexts, _, features = self.fitted.contexts()
-        if features is None or not self.module.generator.needs_features:
+        if features is None:
             return None, None, None
         unit, n = self.fitted.relative_scale(self.fitted.design.line), len(self.fitted.design.drug)
         every = interventions(self.module, contexts.conditions, np.arange(n), n)
@@ -194,6 +198,8 @@ class RunningMixin:
 
     def _responses(self, data: Collected, said: np.ndarray | None, held_out: np.ndarray | None) -> Responses:
         """Changes of the measured drugs by their own data; features are a prior where the generator has any to ask."""
+        if not self.module.generator.needs_features:
+            said = held_out = None
         unit = self.fitted.relative_scale(self.fitted.design.line)
         return Responses.fit(self.fitted.rows(), self._measured_changes(), unit**2 * change_error(data), said, held_out)
 
@@ -221,7 +227,7 @@ class RunningMixin:
 
     def _predict(
         self,
-        changes: Iterable[tuple[Callable[[str], Change], Callable[[str], str], dict]],
+        changes: Iterable[tuple[Callable[[str], Change], Callable[[str], str | None], dict]],
         adata: AnnData | None,
         as_: As,
         n_cells: int | None,
@@ -243,8 +249,10 @@ class RunningMixin:
         def parts() -> Iterator[tuple]:
             for change, evidence, shared in changes:
                 for source in sources:
+                    if (found := evidence(source.line)) is None:
+                        continue
                     rows = run.rows(source, as_, n_cells, change(source.line))
-                    yield rows, {**shared, "cell_line": source.line, "evidence": evidence(source.line)}
+                    yield rows, {**shared, "cell_line": source.line, "evidence": found}
 
         genes = self._gene_order()
         about = {

@@ -27,8 +27,9 @@ def posterior(module: GIMModule, fitted: Fitted) -> tuple[np.ndarray, ...]:
     contexts, moments, features = fitted.contexts()
     # a generator that fits perfectly must not silence a context's own data
     prior = (module.generator.uncertainty(contexts.conditions) ** 2).clamp(min=LEAST_VARIANCE)
-    probability, psi, error = (a.numpy() for a in module.posterior(contexts, moments, prior, features))
     unit = fitted.relative_scale(fitted.design.line)
+    found = module.posterior(contexts, moments, prior, features, torch.as_tensor(unit))
+    probability, psi, error = (a.numpy() for a in found)
     return probability, psi * unit, error * unit
 
 

@@ -159,7 +159,12 @@ class GIMModule(nn.Module):
 
     @torch.no_grad()
     def posterior(
-        self, contexts: Contexts, moments: Moments, prior_variance: Tensor, features: FeatureEvidence | None = None
+        self,
+        contexts: Contexts,
+        moments: Moments,
+        prior_variance: Tensor,
+        features: FeatureEvidence | None = None,
+        unit: Tensor | float = 1.0,
     ) -> tuple[Tensor, Tensor, Tensor]:
         r"""Targets of measured conditions: their own cells, and what features say by other drugs.
 
@@ -188,6 +193,8 @@ class GIMModule(nn.Module):
             :math:`\tau^2` where there are no ``features``, ``(genes,)`` or ``(contexts, genes)``.
         features
             What features say of the conditions, learned without them. ``None``: they say nothing, and :math:`\hat\psi` is the generator's.
+        unit
+            Of the conditions' values in pooled control SD, in which the least effect is given; ``(contexts, genes)``.
 
         Returns
         -------
@@ -235,4 +242,4 @@ class GIMModule(nn.Module):
         effect = best - told * drawn
         # what the mechanism would give is no effect: 0 of a shift, and of a value that is set the mean left alone
         alone = 0.0 if self.intervention.keeps_parents else moments.value - moments.residual
-        return probability * matters(effect - alone, error, self.min_effect), effect, error
+        return probability * matters(effect - alone, error, self.min_effect / unit), effect, error

@@ -106,7 +106,15 @@ class Process:
 
     def predict(self, rows: Rows) -> NDArray:
         """Expected changes, ``(rows, genes)``."""
-        return self.covariance.between(rows, self.rows, self.span, self.scale) @ self.weights
+        if any(self.covariance.shares[:2]):
+            return self.covariance.between(rows, self.rows, self.span, self.scale) @ self.weights
+        out = np.zeros((len(rows.drug), self.weights.shape[1]))
+        for drug in np.unique(rows.drug):  # with nothing in common a drug's own conditions say all of it
+            asked, known = np.flatnonzero(rows.drug == drug), np.flatnonzero(self.rows.drug == drug)
+            if drug >= 0 and len(known):
+                between = self.covariance.between(rows.take(asked), self.rows.take(known), self.span, self.scale)
+                out[asked] = between @ self.weights[known]
+        return out
 
     def state(self) -> dict:
         """Plain values that :meth:`from_state` takes."""
@@ -299,7 +307,7 @@ def _drug_scale(drug: NDArray, y: NDArray) -> NDArray:
     if average <= 0 or (n > 0).sum() < 4:
         return np.ones(n_drugs + 1)
     relative = y / np.sqrt((y**2).mean(0) + 1e-12)
-    gram = relative @ relative.T
+    gram = relative @ relative.T if len(y) < y.shape[1] else relative.T @ relative  # of the same trace and norm
     effective = float(np.trace(gram) ** 2 / (gram**2).sum())
     scale = (DEGREES + effective * signal / average) / (DEGREES + effective)
     return np.append(np.where(n > 0, scale, 1.0), 1.0)

@@ -3,7 +3,7 @@
 from ._accumulate import accumulate, combine
 from ._basis import BASIS_CENTRES, BASIS_SLOPE, expand
 from ._blocks import row_blocks
-from ._counts import Sizes, between_batches, change_of, log_changes
+from ._counts import Sizes, between_batches, change_of, log_changes, own_dispersion
 from ._dask import accumulate_dask
 from ._line_scale import relative_scales
 from ._means import Means
@@ -24,6 +24,7 @@ __all__ = [
     "expand",
     "log_changes",
     "misfit_variance",
+    "own_dispersion",
     "relative_scales",
     "row_blocks",
 ]

@@ -12,6 +12,7 @@ from ._means import Means
 if TYPE_CHECKING:
     from ._statistics import Statistics
 
+BURST = 4.0  # times a gene's dispersion, beyond which that of a context is its own
 PRIOR = 0.5  # of a rate's ratio to the controls', in units of the controls'
 _STRONG = 0.25, 5.0  # log ratio and standard errors beyond which a gene is no measure of size
 _LEAST_RATIO = 0.3  # a gene without counts does not have a variance of zero
@@ -84,8 +85,8 @@ def log_changes(
 
     .. math:: \rho_{kj} = O_{kj} / X_{kj}, \qquad M_{kj} = (1 + a) \log \frac{\rho_{kj} + a}{1 + a}, \qquad a = 1/2.
 
-    Its variance is Poisson's, times what the gene's counts vary beyond that in a context, plus what context means vary between
-    batches beyond both. The latent covariance is that of log rates,
+    Its variance is Poisson's, times what the gene's counts vary beyond that in a context (:func:`own_dispersion`), plus what
+    context means vary between batches beyond both. The latent covariance is that of log rates,
     :math:`\log(1 + \sum_i (e_i e_i' - \operatorname{diag} y_i) / \sum_i \mu_i \mu_i')` with
     :math:`e_i = y_i - \mu_i` and :math:`\mu_i = s_i \rho_k`, every entry shrunk by its own sampling error.
 
@@ -110,7 +111,9 @@ def log_changes(
     # squares about a context's own rate: one degree of freedom of its cells is gone
     dispersion = np.maximum(squares.sum(0) / np.maximum((1 - 1 / n) @ counts, 1.0), 1.0)
 
-    change, variance = change_of(observed, expected, dispersion)
+    cells = _sum(n[treated, None], context, k)
+    own = own_dispersion(dispersion, _sum(squares[treated], context, k), observed, cells)
+    change, variance = change_of(observed, expected, own)
     alone = size[treated, None] * base[group[treated]] + 0.5
     controls = _sum(counts[~treated], group[~treated], len(base))[group[treated]] + 0.5
     ratios = np.log((counts[treated] + 0.5) / alone)
@@ -134,6 +137,25 @@ def log_changes(
         n_cells=float(n.sum()),
         dispersion=dispersion,
     )
+
+
+def own_dispersion(dispersion: np.ndarray, squares: np.ndarray, counts: np.ndarray, n: np.ndarray) -> np.ndarray:
+    """Dispersion of every gene's counts in single contexts, ``(contexts, genes)``: the gene's, or the context's own where a burst is.
+
+    A burst of counts in one cell is as large as its own standard error, and the gene's dispersion would take it for an effect of the context.
+    Below :data:`BURST` times that of the gene a context's own dispersion is left out, because few counts say little of it.
+
+    Parameters
+    ----------
+    dispersion
+        Of genes over all contexts, ``(genes,)``.
+    squares, counts
+        Of a context's cells: squares about its own rate, and counts, ``(contexts, genes)``; one Poisson count is added to them.
+    n
+        Cells of every context, ``(contexts, 1)``.
+    """
+    own = (squares + 1) / (np.maximum(1 - 1 / n, 0.5) * counts + 1)
+    return np.where(own > BURST * dispersion, own, dispersion)
 
 
 def change_of(observed: np.ndarray, expected: np.ndarray, dispersion: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

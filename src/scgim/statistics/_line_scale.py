@@ -10,10 +10,10 @@ _MOST_FREEDOM = 2_000.0  # prior degrees of freedom beyond which lines count as 
 _RANGE = (0.1, 10.0)  # of a relative SD
 
 
-def relative_scales(variance: np.ndarray, n: np.ndarray) -> np.ndarray:
+def relative_scales(variance: np.ndarray, freedom: np.ndarray) -> np.ndarray:
     r"""Control SD of every line relative to the pooled one, ``(lines, genes)``; exactly 1 where lines do not differ.
 
-    With the variance :math:`s_{lj}^2` of :math:`f_l = n_l - 1` degrees of freedom and the pooled :math:`s_j^2`,
+    With the variance :math:`s_{lj}^2` of :math:`f_l` degrees of freedom and the pooled :math:`s_j^2`,
 
     .. math:: F_{lj}^2 \propto \frac{d_0 s_{0j}^2 + f_l s_{lj}^2}{(d_0 + f_l)\, s_j^2}, \qquad
         \log s_{0j}^2 = \overline{\log s_{lj}^2 - \psi(f_l / 2) + \log(f_l / 2)} + \psi(d_0 / 2) - \log(d_0 / 2)
@@ -26,8 +26,8 @@ def relative_scales(variance: np.ndarray, n: np.ndarray) -> np.ndarray:
     ----------
     variance
         Of the controls of every line about their batch's mean, ``(lines, genes)``.
-    n
-        Control cells of every line, ``(lines,)``.
+    freedom
+        Its degrees of freedom: control cells of every line less their batches, ``(lines,)``.
 
     Examples
     --------
@@ -38,7 +38,7 @@ def relative_scales(variance: np.ndarray, n: np.ndarray) -> np.ndarray:
     [[1.0, 1.0], [1.0, 1.0]]
     """
     one = np.ones_like(variance)
-    share, freedom = n[:, None] / n.sum(), np.maximum(n - 1.0, 0.0)
+    share = freedom[:, None] / max(freedom.sum(), 1.0)
     pooled = (share * variance).sum(0)
     known, varies = freedom >= 1, pooled > 0
     if known.sum() < 2 or not varies.any():
