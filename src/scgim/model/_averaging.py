@@ -22,7 +22,8 @@ if TYPE_CHECKING:
     from ._design import Design
     from ._train import TrainingPlan
 
-MEMBERS = 12
+MEMBERS, LEAST_MEMBERS = 12, 3
+LARGE = 200_000  # conditions x genes from which on there are fewer, because each takes a search
 ROUNDS, PATIENCE = 2, 1  # of the search on each draw, which starts from the graph found
 
 
@@ -97,15 +98,17 @@ def blocks(design: Design) -> tuple[np.ndarray, np.ndarray] | None:
 
 @torch.no_grad()
 def average(
-    plan: TrainingPlan, block: tuple[np.ndarray, np.ndarray] | None, *, n: int = MEMBERS, seed: int = 0
+    plan: TrainingPlan, block: tuple[np.ndarray, np.ndarray] | None, *, n: int | None = None, seed: int = 0
 ) -> Averaging:
-    """Search graphs on draws of a trained plan's data, and fit mechanisms on each.
+    """Search graphs on ``n`` draws of a trained plan's data, and fit mechanisms on each: twelve, and down to three on large screens.
 
     A gene with the parents that it has in the graph found keeps its trained mechanism; others are fitted by least squares on
     the data themselves, as behind the search's score.
     """
     found = plan.module.mechanism
     graph = found.graph.numpy()
+    if n is None:
+        n = int(np.clip(MEMBERS * LARGE / (len(graph) * len(plan.data.search.n)), LEAST_MEMBERS, MEMBERS))
     options = plan.score | {"allowed": plan.allowed, "required": plan.required}
     graphs = []
     for number, statistics in enumerate(draws(plan.data.search, block, n, seed)):
