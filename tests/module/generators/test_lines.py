@@ -1,10 +1,11 @@
 from __future__ import annotations
 
+import numpy as np
 import pytest
 import torch
 
 from scgim.module import Conditions
-from scgim.module.generators import HillGenerator, IdentityGenerator, NetworkGenerator
+from scgim.module.generators import HillGenerator, IdentityGenerator, KernelGenerator, NetworkGenerator
 
 LINES = 3
 
@@ -76,3 +77,24 @@ def test_a_difference_between_lines_still_costs_after_pruning() -> None:
 def test_with_one_line_nothing_is_added() -> None:
     assert IdentityGenerator(0, 4, n_drugs=5, n_lines=1, dosed=False).effect.shape == (5, 4)
     assert IdentityGenerator(0, 4, n_drugs=5, n_lines=3, dosed=False).effect.shape == (20, 4)
+
+
+def test_the_kernel_tells_what_a_drug_does_in_one_line_from_what_it_does_in_another() -> None:
+    rng, drugs = np.random.default_rng(0), 40
+    drug, line = np.repeat(np.arange(drugs), 2), np.tile([0, 1], drugs)
+    features = torch.as_tensor(rng.integers(0, 2, (drugs, 12)).astype(float))
+    common, own = rng.normal(size=(drugs, 6)), rng.normal(size=(drugs, 2, 6))
+    effect = torch.as_tensor(common[drug] + own[drug, line])
+    conditions = Conditions(features[drug], *(torch.as_tensor(a) for a in (drug, np.zeros(2 * drugs), line)))
+    generator = KernelGenerator(12, 6, n_drugs=drugs, n_lines=2, dosed=False)
+    n, variance = torch.full((2 * drugs, 1), 50.0).double(), torch.ones(6).double()
+    generator.solve(conditions, effect, torch.ones_like(effect), n, variance)
+
+    def said(line: int) -> np.ndarray:
+        logits, psi = generator(conditions._replace(line=torch.full((2 * drugs,), line)))
+        return (torch.sigmoid(logits) * psi).detach().numpy()[::2]
+
+    difference = said(1) - said(0)
+    assert np.corrcoef(difference.ravel(), (own[:, 1] - own[:, 0]).ravel())[0, 1] > 0.9
+    # a line that was not in training has what the drug does elsewhere
+    assert np.corrcoef(said(-1).ravel(), (said(0) + said(1)).ravel())[0, 1] > 0.98

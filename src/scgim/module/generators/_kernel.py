@@ -7,7 +7,7 @@ from torch import Tensor
 
 from ._evidence import SHARES, noise_squares, shrink, smooth
 from ._mean import LEAST_PROBABILITY, MeanGenerator
-from ._similarity import Similarity, dose_similarity
+from ._similarity import Similarity, dose_similarity, line_similarity
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -30,8 +30,8 @@ class KernelGenerator(MeanGenerator):
     .. math:: s_{kj} = m_j(c_k, \text{line}_k) + f_j(k) + e_{kj}, \qquad
         f_j \sim GP(0, t_j h_j K), \qquad e_{kj} \sim N(0, t_j (1 - h_j)\, u_k)
 
-    :math:`K = ((1 - \rho) S + \rho\, [\text{same drug}]) \cdot D`, with the similarity :math:`S` of structures (half
-    count-Tanimoto of the features that are counts, half RBF of the others) and a weak RBF :math:`D` of log doses, given that
+    :math:`K = ((1 - \rho) S + \rho\, [\text{same drug}]) \cdot D \cdot L`, with the similarity :math:`S` of structures (half
+    count-Tanimoto of the features that are counts, half RBF of the others) a weak RBF :math:`D` of log doses, and :math:`L` .8 between two lines and 1 within a line, given that
     :math:`f_j` averages to zero over the training contexts, for that average is :math:`m`: all structures have something in
     common, and without this condition most of what the process says of new drugs is one offset for all of them. The
     share :math:`h_j` is averaged over its posterior on a grid whose prior is the genes' own (empirical Bayes): where
@@ -75,6 +75,7 @@ class KernelGenerator(MeanGenerator):
             "drug": torch.zeros(0, dtype=torch.int64),  # of training contexts
             "row": torch.zeros(0, dtype=torch.int64),  # their place in the similarity's reference
             "log_dose": torch.zeros(0, dtype=f64),
+            "line": torch.zeros(0, dtype=torch.int64),
             "weight": torch.zeros(0, 2 * self.n_genes, dtype=f64),  # of contexts, for expected shifts and probabilities
             "average": torch.zeros(0, dtype=f64),  # weights of the contexts' average, of variance 1
             "root": torch.zeros(
@@ -112,12 +113,14 @@ class KernelGenerator(MeanGenerator):
         drugs, self.row = torch.unique(conditions.drug, return_inverse=True)
         first = (self.row[None, :] == torch.arange(len(drugs))[:, None]).to(torch.int8).argmax(1)
         self.similarity.fit(conditions.features[first])
-        self.drug, self.log_dose = conditions.drug.clone(), conditions.log_dose.clone()
+        self.drug, self.log_dose, self.line = (
+            each.clone() for each in (conditions.drug, conditions.log_dose, conditions.line)
+        )
 
     def _fit(self, y: Tensor, noise: Tensor) -> None:
         """Weights of training contexts from their deviations ``y`` of shifts and probabilities, and shifts' noise."""
         d = self.n_genes
-        parts = self._parts(self.similarity.reference[self.row], self.drug, self.log_dose)
+        parts = self._parts(self.similarity.reference[self.row], self.drug, self.log_dose, self.line)
         total = (y[:, :d] ** 2).mean(0) + 1e-300
         sampled = (noise / total).mean(1).clamp(max=1.0)
         left = max(1 - float(sampled.mean()), 0.05)
@@ -165,15 +168,16 @@ class KernelGenerator(MeanGenerator):
         after = (DEGREES + effective * square) / (DEGREES + effective)
         return after / after[sums[:, 1] > 0].mean()
 
-    def _parts(self, features: Tensor, drug: Tensor, log_dose: Tensor) -> tuple[Tensor, Tensor]:
+    def _parts(self, features: Tensor, drug: Tensor, log_dose: Tensor, line: Tensor) -> tuple[Tensor, Tensor]:
         """Covariances of rows with training contexts through structure, and through the drug's own."""
         # beyond the measured doses as at their end, like the mean
         near = dose_similarity(*(each.clamp(self.knots[0], self.knots[-1]) for each in (log_dose, self.log_dose)))
+        near = near * line_similarity(line, self.line)
         same = (drug[:, None] == self.drug).to(torch.float64)
         return self.similarity(features)[:, self.row] * near, same * near
 
     def _covariance(self, conditions: Conditions) -> Tensor:
-        structure, same = self._parts(conditions.features, conditions.drug, conditions.log_dose)
+        structure, same = self._parts(*conditions)
         return (1 - self.own) * structure + self.own * same
 
     def forward(self, conditions: Conditions) -> tuple[Tensor, Tensor]:
@@ -200,6 +204,8 @@ class KernelGenerator(MeanGenerator):
         return torch.where(there, ((explained.clamp(min=0) + rest) @ self.variance).sqrt() / probability, 0.0)
 
     def _load_from_state_dict(self, state_dict, prefix, *args) -> None:
+        if prefix + "drug" in state_dict:  # models of older versions knew no lines
+            state_dict.setdefault(prefix + "line", torch.full_like(state_dict[prefix + "drug"], -1))
         for name, buffer in list(self.named_buffers(recurse=False)):
             if prefix + name in state_dict:
                 setattr(self, name, buffer.new_empty(state_dict[prefix + name].shape))

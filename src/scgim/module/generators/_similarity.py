@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 MOST_COUNTS = 100
 DOSE_SHARE = 0.2  # of the covariance between two doses of a drug that their distance can take away
+LINE_SHARE = 0.2  # of the covariance between two lines of a drug that is a line's own
 
 
 class Similarity(nn.Module):
@@ -111,3 +112,8 @@ def dose_similarity(a: Tensor, b: Tensor) -> Tensor:
     """Similarity of log doses, ``(len(a), len(b))``: 1 for equal ones, and never below 0.8."""
     distance = a[:, None] - b
     return 1 - DOSE_SHARE + DOSE_SHARE * torch.exp(-(distance**2) / (2 * np.log(10) ** 2))
+
+
+def line_similarity(a: Tensor, b: Tensor) -> Tensor:
+    """Of the lines of rows and of training contexts, by index: 1 in the same line, less in others, ``(rows, contexts)``."""
+    return 1 - LINE_SHARE * ((a[:, None] != b) & (b >= 0)).to(torch.float64)
