@@ -239,8 +239,8 @@ class AskingMixin(RunningMixin):
         >>> targets = model.rank_targets(drug="U0126")
         >>> targets[["rank", "direction", "evidence"]].head(2)
            rank direction evidence
-        0     1      down     data
-        1     2        up     data
+        0     1        up     data
+        1     2      down     data
         """
         design = self._require_fitted().design
         check_option("evidence", evidence, EVIDENCE)
