@@ -399,7 +399,8 @@ class GIM(AskingMixin, JudgingMixin, KeepingMixin, BaseModelClass):
         """What a trained module is asked once: the measured conditions, other graphs, and whether predictions take the graph."""
         self.module = self.module.to("cpu").requires_grad_(False)
         self.fitted = self.fitted.measure(*plan.measured())
-        if self._structure == "search":
+        undetermined = self.fitted.statistics.n_cells < len(self.fitted.genes)  # the graph, which auto then does not use
+        if self._structure == "search" and not (undetermined and self.settings_["structure"] == "auto"):
             with few_threads(len(self.fitted.genes)):
                 self.averaging_ = average(plan, block, seed=self.seed_)
         said = self._predict_measured(plan, data)
