@@ -143,3 +143,8 @@ def test_torch_is_left_without_gradients(counts: scgim.GIM) -> None:
         for p in mechanism.parameters()
     )
     assert torch.is_grad_enabled()
+
+
+def test_what_drugs_do_does_not_hang_on_other_graphs(counts: scgim.GIM) -> None:
+    for ask in (lambda m: m.predict(as_="delta").X, lambda m: m.predict(as_="delta", evidence="features").X):
+        np.testing.assert_array_equal(swapped(counts, None, ask), swapped(counts, counts.averaging_, ask))

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
 MEMBERS, LEAST_MEMBERS = 12, 3
 LARGE = 200_000  # conditions x genes from which on there are fewer, because each takes a search
+TOO_LARGE = 800_000  # from which on there are none
 ROUNDS, PATIENCE = 2, 1  # of the search on each draw, which starts from the graph found
 
 

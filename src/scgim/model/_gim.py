@@ -19,7 +19,7 @@ from scgim.module.generators import DOSE_RESPONSES
 from scgim.module.likelihood import MIN_EFFECT
 
 from ._asking import AskingMixin
-from ._averaging import average, blocks
+from ._averaging import TOO_LARGE, average, blocks
 from ._cells import Cells, Scale, check_matrix
 from ._collect import Needs, collect, hold_out
 from ._fields import DRUG_TABLE, ContextField, DrugTableField
@@ -399,9 +399,12 @@ class GIM(AskingMixin, JudgingMixin, KeepingMixin, BaseModelClass):
         """What a trained module is asked once: the measured conditions, other graphs, and whether predictions take the graph."""
         self.module = self.module.to("cpu").requires_grad_(False)
         self.fitted = self.fitted.measure(*plan.measured())
-        undetermined = self.fitted.statistics.n_cells < len(self.fitted.genes)  # the graph, which auto then does not use
-        if self._structure == "search" and not (undetermined and self.settings_["structure"] == "auto"):
-            with few_threads(len(self.fitted.genes)):
+        n_genes = len(self.fitted.genes)
+        # the graph, which auto then does not use
+        undetermined = self.settings_["structure"] == "auto" and self.fitted.statistics.n_cells < n_genes
+        affordable = n_genes * len(self.fitted.design.drug) < TOO_LARGE
+        if self._structure == "search" and affordable and not undetermined:
+            with few_threads(n_genes):
                 self.averaging_ = average(plan, block, seed=self.seed_)
         said = self._predict_measured(plan, data)
         self.fitted = replace(self.fitted, responses=self._responses(data, *said[:2]).state())

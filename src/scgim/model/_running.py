@@ -210,14 +210,18 @@ class RunningMixin:
         return mean_changes(self._predicting(), self.module.intervention, touch, z, targets=targets)
 
     def _predicting(self) -> list[tuple]:
-        """As :meth:`_mechanisms`, for the effects of drugs: without the graph where it does harm."""
+        """Mechanisms that drugs act on, and the levels of their graph: those found, or none of a graph where it does harm.
+
+        A drug's shifts were learned as what the graph found leaves of its conditions. Run through another graph, they would
+        not add up to what was measured: of strong edges that cancel each other nothing would cancel any more.
+        """
         if self.plain_ is None:
-            return self._mechanisms()
+            return [(self.module.mechanism, self._levels())]
         nothing = levels(self.plain_.mechanism.graph.numpy())
         return [(self.plain_.mechanism, [torch.as_tensor(level) for level in nothing])]
 
     def _mechanisms(self) -> list[tuple]:
-        """Mechanisms to average predictions over, and the levels of the graph of each; the trained ones come first."""
+        """Mechanisms that direct interventions are averaged over, and the levels of the graph of each; the trained ones come first."""
         if self.averaging_ is None:
             return [(self.module.mechanism, self._levels())]
         return self.averaging_.mechanisms(self.module)
