@@ -111,3 +111,15 @@ def test_a_model_that_was_interrupted_after_its_training_gives_no_answers(monkey
         model.train(max_epochs=20, enable_progress_bar=False)
     with pytest.raises(RuntimeError, match="train"):
         model.predict(as_="mean")
+
+
+def test_a_graph_of_counts_is_used():
+    adata = scgim.datasets.simulate_screen(
+        n_genes=8, n_drugs=12, doses=(1.0,), n_new_drugs=2, observation="counts", depth=3, seed=0
+    )
+    columns = {"features_key": "drug_features", "size_factor_key": "n_counts"}
+    scgim.setup_anndata(adata, drug_key="drug", control="DMSO", scale="counts", **columns)
+    model = scgim.GIM(adata)
+    model.train(max_epochs=20, enable_progress_bar=False)
+    assert model.graph_choice_.use
+    assert model.plain_ is None

@@ -424,6 +424,9 @@ class GIM(AskingMixin, JudgingMixin, KeepingMixin, BaseModelClass):
         """
         _, with_graph, without = said
         change, rows = self._measured_changes(), int(self.fitted.statistics.n_cells)
+        if self._from_means():
+            # measured changes of few counts are on a compressed scale, on which the graph's better predictions look worse
+            with_graph = without = None
         self.graph_choice_ = choose_graph(change, with_graph, without, self.fitted.design.drug, rows=rows)
         if self.graph_choice_.use or not self.module.mechanism.graph.any():
             return

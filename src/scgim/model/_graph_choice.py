@@ -53,7 +53,7 @@ def choose_graph(
             False, f"{rows} rows for {n_genes} genes do not determine a graph, so predictions are made without it"
         )
     if with_graph is None or without is None:
-        return GraphChoice(True, "no held-out drugs to judge the graph by, so predictions use it")
+        return GraphChoice(True, "no held-out conditions to judge the graph by, so predictions use it")
     n = np.bincount(drug)
     errors = [np.bincount(drug, ((change - said) ** 2).mean(1))[n > 0] / n[n > 0] for said in (with_graph, without)]
     gap = errors[0] - errors[1]

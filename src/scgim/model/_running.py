@@ -212,11 +212,11 @@ class RunningMixin:
     def _predicting(self) -> list[tuple]:
         """Mechanisms that drugs act on, and the levels of their graph: those found, or none of a graph where it does harm.
 
-        A drug's shifts were learned as what the graph found leaves of its conditions. Run through another graph, they would
+        Of a graph learned from means, many are as likely, and all of them are averaged over. Otherwise a drug's shifts were learned as what the graph found leaves of its conditions. Run through another graph, they would
         not add up to what was measured: of strong edges that cancel each other nothing would cancel any more.
         """
         if self.plain_ is None:
-            return [(self.module.mechanism, self._levels())]
+            return self._mechanisms() if self._from_means() else [(self.module.mechanism, self._levels())]
         nothing = levels(self.plain_.mechanism.graph.numpy())
         return [(self.plain_.mechanism, [torch.as_tensor(level) for level in nothing])]
 
