@@ -96,16 +96,22 @@ def test_a_plot_of_one_kind_of_evidence(model):
     assert scgim.pl.dose_response(model, drug=model.drugs[0], n_doses=5) is not None
 
 
-def test_counts_are_never_below_zero():
+@pytest.fixture(scope="module")
+def few_counts():
     adata = scgim.datasets.simulate_screen(
         n_genes=8, n_drugs=10, doses=(1.0,), n_new_drugs=2, observation="counts", depth=0.3, seed=0
     )
     scgim.setup_anndata(adata, drug_key="drug", control="DMSO", scale="counts", size_factor_key="n_counts")
     model = scgim.GIM(adata)
     model.train(max_epochs=20, enable_progress_bar=False)
+    return model
+
+
+def test_counts_are_never_below_zero(few_counts):
+    model = few_counts
     for kind in ("cells", "mean", "samples"):
         assert model.predict(as_=kind, n_cells=None if kind == "mean" else 20).X.min() >= 0
-        assert model.do({adata.var_names[0]: -9.0}, as_=kind).X.min() >= 0
+        assert model.do({model.adata.var_names[0]: -9.0}, as_=kind).X.min() >= 0
 
 
 def test_sampled_targets_keep_the_mean(model):
@@ -118,13 +124,8 @@ def test_sampled_targets_keep_the_mean(model):
         assert (np.abs(moved.mean(0) - delta) < 4 * error + 1e-4).all()
 
 
-def test_the_sum_of_two_drugs_is_not_below_zero_either():
-    adata = scgim.datasets.simulate_screen(
-        n_genes=8, n_drugs=10, doses=(1.0,), n_new_drugs=2, observation="counts", depth=0.3, seed=0
-    )
-    scgim.setup_anndata(adata, drug_key="drug", control="DMSO", scale="counts", size_factor_key="n_counts")
-    model = scgim.GIM(adata)
-    model.train(max_epochs=20, enable_progress_bar=False)
+def test_the_sum_of_two_drugs_is_not_below_zero_either(few_counts):
+    model = few_counts
     pair = model.predict(drug=[tuple(model.drugs[:2]), tuple(model.drugs[2:4])], as_="cells", n_cells=20)
     assert pair.layers["additive"].min() >= 0
 

@@ -420,7 +420,7 @@ class GIM(AskingMixin, JudgingMixin, KeepingMixin, BaseModelClass):
     def _choose_graph(self, said: tuple, how: dict) -> None:
         """Leave the graph out of predictions where it harms: they come from a generator of its own then, without a graph.
 
-        ``how`` is what `train` was told: the model without a graph has the same training and validation contexts.
+        ``how`` are the arguments of `train`: the model without a graph has the same training and validation contexts.
         """
         _, with_graph, without = said
         change, rows = self._measured_changes(), int(self.fitted.statistics.n_cells)

@@ -7,7 +7,7 @@ import numpy as np
 MOST_NEIGHBOURS = 15  # of a gene, whose changes its misfit may grow with
 PER_NEIGHBOUR = 10  # conditions that one more of them takes
 MOST_CONDITIONS = 400  # that the misfit is learned from; it has a dozen numbers a gene
-FEWEST_DRUGS = 4  # of fewer, a target that all of them share could not be told from a misfit
+FEWEST_DRUGS = 4  # of fewer, a target that all of them share looks like a misfit
 START = 0.25  # squared relative error of a neighbour from which the fit descends
 ROUNDS = 60
 WIDEST = 0.3  # scale of the half-normal prior of a part: share of the control variance, or of a neighbour's square
