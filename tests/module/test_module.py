@@ -11,7 +11,7 @@ from scipy.stats import norm
 from torch.nn.functional import logsigmoid
 
 from scgim.module import GENERATORS, INTERVENTIONS, MECHANISMS, FeatureEvidence, GIMModule, ScaleMap, evidence
-from scgim.module.likelihood import matters
+from scgim.module.likelihood import SPIKE, capped, negligible_gain
 
 
 def densities(case, k: int) -> tuple[np.ndarray, np.ndarray]:
@@ -245,9 +245,14 @@ def test_the_posterior_is_that_of_numerical_integration_over_psi(case, model):
         middle = 0.0 if module.intervention.name == "shift" else predicted[rows, j].mean()
         assert mean[k, j].item() == pytest.approx(first / zeroth, rel=1e-6, abs=1e-8)
         assert error[k, j].item() == pytest.approx(np.sqrt(variance), rel=1e-4)
-        # the error of integration in the variance would show in the tail, so the model's own moments stand here
-        counts = norm.cdf((abs(mean[k, j].item() - middle) - least) / error[k, j].item())
-        assert probability[k, j].item() == pytest.approx(counts * zeroth / (zeroth + 1), rel=1e-6, abs=1e-9)
+        # the null hypothesis: no effect, or one too small to matter, whichever explains the mean better
+        residual, v0 = (made.x[rows, j] - predicted[rows, j]).mean(), sigma[j] ** 2 / len(cells)
+        widths = np.sqrt(v0 + np.linspace(0, module.min_effect.item() / SPIKE, 10_001) ** 2)
+        null = np.exp(norm.logpdf(residual, scale=widths).max() - norm.logpdf(residual, scale=np.sqrt(v0)))
+        expected = zeroth / (zeroth + null)
+        if abs(mean[k, j].item() - middle) < least:
+            expected = min(expected, 0.5)
+        assert probability[k, j].item() == pytest.approx(expected, rel=1e-6, abs=1e-9)
 
 
 def test_the_posterior_between_its_extremes(case):
@@ -265,8 +270,9 @@ def test_the_posterior_between_its_extremes(case):
     v = module.mechanism.variance / contexts.n
     between = share * (1 - share) * (moments.residual - shift) ** 2 + (1 - share) * v
     torch.testing.assert_close(error, between.sqrt().detach())
-    counts = matters(mean, error, module.min_effect)
-    torch.testing.assert_close(probability, counts * torch.sigmoid(torch.logaddexp(told, own)).detach())
+    small = negligible_gain(moments.residual, v, module.min_effect)
+    expected = torch.sigmoid(torch.logaddexp(told, own) - small).detach()
+    torch.testing.assert_close(probability, capped(expected, mean, error, module.min_effect).detach())
     # any shift goes: the residual itself, which is no evidence
     probability, mean, error = module.posterior(contexts, moments, vague)
     torch.testing.assert_close(mean, moments.residual.detach())
@@ -302,8 +308,8 @@ def test_a_likely_target_moves_its_gene_by_more_than_its_error_and_the_least_eff
             module.min_effect.fill_(least)
             probability, effect, error = module.posterior(made.contexts, made.moments, torch.full((6,), 0.5).double())
             size, likely = (effect - alone).abs(), probability > 0.5
-            assert (size[likely] > error.expand_as(size)[likely]).all()
-            assert (size[likely] > least).all()
+            assert (size[likely] >= error.expand_as(size)[likely]).all()
+            assert (size[likely] >= least).all()
             assert last is None or (probability <= last + 1e-12).all()
             last = probability
 
@@ -321,10 +327,30 @@ def test_the_least_effect_is_given_in_the_unit_of_the_answer(case):
             torch.testing.assert_close(found[k, j], alone[k, j])
 
 
-def test_without_a_least_effect_clear_effects_keep_their_probability():
-    effect, error = torch.tensor([-3.0, 0.5, 8.0]).double(), torch.tensor([0.1, 0.05, 1.0]).double()
-    torch.testing.assert_close(matters(effect, error, 0.0), torch.ones(3).double(), atol=1e-6, rtol=0)
-    assert matters(torch.tensor(0.2), torch.tensor(0.01), 0.2).item() == pytest.approx(0.5)
+def test_negligible_effects_are_the_best_of_all_narrow_normal_distributions():
+    rng = np.random.default_rng(0)
+    residual, variance, least = rng.normal(size=200), rng.uniform(1e-4, 1, 200), 0.8
+    widths = np.linspace(0, least / SPIKE, 20_001)
+    density = norm.logpdf(residual[:, None], scale=np.sqrt(variance[:, None] + widths**2))
+    gain = negligible_gain(torch.as_tensor(residual), torch.as_tensor(variance), least)
+    np.testing.assert_allclose(gain, density.max(1) - density[:, 0], rtol=1e-4, atol=1e-6)
+
+
+def test_a_small_effect_is_no_target_however_many_cells_show_it():
+    small, clear = torch.tensor([0.1, 0.4]).double()
+    few, many, penalty, slab = 4e-3, 1e-5, 5.0, 1.0
+    for variance in (few, many):
+        error = torch.tensor(variance).double()
+        gain = [x**2 / (2 * error) - negligible_gain(x, error, 0.2) for x in (small, clear)]
+        price = penalty + 0.5 * np.log1p(slab / variance)
+        assert gain[0] < price < gain[1]
+    assert small**2 / (2 * many) > 100
+
+
+def test_no_effect_below_its_error_is_called():
+    effect, error = torch.tensor([0.1, 0.3, 0.15, -0.3]).double(), torch.tensor([0.01, 0.4, 0.01, 0.01]).double()
+    probability = torch.tensor([0.99, 0.9, 0.25, 0.99], dtype=torch.float64)
+    assert capped(probability, effect, error, 0.2).tolist() == [0.5, 0.5, 0.25, 0.99]
 
 
 @pytest.mark.parametrize("model", MODELS)

@@ -7,7 +7,18 @@ import torch
 from torch import Tensor, nn
 
 from .interventions import INTERVENTIONS
-from .likelihood import MIN_EFFECT, Frozen, complete, doubted, evidence, gained, matters, mixture, noise_loss
+from .likelihood import (
+    MIN_EFFECT,
+    Frozen,
+    capped,
+    complete,
+    doubted,
+    evidence,
+    gained,
+    mixture,
+    negligible_gain,
+    noise_loss,
+)
 from .mechanisms import MECHANISMS
 
 if TYPE_CHECKING:
@@ -35,7 +46,8 @@ class GIMModule(nn.Module):
         Most nats that a target costs a context where features call it: the map from features pays for an effect once, by its
         penalty, and contexts that are too weak to pay ``charge`` each still show what they have in common.
     min_effect
-        Least effect that makes a gene a target of a measured context, in control standard deviations; see :func:`matters`.
+        Least effect that makes a gene a target of a measured context, in control standard deviations; see
+        :func:`negligible_gain` and :func:`capped`.
     """
 
     def __init__(
@@ -179,8 +191,9 @@ class GIMModule(nn.Module):
         and :math:`E[\psi \mid D]` is :math:`(\tau^2 a + v\, \hat\psi_{kj}) / (\tau^2 + v)` in the first case and :math:`a` in the second.
         Both cases pay the whole penalty, which placebos set, unless features have shown on other conditions what they are worth.
 
-        What features say of a gene that misfits need not be a target: it counts less by the gene's share of misfit. The probability is
-        that of an effect that :func:`matters`.
+        What features say of a gene that misfits need not be a target: it counts less by the gene's share of misfit. Effects too small to
+        matter are part of the null hypothesis, see :func:`negligible_gain`, and no effect below :attr:`min_effect` or its own standard
+        error is called, see :func:`capped`.
 
         A generator that knows drugs only by name has the first case only, and of means
         :math:`\psi_{kj} \sim N(0, s_j)`. A graph learned from means is not taken for certain, see :func:`doubted`.
@@ -224,6 +237,7 @@ class GIMModule(nn.Module):
             best, _ = self.intervention.observed(moments)
             with_it, without = evidence(self.intervention, moments, best, contexts.n, self.mechanism.variance, scale)
             gain, gap = with_it - without - occam, (best - psi) ** 2 / (2 * total)
+            gain = gain - negligible_gain(moments.residual, self.mechanism.variance / contexts.n, self.min_effect / unit)
             if alone:
                 return torch.sigmoid(gain - gap - charge), best, torch.ones_like(gain)
             own = (-charge - math.log(2)).expand_as(log_odds)
@@ -242,4 +256,4 @@ class GIMModule(nn.Module):
         effect = best - told * drawn
         # what the mechanism would give is no effect: 0 of a shift, and of a value that is set the mean left alone
         alone = 0.0 if self.intervention.keeps_parents else moments.value - moments.residual
-        return probability * matters(effect - alone, error, self.min_effect / unit), effect, error
+        return capped(probability, effect - alone, error, self.min_effect / unit), effect, error

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from .interventions import Hard, Shift
 
 DOUBT = 0.15  # that a graph learned from means says nothing of a context; calibrates targets on simulated counts
+SPIKE = 4.0  # standard deviations of negligible effects that the least effect is away from 0
 MIN_EFFECT = 0.2  # control sd that a target moves at least; chosen on measured and simulated screens
 _LINEAR = 40.0  # beyond it log(1 + e^x) is x in double precision
 
@@ -140,24 +141,47 @@ def doubted(probability: Tensor, moved: Tensor, doubt: float = DOUBT) -> Tensor:
     return (1 - doubt) * probability + doubt * moved * share.clamp(max=1.0)
 
 
-def matters(effect: Tensor, error: Tensor, least: Tensor | float) -> Tensor:
-    r"""Probability that an effect, given that it is there, exceeds what matters in the direction that it seems to have.
+def negligible_gain(residual: Tensor, variance: Tensor, least: Tensor | float) -> Tensor:
+    r"""By how many nats an effect too small to matter explains a mean residual better than no effect, ``(contexts, genes)``.
 
-    As in tests against a minimum (TREAT, McCarthy & Smyth 2009), but for a posterior :math:`N(e, s^2)` of the effect:
+    .. math:: \max_{0 \le \nu \le \delta / 4} \log\frac{N(r_{kj}; 0, v_{kj} + \nu^2)}{N(r_{kj}; 0, v_{kj})}
 
-    .. math:: \Phi\Big(\frac{|e| - \max(\delta, s)}{s}\Big)
-
-    It is at most one half for an effect smaller than :math:`\delta`, or than its own standard error.
+    Subtracted from the gain of a target, it makes effects :math:`\psi \sim N(0, \nu^2)` part of the null hypothesis, the continuous
+    spike of George & McCulloch (1993): a small effect is no target, however many cells show it, and where the standard error is as large
+    as :math:`\delta` next to nothing changes.
 
     Parameters
     ----------
+    residual, variance
+        Mean residual of every context and its sampling variance, ``(contexts, genes)``.
+    least
+        :math:`\delta`, the least effect that matters.
+
+    Examples
+    --------
+    >>> import torch
+    >>> negligible_gain(torch.tensor([0.0, 0.05]), torch.tensor(1e-4), 0.2).round().tolist()
+    [0.0, 10.0]
+    """
+    square = residual**2
+    best = torch.minimum(torch.maximum(square, variance), variance + (least / SPIKE) ** 2)
+    return 0.5 * (square / variance - square / best - torch.log(best / variance))
+
+
+def capped(probability: Tensor, effect: Tensor, error: Tensor, least: Tensor | float) -> Tensor:
+    """Probabilities of targets, at most one half for an effect smaller than what matters or than its own standard error.
+
+    Parameters
+    ----------
+    probability
+        ``(contexts, genes)``.
     effect, error
         Posterior mean and standard deviation, ``(contexts, genes)``.
     least
-        :math:`\delta`.
+        The least effect that matters.
     """
-    error = error.clamp(min=1e-12)
-    return torch.special.ndtr((effect.abs() - torch.clamp(error, min=least)) / error)
+    small = effect.abs() < torch.clamp(error, min=least)
+    return torch.where(small, probability.clamp(max=0.5), probability)
 
 
 def noise_loss(pooled: Tensor, variance: Tensor, n_cells: Tensor | float) -> Tensor:
