@@ -337,7 +337,7 @@ def test_negligible_effects_are_the_best_of_all_narrow_normal_distributions():
 
 
 def test_a_small_effect_is_no_target_however_many_cells_show_it():
-    small, clear = torch.tensor([0.1, 0.4]).double()
+    small, clear = torch.tensor([0.05, 0.4]).double()
     few, many, penalty, slab = 4e-3, 1e-5, 5.0, 1.0
     for variance in (few, many):
         error = torch.tensor(variance).double()

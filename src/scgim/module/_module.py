@@ -237,7 +237,9 @@ class GIMModule(nn.Module):
             best, _ = self.intervention.observed(moments)
             with_it, without = evidence(self.intervention, moments, best, contexts.n, self.mechanism.variance, scale)
             gain, gap = with_it - without - occam, (best - psi) ** 2 / (2 * total)
-            gain = gain - negligible_gain(moments.residual, self.mechanism.variance / contexts.n, self.min_effect / unit)
+            gain = gain - negligible_gain(
+                moments.residual, self.mechanism.variance / contexts.n, self.min_effect / unit
+            )
             if alone:
                 return torch.sigmoid(gain - gap - charge), best, torch.ones_like(gain)
             own = (-charge - math.log(2)).expand_as(log_odds)

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from .interventions import Hard, Shift
 
 DOUBT = 0.15  # that a graph learned from means says nothing of a context; calibrates targets on simulated counts
-SPIKE = 4.0  # standard deviations of negligible effects that the least effect is away from 0
+SPIKE = 10.0  # standard deviations of negligible effects that the least effect is away from 0
 MIN_EFFECT = 0.2  # control sd that a target moves at least; chosen on measured and simulated screens
 _LINEAR = 40.0  # beyond it log(1 + e^x) is x in double precision
 
@@ -144,7 +144,7 @@ def doubted(probability: Tensor, moved: Tensor, doubt: float = DOUBT) -> Tensor:
 def negligible_gain(residual: Tensor, variance: Tensor, least: Tensor | float) -> Tensor:
     r"""By how many nats an effect too small to matter explains a mean residual better than no effect, ``(contexts, genes)``.
 
-    .. math:: \max_{0 \le \nu \le \delta / 4} \log\frac{N(r_{kj}; 0, v_{kj} + \nu^2)}{N(r_{kj}; 0, v_{kj})}
+    .. math:: \max_{0 \le \nu \le \delta / 10} \log\frac{N(r_{kj}; 0, v_{kj} + \nu^2)}{N(r_{kj}; 0, v_{kj})}
 
     Subtracted from the gain of a target, it makes effects :math:`\psi \sim N(0, \nu^2)` part of the null hypothesis, the continuous
     spike of George & McCulloch (1993): a small effect is no target, however many cells show it, and where the standard error is as large
@@ -161,7 +161,7 @@ def negligible_gain(residual: Tensor, variance: Tensor, least: Tensor | float) -
     --------
     >>> import torch
     >>> negligible_gain(torch.tensor([0.0, 0.05]), torch.tensor(1e-4), 0.2).round().tolist()
-    [0.0, 10.0]
+    [0.0, 9.0]
     """
     square = residual**2
     best = torch.minimum(torch.maximum(square, variance), variance + (least / SPIKE) ** 2)

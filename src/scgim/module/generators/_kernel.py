@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import torch
 from torch import Tensor
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 OWN = (0.0, 0.3, 0.6, 0.9)  # shares of the covariance that may be the drug's own, structure aside
 DEGREES = 4.0  # of freedom of the drugs' scale
 ROUNDS = 4
+MOST_ROWS = 1000  # from which the drugs' own share and scales are learned one by one
 
 
 class KernelGenerator(MeanGenerator):
@@ -124,18 +125,11 @@ class KernelGenerator(MeanGenerator):
         total = (y[:, :d] ** 2).mean(0) + 1e-300
         sampled = (noise / total).mean(1).clamp(max=1.0)
         left = max(1 - float(sampled.mean()), 0.05)
-        of_drug = torch.ones(self.n_drugs, dtype=torch.float64)
-        own = OWN[0]
-        for i in range(ROUNDS):
-            scale = left * of_drug[self.drug] + sampled
-            # strong drugs count less here than in the mean; the process must not make up for the difference
-            centred = y - (y / scale[:, None]).sum(0) / (1 / scale).sum()
-            y_white = centred / scale.sqrt()[:, None]
-            tried = OWN if i in (0, ROUNDS - 1) else (own,)
-            fits = [self._decompose(each, parts, y_white, scale) for each in tried]
-            own, (average, common), values, vectors, z, fit = max(fits, key=lambda each: each[-1].evidence)
-            if i < ROUNDS - 1:
-                of_drug = self._drug_scale(of_drug, noise_squares(fit, z[:, :d], values, vectors), y_white[:, :d])
+        rows = _Rows(y, parts, self.drug, left * torch.ones_like(sampled), sampled)
+        # an eigendecomposition takes the cube of the rows: drugs' averages tell what all drugs share
+        own, of_drug = self._learn(rows if len(y) <= MOST_ROWS else rows.by_drug())
+        scale = left * of_drug[self.drug] + sampled
+        (average, common), values, vectors, z, fit = self._decompose(own, rows, scale)
         self.own = torch.tensor(own, dtype=torch.float64)
         probability_fit = shrink(z[:, d:], values)
         root = vectors / scale.sqrt()[:, None]
@@ -148,22 +142,37 @@ class KernelGenerator(MeanGenerator):
         self.variance = fit.posterior * fit.variance
         self.scale = left * torch.cat([of_drug, torch.ones(1, dtype=torch.float64)])
 
-    def _decompose(self, own: float, parts: tuple[Tensor, Tensor], y: Tensor, scale: Tensor) -> tuple:
-        """The contexts' average, eigenvalues and vectors of the whitened kernel given it, outputs in them, shares of the shifts."""
-        kernel = (1 - own) * parts[0] + own * parts[1]
+    def _learn(self, rows: _Rows) -> tuple[float, Tensor]:
+        """The drugs' own share of the covariance, and the scale of every drug's noise."""
+        of_drug = torch.ones(self.n_drugs, dtype=torch.float64)
+        own = OWN[0]
+        for i in range(ROUNDS):
+            scale = rows.own * of_drug[rows.drug] + rows.sampled
+            fits = {each: self._decompose(each, rows, scale) for each in (OWN if i in (0, ROUNDS - 1) else (own,))}
+            own = max(fits, key=lambda each: fits[each][-1].evidence)
+            if i < ROUNDS - 1:
+                _, values, vectors, z, fit = fits[own]
+                white = (_centred(rows.y, scale) / scale.sqrt()[:, None])[:, : self.n_genes]
+                squares = noise_squares(fit, z[:, : self.n_genes], values, vectors)
+                of_drug = self._drug_scale(of_drug, rows.drug, squares, white)
+        return own, of_drug
+
+    def _decompose(self, own: float, rows: _Rows, scale: Tensor) -> tuple:
+        """The rows' average, eigenvalues and vectors of the whitened kernel given it, outputs in them, shares of the shifts."""
+        kernel = (1 - own) * rows.parts[0] + own * rows.parts[1]
         average, common = _average(kernel, scale)
         kernel = (kernel - torch.outer(common, common)) / torch.outer(scale.sqrt(), scale.sqrt())
         values, vectors = torch.linalg.eigh(kernel)
-        values, z = values.clamp(min=0), vectors.T @ y
-        return own, (average, common), values, vectors, z, shrink(z[:, : self.n_genes], values)
+        values, z = values.clamp(min=0), vectors.T @ (_centred(rows.y, scale) / scale.sqrt()[:, None])
+        return (average, common), values, vectors, z, shrink(z[:, : self.n_genes], values)
 
-    def _drug_scale(self, before: Tensor, squares: Tensor, y: Tensor) -> Tensor:
+    def _drug_scale(self, before: Tensor, drug: Tensor, squares: Tensor, y: Tensor) -> Tensor:
         """Posterior scale of every drug, mean 1, if its genes count for as many as vary independently."""
         gram = y / (y**2).mean(0).sqrt().clamp(min=1e-150)
         gram = gram @ gram.T
         effective = float(gram.trace() ** 2 / (gram**2).sum().clamp(min=1e-300))
         sums = torch.zeros(self.n_drugs, 2, dtype=torch.float64)
-        sums.index_add_(0, self.drug, torch.stack([squares.mean(1), torch.ones(len(y), dtype=torch.float64)], 1))
+        sums.index_add_(0, drug, torch.stack([squares.mean(1), torch.ones(len(y), dtype=torch.float64)], 1))
         square = before * torch.where(sums[:, 1] > 0, sums[:, 0] / sums[:, 1].clamp(min=1), 1.0)
         after = (DEGREES + effective * square) / (DEGREES + effective)
         return after / after[sums[:, 1] > 0].mean()
@@ -210,6 +219,30 @@ class KernelGenerator(MeanGenerator):
             if prefix + name in state_dict:
                 setattr(self, name, buffer.new_empty(state_dict[prefix + name].shape))
         super()._load_from_state_dict(state_dict, prefix, *args)
+
+
+class _Rows(NamedTuple):
+    """What the process is fitted to: contexts, or drugs' averages over them."""
+
+    y: Tensor  # (rows, outputs) deviations from the mean
+    parts: tuple[Tensor, Tensor]  # covariances through structure and through the drug's own, (rows, rows)
+    drug: Tensor  # (rows,)
+    own: Tensor  # (rows,) noise variance that is the drug's, before its scale
+    sampled: Tensor  # (rows,) noise variance by sampling
+
+    def by_drug(self) -> _Rows:
+        """Every drug's average, weighted by precision: of a Gaussian process again values of one."""
+        drugs, index = torch.unique(self.drug, return_inverse=True)
+        weight = torch.zeros(len(drugs), len(index), dtype=torch.float64)
+        weight[index, torch.arange(len(index))] = 1 / (self.own + self.sampled)
+        weight /= weight.sum(1, keepdim=True)
+        parts = tuple(weight @ part @ weight.T for part in self.parts)
+        return _Rows(weight @ self.y, parts, drugs, weight**2 @ self.own, weight**2 @ self.sampled)
+
+
+def _centred(y: Tensor, scale: Tensor) -> Tensor:
+    """Outputs less their weighted mean: strong drugs count less here than in the mean, and the process must not make up for it."""
+    return y - (y / scale[:, None]).sum(0) / (1 / scale).sum()
 
 
 def _average(kernel: Tensor, scale: Tensor) -> tuple[Tensor, Tensor]:
