@@ -9,7 +9,7 @@ from sklearn.gaussian_process.kernels import RBF, ConstantKernel, WhiteKernel
 
 from scgim.module.generators import KernelGenerator, MeanGenerator
 from scgim.module.generators._evidence import SHARES, shrink, smooth
-from scgim.module.generators._kernel import _average
+from scgim.module.generators._kernel import _average, _Rows
 from scgim.module.generators._similarity import Similarity, count_tanimoto
 
 
@@ -96,6 +96,33 @@ def test_predicts_new_drugs_better_than_the_mean(screen, build, expected):
         new = data[~train].conditions
         error[kind] = ((expected(generator, new._replace(drug=-torch.ones_like(new.drug))) - shifts) ** 2).mean()
     assert error[KernelGenerator] < 0.8 * error[MeanGenerator]
+
+
+def test_averages_of_drugs_tell_what_all_contexts_tell(screen, build, expected, monkeypatch):
+    data = screen(drugs=60, doses=3, lines=2, seed=3)
+    train = data.conditions.drug < 45
+    at = data[~train].conditions._replace(drug=-torch.ones_like(data[~train].conditions.drug))
+    whole = expected(solved(build, data[train]), at)
+    monkeypatch.setattr("scgim.module.generators._kernel.MOST_ROWS", 100)
+    averaged = expected(solved(build, data[train]), at)
+    error = [((each - data[~train].residual) ** 2).mean() for each in (averaged, whole)]
+    assert error[0] < 1.02 * error[1]
+    assert not torch.equal(averaged, whole)
+
+
+def test_averages_of_drugs_are_weighted_by_precision():
+    rng = np.random.default_rng(0)
+    drug = torch.tensor([2, 0, 2, 0, 2])
+    y, own, sampled = (torch.as_tensor(rng.uniform(1, 2, shape)) for shape in ((5, 3), 5, 5))
+    root = torch.as_tensor(rng.normal(size=(5, 5)))
+    rows = _Rows(y, (root @ root.T, torch.eye(5).double()), drug, own, sampled).by_drug()
+    assert rows.drug.tolist() == [0, 2]
+    for i, name in enumerate((0, 2)):
+        weight = np.where(drug == name, 1 / (own + sampled), 0)
+        weight = weight / weight.sum()
+        np.testing.assert_allclose(rows.y[i], weight @ y.numpy())
+        np.testing.assert_allclose(rows.parts[0][i, i], weight @ (root @ root.T).numpy() @ weight)
+        np.testing.assert_allclose(rows.own[i] + rows.sampled[i], weight**2 @ (own + sampled).numpy())
 
 
 def test_falls_back_to_the_mean_without_signal(screen, build, expected):
