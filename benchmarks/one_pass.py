@@ -69,7 +69,7 @@ def write_screen(path: Path, n: int) -> None:
 
 def read_screen(path: str) -> None:
     """What the child process does: scan and pass. Prints seconds of both, and memory before and at most."""
-    from scgim.model._cells import Cells
+    from scgim.data._matrix import Cells
 
     def peak():
         return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024

@@ -10,8 +10,9 @@ import torch
 from anndata import AnnData
 
 import scgim
-from scgim.model._averaging import Averaging, blocks
+from scgim.data._design import blocks
 from scgim.structure import GraphEnsemble
+from scgim.train._graph_averaging import Averaging
 
 
 @pytest.fixture(scope="module")

@@ -9,8 +9,8 @@ import pytest
 import scipy.sparse as sp
 
 import scgim
-from scgim.model import _cells
-from scgim.model._cells import Cells
+from scgim.data import _matrix
+from scgim.data._matrix import Cells
 from scgim.statistics import accumulate, expand
 
 FORMS = {
@@ -54,7 +54,7 @@ def kept(request, screen, setup_kwargs):
 @pytest.mark.parametrize("form", FORMS)
 @pytest.mark.parametrize("place", ["X", "layer", "h5ad"])
 def test_no_way_of_keeping_cells_matters(kept, monkeypatch, tmp_path, place, form):
-    monkeypatch.setattr(_cells, "CHUNK", 128)
+    monkeypatch.setattr(_matrix, "CHUNK", 128)
     adata, setup, expected = kept
     expected = fitted(adata.copy(), **setup)
     adata.X = FORMS[form](adata.X)
@@ -87,7 +87,7 @@ def test_counts_of_any_type_are_the_same_counts(screen, setup_kwargs, dtype):
 def test_chunks_and_the_order_of_genes_change_nothing(kept, monkeypatch):
     adata, setup, expected = kept
     assert_same(fitted(adata[:, ::-1].copy(), **setup), expected)
-    monkeypatch.setattr(_cells, "ENTRIES", 7 * adata.n_vars)
+    monkeypatch.setattr(_matrix, "ENTRIES", 7 * adata.n_vars)
     other = fitted(adata, **setup)
     for name in ("mean", "scatter", "squares"):
         np.testing.assert_allclose(
@@ -151,7 +151,7 @@ def test_chunks_of_what_is_there_are_views_and_others_are_not():
 @pytest.mark.parametrize("rows", [slice(None), slice(5, 60), slice(3, None, 3)], ids=["all", "run", "thirds"])
 @pytest.mark.parametrize("own", [False, True])
 def test_statistics_are_those_of_the_cells(monkeypatch, columns, rows, own):
-    monkeypatch.setattr(_cells, "CHUNK", 16)
+    monkeypatch.setattr(_matrix, "CHUNK", 16)
     rng = np.random.default_rng(0)
     x, code = rng.normal(size=(100, 5)), np.resize([0, 1, 2], 100)
     cells = reader(x, columns=columns).subset(np.arange(100)[rows])
@@ -228,7 +228,7 @@ def counts(n: int = 20_000) -> ad.AnnData:
 COUNTS = {"drug_key": "drug", "control": "DMSO", "scale": "counts", "size_factor_key": None}
 
 
-@pytest.mark.parametrize("where", [0, _cells.CHUNK - 1, _cells.CHUNK, 19_999])
+@pytest.mark.parametrize("where", [0, _matrix.CHUNK - 1, _matrix.CHUNK, 19_999])
 @pytest.mark.parametrize(
     ("value", "message"),
     [

@@ -4,10 +4,10 @@ import numpy as np
 import pytest
 import torch
 
-from scgim.model._choice import _decide, choose_generator
-from scgim.model._folds import deal_doses
 from scgim.module import Conditions
 from scgim.module.generators import GENERATORS
+from scgim.train._folds import deal_doses
+from scgim.train._generator_cv import _decide, choose_generator
 
 CHARGE = 5.0
 

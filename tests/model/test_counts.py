@@ -10,7 +10,7 @@ import scipy.sparse as sp
 from anndata.tests.helpers import assert_equal
 
 import scgim
-from scgim.model._means import slope_of_scale
+from scgim.data._mean_evidence import slope_of_scale
 
 SCREEN = {"observation": "counts", "n_genes": 12, "n_drugs": 10, "doses": (1.0,), "n_cells": 60, "n_control": 300}
 SCREEN |= {"n_new_drugs": 2, "depth": 5.0}
@@ -289,12 +289,12 @@ def test_dask(counts, train, plain):
 
 
 def test_single_precision_of_large_data(train, plain, monkeypatch):
-    monkeypatch.setattr("scgim.model._reading.DOUBLE_PRODUCTS", 0)
+    monkeypatch.setattr("scgim.data._reader.DOUBLE_PRODUCTS", 0)
     np.testing.assert_allclose(deltas(train()), deltas(plain), atol=0.02)
 
 
 def test_small_chunks(train, plain, monkeypatch):
-    monkeypatch.setattr("scgim.model._cells.CHUNK", 37)
+    monkeypatch.setattr("scgim.data._matrix.CHUNK", 37)
     np.testing.assert_allclose(deltas(train()), deltas(plain), atol=0.02)
 
 

@@ -6,9 +6,9 @@ import torch
 from scipy.optimize import minimize
 from scipy.special import expit
 
-from scgim.model._cross_fit import cross_fit, reliability
-from scgim.model._folds import Evidence, Folds
 from scgim.module import GENERATORS, Conditions
+from scgim.train._cross_fit import cross_fit, reliability
+from scgim.train._folds import Evidence, Folds
 
 PENALTY = 5.0
 

@@ -7,8 +7,7 @@ import pandas as pd
 import pytest
 
 import scgim
-from scgim.evaluation import BASELINES, DUPLICATE, EMPTY, SCGIM, SHUFFLED, ZEROED, compare, summarise
-from scgim.model import _evaluate
+from scgim.evaluation import BASELINES, DUPLICATE, EMPTY, SCGIM, SHUFFLED, ZEROED, _heldout, compare, summarise
 
 METRICS = ["rmse", "pearson", "pearson_centred", "wmse", "rank", "size_ratio", "energy", "w1", "sd"]
 COLUMNS = {"drug_key": "drug", "control": "DMSO", "scale": "continuous", "features_key": "drug_features"}
@@ -112,7 +111,7 @@ def test_features_that_say_nothing_do_not_beat_the_training_mean(scores) -> None
 
 
 def test_a_perfect_predictor_reaches_the_ceiling(model, monkeypatch) -> None:
-    monkeypatch.setattr(_evaluate, "predictions", lambda gim, names: true_change(gim.adata, names))
+    monkeypatch.setattr(_heldout, "predictions", lambda gim, names: true_change(gim.adata, names))
     scores = model.evaluate(refit=False)
     total = overall(scores)
     for metric in ("rmse", "wmse"):
@@ -137,7 +136,7 @@ def test_no_effect_is_called_so() -> None:
 
 def test_a_model_that_says_nothing_is_called_so(model, monkeypatch) -> None:
     nothing = np.zeros(model.adata.n_vars)
-    monkeypatch.setattr(_evaluate, "predictions", lambda gim, names: np.tile(nothing, (len(names), 1)))
+    monkeypatch.setattr(_heldout, "predictions", lambda gim, names: np.tile(nothing, (len(names), 1)))
     said = model.evaluate(refit=False, distributions=False).attrs["verdict"]
     assert "scgim does not beat the best baseline" in said[0]
     assert "it explains 0%" in " ".join(said)

@@ -8,7 +8,7 @@ from sklearn.metrics import average_precision_score, f1_score
 
 import scgim
 from scgim.evaluation import EMPTY, PREDICTED_SHIFT, SCGIM, SHIFT, Z
-from scgim.model._evaluate_targets import _moved_most
+from scgim.evaluation._known_targets import _moved_most
 
 METHODS = [SCGIM, EMPTY, SHIFT, Z]
 

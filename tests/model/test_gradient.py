@@ -9,9 +9,9 @@ import pytest
 import torch
 
 import scgim
-from scgim.model._joint import JointLikelihood
 from scgim.module import LinearMechanism
 from scgim.structure.gradient import Residuals
+from scgim.train._joint_likelihood import JointLikelihood
 
 PLAN = {
     "search_rounds": 1,

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 import scgim
-from scgim.model._graph_choice import choose_graph
+from scgim.train._graph_choice import choose_graph
 
 COLUMNS = {"drug_key": "drug", "control": "DMSO", "scale": "continuous", "features_key": "drug_features"}
 

@@ -5,18 +5,10 @@ import pytest
 import scipy.sparse as sp
 from scipy.stats import chi2
 
-from scgim.model._means import MeanEvidence
-from scgim.model._placebos import (
-    LEAST_CHARGE,
-    LEVEL,
-    N_PLACEBOS,
-    Placebos,
-    calibrate,
-    error_of,
-    excess_of_cells,
-    excess_of_counts,
-)
+from scgim.data._mean_evidence import MeanEvidence
+from scgim.data._placebos import N_PLACEBOS, Placebos
 from scgim.statistics import Sizes, accumulate, log_changes
+from scgim.train._calibration import LEAST_CHARGE, LEVEL, calibrate, error_of, excess_of_cells, excess_of_counts
 
 GROUP = np.repeat([0, 1, 2], [120, 60, 9])
 CONTEXTS = np.array([[30, 0, 0], [10, 10, 0], [0, 500, 0], [3, 2, 4], [1, 0, 0]])

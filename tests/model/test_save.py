@@ -126,7 +126,7 @@ def test_no_pickle(saved):
 
 
 def test_controls_are_capped(screen, fit, tmp_path, monkeypatch):
-    monkeypatch.setattr("scgim.model._collect.MAX_CONTROLS", 30)
+    monkeypatch.setattr("scgim.data._training_data.MAX_CONTROLS", 30)
     model = fit(screen())
     cells = model.predict(drug="drug-000", dose=1.0)
     assert cells.n_obs == 30

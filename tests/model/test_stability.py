@@ -6,8 +6,8 @@ import pytest
 
 import scgim
 from scgim import _keys
-from scgim.model._stability import Recurrence, edge_table, recurrence, redraw
 from scgim.statistics import Means, accumulate
+from scgim.structure.bootstrap import Recurrence, edge_table, recurrence, redraw
 
 
 def cells(seed: int, n: int = 3000, d: int = 5) -> tuple[np.ndarray, np.ndarray]:

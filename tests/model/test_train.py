@@ -11,7 +11,7 @@ from lightning.pytorch.loggers import CSVLogger
 from scvi.train import SaveCheckpoint
 
 import scgim
-from scgim.model._collect import collect, hold_out
+from scgim.data._training_data import collect, hold_out
 
 PHASES = ["structure_score", "mechanisms_nll", "generator_nll"]
 QUIET = {"enable_progress_bar": False}

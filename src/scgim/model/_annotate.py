@@ -12,12 +12,10 @@ import scipy.sparse as sp
 from scgim import _keys
 from scgim._checks import listed
 
-from ._targets import rank_genes_groups
-
 if TYPE_CHECKING:
     from anndata import AnnData
 
-    from ._fitted import Fitted
+    from scgim.data._training_summary import Fitted
 
 
 def write_shift(adata: AnnData, table: pd.DataFrame, fitted: Fitted, order: np.ndarray, delta: AnnData) -> None:
@@ -63,7 +61,7 @@ def write_graph(adata: AnnData, weight: np.ndarray) -> None:
 
 
 def write_targets(adata: AnnData, table: pd.DataFrame, *, drug_key: str, control: str) -> None:
-    """The ranking in scanpy's format; see :func:`~scgim.model._targets.rank_genes_groups`."""
+    """The ranking in scanpy's format; see :func:`~scgim.inference._target_ranking.rank_genes_groups`."""
     colon = sorted({drug for drug in [*table["drug"], control] if ":" in drug})
     if colon:
         warnings.warn(
@@ -72,3 +70,44 @@ def write_targets(adata: AnnData, table: pd.DataFrame, *, drug_key: str, control
             stacklevel=3,
         )
     adata.uns[_keys.TARGETS] = rank_genes_groups(table, drug_key=drug_key, control=control)
+
+
+def rank_genes_groups(table: pd.DataFrame, *, drug_key: str, control: str) -> dict:
+    """A ranking in scanpy's ``rank_genes_groups`` format: a group per drug, best score over doses and lines.
+
+    P-values are NaN: cells of one well are no replicates, so none could be computed honestly. The control's group of
+    zeros is what scanpy's plots expect of a reference.
+    """
+    best = table.sort_values(["score", "gene"], ascending=[False, True], kind="stable").drop_duplicates(
+        ["drug", "gene"]
+    )
+    fields = {"names": "gene", "scores": "score", "logfoldchanges": "effect", "probabilities": "probability"}
+    fields |= {"doses": "dose"}
+    if (best["cell_line"] != "").any():
+        fields["cell_lines"] = "cell_line"
+    groups = dict(iter(best.groupby("drug", sort=True)))
+    drugs, genes = [*groups, control], np.sort(best["gene"].unique().astype(str))
+    columns = {}
+    for field, column in fields.items():
+        # "-" for the control's line, because zarr cannot hold a field of empty strings only
+        blank = (
+            genes if field == "names" else np.full(len(genes), "-") if field == "cell_lines" else np.zeros(len(genes))
+        )
+        values = [*(group[column].to_numpy() for group in groups.values()), blank]
+        columns[field] = _records(values, drugs, text=field in {"names", "cell_lines"})
+    nothing = [np.full(len(genes), np.nan)] * len(drugs)
+    params = {
+        "groupby": drug_key,
+        "reference": control,
+        "method": "scgim",
+        "use_raw": False,
+        "layer": "",
+        "corr_method": "",
+    }
+    return {"params": params, **columns, "pvals": _records(nothing, drugs), "pvals_adj": _records(nothing, drugs)}
+
+
+def _records(values: list[np.ndarray], names: list[str], *, text: bool = False) -> np.ndarray:
+    """A record array with one field a drug; field names are the one place where any name is safe in a file."""
+    arrays = [np.asarray(v, dtype=object if text else np.float64) for v in values]
+    return np.rec.fromarrays(arrays, dtype=[(name, "O" if text else "f8") for name in names])

@@ -9,8 +9,7 @@ import pandas as pd
 from scvi.data.fields import BaseAnnDataField
 
 from scgim._checks import check_control, check_doses, check_names, check_smiles, listed, warn
-
-from ._features import feature_table
+from scgim.data._drug_table import feature_table, warn_of_duplicates
 
 if TYPE_CHECKING:
     from anndata import AnnData
@@ -195,7 +194,7 @@ class DrugTableField(_TableField):
             from scgim.pp import fingerprints
 
             source, (features, audit) = "smiles", fingerprints(smiles)
-            _warn_of_twins(table[treated], audit["parent"])
+            warn_of_duplicates(table[treated], audit["parent"])
         else:
             source, features = "identity", pd.DataFrame(index=pd.Index(drugs, dtype=object))
         features = features.sort_index().sort_index(axis=1)
@@ -211,16 +210,3 @@ class DrugTableField(_TableField):
     def get_summary_stats(self, state_registry: dict) -> dict:
         """Number of features."""
         return {"n_features": len(state_registry["columns"])}
-
-
-def _warn_of_twins(treated: pd.DataFrame, parent: pd.Series) -> None:
-    """Warn of drugs that are tested although another drug of the same structure was trained on, at the same dose and line."""
-    sides = treated.assign(parent=treated["drug"].map(parent)).groupby(["parent", "dose", "line"], dropna=False)
-    for _, rows in sides if not treated["train"].all() else ():
-        train, test = (sorted(set(rows["drug"][side])) for side in (rows["train"], ~rows["train"]))
-        if train and test:
-            warn(
-                f"Leak: test drug {test[0]!r} has the same structure as training drug {train[0]!r}. "
-                "scgim.pp.split(adata, smiles_key=...) keeps such twins on one side."
-            )
-            return

@@ -14,23 +14,24 @@ from scvi.model.base import BaseModelClass
 from scvi.train import TrainRunner
 
 from scgim._checks import check_effect, check_option
+from scgim.data._design import blocks
+from scgim.data._drug_table import DrugTable
+from scgim.data._matrix import Cells, Scale, check_matrix
+from scgim.data._training_data import Needs, collect, hold_out
 from scgim.module import GENERATORS, INTERVENTIONS, MECHANISMS, GIMModule, ScaleMap
 from scgim.module.generators import DOSE_RESPONSES
 from scgim.module.likelihood import MIN_EFFECT
+from scgim.train._edge_constraints import check_prior, masks
+from scgim.train._generator_selection import Choice, distinct_drugs, first_generator
+from scgim.train._graph_averaging import TOO_LARGE, average
+from scgim.train._graph_choice import GraphChoice, choose_graph
+from scgim.train._plan import StatisticsModule, TrainingPlan
 
-from ._asking import AskingMixin
-from ._averaging import TOO_LARGE, average, blocks
-from ._cells import Cells, Scale, check_matrix
-from ._collect import Needs, collect, hold_out
+from ._evaluation_mixin import JudgingMixin
 from ._fields import DRUG_TABLE, ContextField, DrugTableField
-from ._generators import Choice, distinct_drugs, first_generator
-from ._graph_choice import GraphChoice, choose_graph
-from ._judging import JudgingMixin
-from ._keeping import KeepingMixin
-from ._prior import check_prior, masks
-from ._progress import PhaseProgress, few_threads, quiet_lightning
-from ._query import DrugTable
-from ._train import StatisticsModule, TrainingPlan
+from ._inference_mixin import AskingMixin
+from ._persistence_mixin import KeepingMixin
+from ._progress_bar import PhaseProgress, few_threads, quiet_lightning
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -38,13 +39,12 @@ if TYPE_CHECKING:
     import pandas as pd
     from anndata import AnnData
 
+    from scgim.data._design import Design
+    from scgim.data._training_data import Collected
+    from scgim.data._training_summary import Fitted
     from scgim.module.generators import Generator
-
-    from ._averaging import Averaging
-    from ._collect import Collected
-    from ._design import Design
-    from ._fitted import Fitted
-    from ._stability import Recurrence
+    from scgim.structure.bootstrap import Recurrence
+    from scgim.train._graph_averaging import Averaging
 
 logger = logging.getLogger("scgim")
 

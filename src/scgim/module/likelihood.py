@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
 DOUBT = 0.15  # that a graph learned from means says nothing of a context; calibrates targets on simulated counts
 SPIKE = 10.0  # standard deviations of negligible effects that the least effect is away from 0
+CLEAR = 1.0  # nats beyond the penalty that make a target clear
 MIN_EFFECT = 0.2  # control sd that a target moves at least; chosen on measured and simulated screens
 _LINEAR = 40.0  # beyond it log(1 + e^x) is x in double precision
 

@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
 from functools import reduce
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
-import scipy.sparse as sp
 
 from scgim._checks import listed
-from scgim._scales import complaint
 from scgim.statistics import row_blocks
+from scgim.statistics._value_scan import ValueScan
 
 from ._screen import Finding
 
@@ -23,47 +21,9 @@ if TYPE_CHECKING:
 
 BLOCK = 2**22  # values
 FEW_GENES = 1000
-SUMS = ("square", "infinite", "mark", "entries", "negative", "fractional", "empty")
 
 
-@dataclass
-class Scan:
-    """What was seen of the values; ``infinite`` counts values by gene; ``low``, ``high``, ``square`` (sum) and ``mark`` are of finite ones."""
-
-    low: np.ndarray
-    high: np.ndarray
-    square: np.ndarray
-    infinite: np.ndarray
-    mark: np.ndarray  # random projection over cells: equal for genes that hold the same in every cell
-    entries: int
-    negative: int
-    fractional: int
-    empty: int
-    examples: list[float] = field(default_factory=list)
-
-    @classmethod
-    def of(cls, x: Any, weight: np.ndarray) -> Scan:
-        """Of a block (cells, genes)."""
-        x = (x.toarray() if sp.issparse(x) else np.asarray(x)).astype(np.float64)
-        finite = np.isfinite(x)
-        x[~finite] = 0.0
-        odd = x[x != np.rint(x)]
-        return cls(
-            *(x.min(0), x.max(0), np.square(x).sum(0), (~finite).sum(0), weight @ x),
-            *(x.size, int((x < 0).sum()), odd.size, len(x) - int(x.any(1).sum())),
-            odd[:3].tolist(),
-        )
-
-    def __add__(self, other: Scan) -> Scan:
-        return Scan(
-            np.minimum(self.low, other.low),
-            np.maximum(self.high, other.high),
-            *(getattr(self, name) + getattr(other, name) for name in SUMS),
-            (self.examples + other.examples)[:3],
-        )
-
-
-def scan(screen: Screen) -> Scan | Finding:
+def scan(screen: Screen) -> ValueScan | Finding:
     """Look at every value once, block by block; or why that cannot be."""
     adata, layer = screen.adata, screen.layer
     matrix = adata.X if layer is None else adata.layers[layer]
@@ -78,8 +38,11 @@ def scan(screen: Screen) -> Scan | Finding:
     rng = np.random.default_rng(0)
     blocks = row_blocks(matrix, np.arange(adata.n_obs), max(1, BLOCK // adata.n_vars))
     with np.errstate(all="ignore"):  # what overflows is as large as it looks
-        blocks = ((x.compute() if hasattr(x, "compute") else x, len(rows)) for rows, x in blocks)
-        return reduce(Scan.__add__, (Scan.of(x, rng.standard_normal(n)) for x, n in blocks))
+        scans = (
+            ValueScan.of(x.compute() if hasattr(x, "compute") else x, rows, weight=rng.standard_normal(len(rows)))
+            for rows, x in blocks
+        )
+        return reduce(ValueScan.merge, scans)
 
 
 def where(screen: Screen) -> str:
@@ -87,7 +50,7 @@ def where(screen: Screen) -> str:
     return "X" if screen.layer is None else f"layers[{screen.layer!r}]"
 
 
-def check_scale(screen: Screen, found: Scan | Finding) -> Iterator[Finding]:
+def check_scale(screen: Screen, found: ValueScan | Finding) -> Iterator[Finding]:
     """Every value is finite and of the declared scale."""
     if isinstance(found, Finding):
         yield found
@@ -99,7 +62,7 @@ def check_scale(screen: Screen, found: Scan | Finding) -> Iterator[Finding]:
         yield Finding("FAIL", finding, "Drop or impute them, here and wherever else they are.")
     if scale == "counts" and found.empty and screen.size_factor_key is None:
         yield Finding("FAIL", f"{found.empty:,} cells hold no counts.", "sc.pp.filter_cells(adata, min_counts=1).")
-    if (wrong := complaint(found, scale)) is not None:
+    if (wrong := found.scale_problem(scale)) is not None:
         yield Finding("FAIL", f"scale={scale!r}, but in {where(screen)} {wrong[0]}.", f"{wrong[1]}.")
     elif scale == "continuous" and not found.fractional and not found.negative and high > 0:
         finding = f"scale={scale!r}, but all values in {where(screen)} are integers, which looks like counts."
@@ -107,7 +70,7 @@ def check_scale(screen: Screen, found: Scan | Finding) -> Iterator[Finding]:
     yield Finding("PASS", f"{n:,} values in {where(screen)}, {found.low.min():.4g} to {high:.4g}, fit scale={scale!r}.")
 
 
-def check_sizes(screen: Screen, found: Scan | Finding) -> Iterator[Finding]:
+def check_sizes(screen: Screen, found: ValueScan | Finding) -> Iterator[Finding]:
     """Sizes are positive numbers, and row sums are sizes."""
     key = screen.size_factor_key
     if key is None:
@@ -130,7 +93,7 @@ def check_sizes(screen: Screen, found: Scan | Finding) -> Iterator[Finding]:
         yield Finding("PASS", f"obs[{key!r}]: {size.min():.4g} to {size.max():.4g}." if len(size) else "No cells.")
 
 
-def check_genes(screen: Screen, found: Scan | Finding) -> Iterator[Finding]:
+def check_genes(screen: Screen, found: ValueScan | Finding) -> Iterator[Finding]:
     """Names occur once, no gene is constant, and no two hold the same."""
     names = screen.adata.var_names.astype(str)
     if len(twice := names[names.duplicated()].unique()):
@@ -143,11 +106,11 @@ def check_genes(screen: Screen, found: Scan | Finding) -> Iterator[Finding]:
     if constant.any():
         fix = "Drop them: sc.pp.filter_genes(adata, min_cells=1) or adata[:, keep].copy()."
         yield Finding("FAIL", f"{constant.sum()} genes are constant: {listed(names[constant])}.", fix)
-    order = np.lexsort([found.mark, found.high, found.low])
+    order = np.lexsort([found.projection, found.high, found.low])
     order = order[~constant[order]]
     one, two = order[:-1], order[1:]
     # rounding of a sum over cells stays below this; a gene that differs in one cell lies above
-    near = np.abs(found.mark[one] - found.mark[two]) <= 1e-12 * np.sqrt(found.square[one])
+    near = np.abs(found.projection[one] - found.projection[two]) <= 1e-12 * np.sqrt(found.square[one])
     near &= (found.low[one] == found.low[two]) & (found.high[one] == found.high[two])
     if near.any():
         pairs = np.sort(np.stack([one[near], two[near]], axis=1), axis=1)

@@ -93,9 +93,10 @@ def cross_validate(
     """
     refuse_view(adata)
     from scgim.evaluation import summarise
+    from scgim.evaluation._heldout import score_conditions
     from scgim.model import GIM
-    from scgim.model._evaluate import score_conditions
-    from scgim.model._refit import setup_arguments, split_anew
+
+    from ._resplit import setup_arguments, split_anew
 
     arguments, options = setup_arguments(adata, setup_kwargs), dict(model_kwargs or {})
     fold = deal(adata, unseen, n_splits, arguments, seed)

@@ -1,0 +1,123 @@
+"""The design of a screen in plain arrays: which drugs, doses and lines were measured, and what is known of the drugs."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pandas as pd
+import torch
+
+from scgim.module import Conditions
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+
+@dataclass(frozen=True)
+class Design:
+    """Training contexts (drug x dose x line, sorted) and the drugs' features.
+
+    Parameters
+    ----------
+    drugs
+        Names of training drugs, sorted, ``(drugs,)``.
+    features
+        Their features divided by ``feature_scale``, ``(drugs, features)``.
+    feature_scale
+        Largest absolute value of each feature over training drugs, 1 where that is 0.
+    lines
+        Cell lines, sorted; one nameless line where there is no ``cell_line_key``.
+    drug, dose, line
+        Of every context: index, value (NaN without doses), index.
+    """
+
+    drugs: np.ndarray
+    features: np.ndarray
+    feature_scale: np.ndarray
+    lines: np.ndarray
+    drug: np.ndarray
+    dose: np.ndarray
+    line: np.ndarray
+
+    @classmethod
+    def build(cls, contexts: pd.DataFrame, table: pd.DataFrame, lines: np.ndarray) -> Design:
+        """From contexts (columns drug, dose, line) and the raw feature table (index = drugs)."""
+        drugs = np.unique(contexts["drug"].to_numpy(str))
+        raw = table.loc[drugs].to_numpy(np.float64) if table.shape[1] else np.zeros((len(drugs), 0))
+        scale = np.abs(raw).max(0) if len(raw) else np.ones(raw.shape[1])
+        scale = np.where(scale > 0, scale, 1.0)
+        return cls(
+            drugs=drugs,
+            features=np.ascontiguousarray(
+                raw / scale
+            ),  # the layout of a file: others differ in the last bit of a product
+            feature_scale=scale,
+            lines=lines,
+            drug=np.searchsorted(drugs, contexts["drug"].to_numpy(str)),
+            dose=contexts["dose"].to_numpy(np.float64),
+            line=np.searchsorted(lines, contexts["line"].to_numpy(str)),
+        )
+
+    @property
+    def dosed(self) -> bool:
+        """Whether contexts have doses."""
+        return not np.isnan(self.dose).any()
+
+    @property
+    def reference_dose(self) -> float:
+        """Geometric mean of training doses, so that nothing depends on the dose's unit."""
+        return float(np.exp(np.log(self.dose).mean())) if self.dosed else 1.0
+
+    @property
+    def log_doses(self) -> list[float]:
+        """Distinct training doses over :attr:`reference_dose`, logged and sorted; none without doses."""
+        return np.unique(np.log(self.dose / self.reference_dose)).tolist() if self.dosed else []
+
+    def conditions(self) -> Conditions:
+        """Of the training contexts."""
+        return self.encode(self.features[self.drug], self.drug, self.dose, self.line)
+
+    def encode(self, features: np.ndarray, drug: np.ndarray, dose: np.ndarray, line: np.ndarray) -> Conditions:
+        """As the generator takes them: scaled features ``(rows, features)``, drug and line index (-1 unseen), dose."""
+        with np.errstate(divide="ignore"):  # no drug: the log of 0 is where the dose response is 0
+            log_dose = np.log(dose / self.reference_dose) if self.dosed else np.zeros(len(drug))
+        drug, line = (torch.as_tensor(np.asarray(index, dtype=np.int64)) for index in (drug, line))
+        return Conditions(torch.as_tensor(features), drug, torch.as_tensor(log_dose), line)
+
+    def line_index(self, name: str) -> int:
+        """Place of a line, -1 if it was not in training."""
+        place = np.flatnonzero(self.lines == name)
+        return int(place[0]) if len(place) else -1
+
+    def names(self) -> pd.DataFrame:
+        """Contexts by name: drug, dose, cell_line."""
+        return pd.DataFrame({"drug": self.drugs[self.drug], "dose": self.dose, "cell_line": self.lines[self.line]})
+
+    def doses_of(self, drug: str) -> np.ndarray:
+        """A drug's own training doses, all training doses for an unseen one; one NaN where nothing is dosed."""
+        if not self.dosed:
+            return np.array([np.nan])
+        own = self.dose[self.drugs[self.drug] == drug]
+        return np.unique(own if len(own) else self.dose)
+
+
+def contexts_of(obs: pd.DataFrame, keys: Sequence[str]) -> tuple[pd.DataFrame, np.ndarray]:
+    """Unique rows of some columns, sorted, and the code of every row of ``obs``."""
+    groups = obs.groupby(list(keys), sort=True, dropna=False, observed=True)
+    code = groups.ngroup().to_numpy()
+    first = np.unique(code, return_index=True)[1]
+    return obs.iloc[first][list(keys)].reset_index(drop=True), code
+
+
+def blocks(design: Design) -> tuple[np.ndarray, np.ndarray] | None:
+    """Conditions that are drawn together, those of one drug in one line, and their drug, within which lines are drawn.
+
+    ``None`` with a single line: a drug's conditions are then all the evidence of what it does, and without them the data would not
+    be as they might have been.
+    """
+    if len(design.lines) < 2:
+        return None
+    _, block = np.unique(design.drug * len(design.lines) + design.line, return_inverse=True)
+    return block, design.drug

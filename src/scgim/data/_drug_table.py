@@ -1,0 +1,132 @@
+"""Tables of drug features that users bring."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pandas as pd
+
+from scgim._checks import listed, nearest, warn
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from anndata import AnnData
+
+
+def feature_table(adata: AnnData, key: str, *, drugs: Sequence[str], control: str) -> pd.DataFrame:
+    """``uns[key]`` without the control's row; it must be sound and have a row for each of ``drugs``."""
+    if key not in adata.uns:
+        close = listed(nearest(key, list(adata.uns))) or "none"
+        raise KeyError(
+            f"uns[{key!r}] does not exist. Nearest keys: {close}. scgim.pp.featurize_drugs(adata, ...) writes one."
+        )
+    where, table = f"uns[{key!r}]", adata.uns[key]
+    table = check_feature_table(table.drop(index=control, errors="ignore") if _is_frame(table) else table, where)
+    missing = sorted(set(drugs) - set(table.index))
+    if missing:
+        close = listed(nearest(missing[0], list(table.index), n=1)) or "none"
+        raise ValueError(
+            f"{len(missing)} drugs have no row in {where}: {listed(missing)} (nearest row to the first: {close}). "
+            "The index holds the drugs' names as they are in obs."
+        )
+    return table
+
+
+def check_feature_table(table: pd.DataFrame, where: str) -> pd.DataFrame:
+    """The table as float64, if it is a DataFrame with unique strings as index and columns, and finite numbers.
+
+    Raises
+    ------
+    TypeError, ValueError
+        Naming the label or the value, and the fix.
+    """
+    if not _is_frame(table):
+        raise TypeError(f"{where} is a {type(table).__name__}; drug features are a DataFrame with drug names as index.")
+    for axis, labels in (("index", table.index), ("columns", table.columns)):
+        alien = [label for label in labels if not isinstance(label, str)]
+        if alien:
+            raise TypeError(
+                f"The {axis} of {where} must be strings, but holds {alien[0]!r}: table.{axis} = table.{axis}.astype(str)."
+            )
+        if labels.has_duplicates:
+            raise ValueError(f"The {axis} of {where} holds {labels[labels.duplicated()][0]!r} more than once.")
+    if not table.shape[1]:
+        raise ValueError(f"{where} has no columns, so it says nothing of the drugs.")
+    numbers = table.astype(object).apply(pd.to_numeric, errors="coerce").astype(np.float64)
+    bad = np.argwhere(~np.isfinite(numbers.to_numpy()))
+    if len(bad):
+        row, column = bad[0]
+        raise ValueError(
+            f"{where} must hold finite numbers, but is not finite for drug {table.index[row]!r}, feature "
+            f"{table.columns[column]!r}: {listed([table.iloc[row, column]])}."
+        )
+    return numbers
+
+
+def _is_frame(table: object) -> bool:
+    return isinstance(table, pd.DataFrame)
+
+
+@dataclass(frozen=True)
+class DrugTable:
+    """Raw features of every registered drug and where they come from ("features", "smiles", "identity")."""
+
+    frame: pd.DataFrame
+    smiles: dict[str, str]
+    source: str
+
+    @classmethod
+    def from_registry(cls, state: dict) -> DrugTable:
+        """From the state of :class:`~scgim.model._fields.DrugTableField`."""
+        frame = pd.DataFrame(
+            state["values"], index=state["names"].astype(object), columns=state["columns"].astype(object)
+        )
+        return cls(
+            frame, dict(zip(state["names"].tolist(), state["smiles"].tolist(), strict=True)), str(state["source"])
+        )
+
+    def state(self) -> dict:
+        """What :meth:`from_registry` takes."""
+        return {
+            "source": self.source,
+            "names": self.frame.index.to_numpy(str),
+            "columns": self.frame.columns.to_numpy(str),
+            "values": self.frame.to_numpy(np.float64),
+            "smiles": np.array([self.smiles.get(name, "") for name in self.frame.index], dtype=str),
+        }
+
+    def joined(self, bound: DrugTable) -> DrugTable:
+        """These drugs and those of newly bound data, which must agree on the features of the drugs that both have.
+
+        Raises
+        ------
+        ValueError
+            If they do not.
+        """
+        if not self.frame.columns.equals(bound.frame.columns):
+            odd = sorted(set(self.frame.columns) ^ set(bound.frame.columns))
+            raise ValueError(f"adata's drug features are not the model's: {listed(odd)} in one of them only.")
+        both = self.frame.index.intersection(bound.frame.index)
+        differ = (self.frame.loc[both] != bound.frame.loc[both]).any(axis=1)
+        if differ.any():
+            raise ValueError(
+                f"Drugs have other features in adata than in the model: {listed(both[differ])}. Fit a new model: GIM(adata)."
+            )
+        new = bound.frame.drop(index=both)
+        return DrugTable(pd.concat([self.frame, new]), bound.smiles | self.smiles, self.source)
+
+
+def warn_of_duplicates(treated: pd.DataFrame, parent: pd.Series) -> None:
+    """Warn of drugs that are tested although another drug of the same structure was trained on, at the same dose and line."""
+    sides = treated.assign(parent=treated["drug"].map(parent)).groupby(["parent", "dose", "line"], dropna=False)
+    for _, rows in sides if not treated["train"].all() else ():
+        train, test = (sorted(set(rows["drug"][side])) for side in (rows["train"], ~rows["train"]))
+        if train and test:
+            warn(
+                f"Leak: test drug {test[0]!r} has the same structure as training drug {train[0]!r}. "
+                "scgim.pp.split(adata, smiles_key=...) keeps such twins on one side."
+            )
+            return

@@ -1,0 +1,279 @@
+"""Cells in chunks: genes sorted by name, dense, on the training scale. Nothing else touches the matrix."""
+
+from __future__ import annotations
+
+import copy
+import hashlib
+from typing import TYPE_CHECKING, Any, get_args
+
+import numpy as np
+import pandas as pd
+import scipy.sparse as sp
+
+from scgim._checks import check_obs_column, check_option, listed, nearest, refuse_view, warn
+from scgim.statistics import accumulate, accumulate_dask, row_blocks
+from scgim.statistics._blocks import is_dask
+from scgim.statistics._dask import import_dask
+from scgim.statistics._value_scan import Scale, ValueScan, dense
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from anndata import AnnData
+    from numpy.typing import DTypeLike
+
+    from scgim.statistics import Statistics
+
+CHUNK, ENTRIES = 2**14, 2**23  # rows, and values: 32 MB in float32; a pass holds about three of these
+COUNT_TARGET = 1e4
+
+
+class Cells:
+    """Chunked access to one matrix of an AnnData.
+
+    Parameters
+    ----------
+    adata
+        In memory, backed or on dask (chunks along rows); its matrix may be dense or sparse, integer or float.
+    genes
+        Names of the columns to read, in the order to read them in.
+    layer, scale, size_factor_key
+        As in :meth:`scgim.GIM.setup_anndata`.
+    rows
+        Which cells, ``(cells,)`` int, ascending; all by default.
+
+    Raises
+    ------
+    KeyError, TypeError, ValueError
+        If there is no such matrix, it does not hold real numbers, genes occur twice, or sizes are not positive.
+    """
+
+    def __init__(
+        self,
+        adata: AnnData,
+        genes: np.ndarray,
+        *,
+        layer: str | None,
+        scale: Scale,
+        size_factor_key: str | None = None,
+        rows: np.ndarray | None = None,
+    ) -> None:
+        self.where = "X" if layer is None else f"layers[{layer!r}]"
+        self.matrix = _matrix(adata, layer)
+        check_genes(adata)
+        self.columns = adata.var_names.get_indexer(genes)
+        self.scale, self.obs_names = scale, adata.obs_names
+        self.read_as = "log" if scale == "counts" else "given"
+        self.size = None if size_factor_key is None else _sizes(adata, size_factor_key)
+        self.rows = np.arange(adata.n_obs) if rows is None else rows
+
+    def __iter__(self) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+        """Pairs of row numbers and values on the training scale, float64."""
+        return self.chunks()
+
+    def chunks(self, dtype: DTypeLike = np.float64) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+        """Pairs of row numbers and values on the training scale, not to be written to.
+
+        ``dtype=np.float32`` gives that where it loses nothing: of a float32 matrix, or of counts.
+        """
+        for rows, x in self._blocks(dtype):
+            yield rows, x.compute() if hasattr(x, "compute") else x
+
+    def statistics(
+        self,
+        code: np.ndarray,
+        *,
+        n_contexts: int,
+        n_columns: int | None = None,
+        transform: Callable[[np.ndarray, np.ndarray], np.ndarray] | None = None,
+        own: bool = False,
+        dtype: DTypeLike = np.float64,
+    ) -> Statistics:
+        """One pass over the cells; of a dask matrix, on the workers that hold it.
+
+        Parameters
+        ----------
+        code
+            The context of every cell of the AnnData, ``(all cells,)`` int; only this object's rows are looked at.
+        n_contexts, own, dtype
+            As in :func:`scgim.statistics.accumulate`.
+        transform
+            Called as ``transform(x, code)`` on every chunk; of a dask matrix on the workers, so it must pickle.
+        n_columns
+            Columns that it returns; genes by default.
+        """
+        code = code.astype(np.min_scalar_type(-n_contexts))  # travels with the chunks
+        sizes = {"n_contexts": n_contexts, "n_genes": n_columns or len(self.columns), "own": own, "dtype": dtype}
+        chunks = ((x, code[rows]) for rows, x in self._blocks(dtype))
+        if is_dask(self.matrix):
+            call = None if transform is None else import_dask().delayed(transform, pure=False)
+            return accumulate_dask(((x if call is None else call(x, c), c) for x, c in chunks), **sizes)
+        return accumulate(((x if transform is None else transform(x, c), c) for x, c in chunks), **sizes)
+
+    def check(self) -> np.ndarray:
+        """Scan every value: is it finite and what ``scale`` declares? Returns which genes are constant, ``(genes,)`` bool.
+
+        Raises
+        ------
+        ValueError
+            Naming the cell or gene, the values found and the fix.
+        """
+        whole = None
+        for found in self._scan_blocks():
+            if found.first_infinite is not None:
+                row, value = found.first_infinite
+                raise ValueError(
+                    f"{self.where} holds {value} in cell {self.obs_names[row]!r}. Drop or impute such values, "
+                    "here and wherever else they are."
+                )
+            if found.first_empty is not None and self.size is None:
+                raise ValueError(
+                    f"Cell {self.obs_names[found.first_empty]!r} has no counts at all in {self.where}. Drop such cells: "
+                    "sc.pp.filter_cells(adata, min_counts=1)."
+                )
+            whole = found if whole is None else whole.merge(found)
+        if whole is None:
+            return np.ones(len(self.columns), dtype=bool)
+        wrong_scale = whole.scale_problem(self.scale)
+        if wrong_scale is not None:
+            wrong, fix = wrong_scale
+            raise ValueError(f"scale={self.scale!r} was declared, but in {self.where} {wrong}. {fix}.")
+        return whole.low == whole.high
+
+    def _scan_blocks(self) -> Iterator[ValueScan]:
+        """What every block holds, in order."""
+        blocks = row_blocks(self.matrix, self.rows, self._step())
+        if is_dask(self.matrix):
+            look = import_dask().delayed(ValueScan.of, pure=False)
+            yield from import_dask().compute(*[look(x, rows, self._gathered(), scale=self.scale) for rows, x in blocks])
+            return
+        known = False
+        for rows, x in blocks:
+            found = ValueScan.of(x, rows, self._gathered(), scale=self.scale, fractions=not known)
+            # that some values are no integers is all that these scales need to know
+            known = self.scale != "counts" and found.fractional > 0
+            yield found
+
+    def _blocks(self, dtype: DTypeLike) -> Iterator[tuple[np.ndarray, Any]]:
+        """Pairs of row numbers and values on the training scale, those of a dask matrix delayed."""
+        exact = self.scale == "counts" or np.can_cast(self.matrix.dtype, np.float32)
+        dtype = np.float32 if np.dtype(dtype) == np.float32 and exact else np.float64
+        read = import_dask().delayed(_values, pure=False) if is_dask(self.matrix) else _values
+        for rows, x in row_blocks(self.matrix, self.rows, self._step()):
+            size = None if self.size is None else self.size[rows]
+            yield rows, read(x, self._gathered(), dtype, self.read_as, size)
+
+    def _step(self) -> int:
+        """Rows of a block."""
+        return max(1, min(CHUNK, ENTRIES // self.matrix.shape[1]))
+
+    def _gathered(self) -> np.ndarray | None:
+        """Columns to gather; None where the file has them all, in order."""
+        same = np.array_equal(self.columns, np.arange(self.matrix.shape[1]))
+        return None if same else self.columns
+
+    def subset(self, rows: np.ndarray) -> Cells:
+        """The same matrix, other rows (ascending)."""
+        chosen = copy.copy(self)
+        chosen.rows = rows
+        return chosen
+
+    def counts(self) -> Cells:
+        """The same cells as raw counts, with one more column: the cell's size."""
+        raw = copy.copy(self)
+        raw.read_as = "raw"
+        return raw
+
+    def take(self, rows: np.ndarray) -> sp.csr_matrix:
+        """Some cells on the training scale, sparse float32; ``rows`` ascending."""
+        chunks = self.subset(rows).chunks(np.float32)
+        return sp.vstack([sp.csr_matrix(x.astype(np.float32, copy=False)) for _, x in chunks], format="csr")
+
+
+def _values(x: Any, columns: np.ndarray | None, dtype: DTypeLike, read_as: str, size: np.ndarray | None) -> np.ndarray:
+    """Dense values as given, on the training scale of counts, or raw with the size as last column."""
+    x = dense(x, columns)
+    if read_as == "given":
+        return x.astype(dtype, copy=False)
+    size = x.sum(1, dtype=np.float64) if size is None else size
+    if read_as == "raw":
+        return np.column_stack([x, size]).astype(dtype, copy=False)
+    x = np.multiply(x, (COUNT_TARGET / size)[:, None], dtype=dtype, casting="same_kind")
+    if dtype == np.float64:
+        return np.log1p(x, out=x)
+    # four times as fast as log1p, and as good: in float32 the sum is off by 6e-8 at most where x is small
+    x += 1
+    return np.log(x, out=x)
+
+
+def data_hash(*arrays: np.ndarray) -> str:
+    """Short content hash of arrays, for provenance."""
+    digest = hashlib.sha256()
+    for array in arrays:
+        digest.update(np.ascontiguousarray(array).tobytes())
+    return digest.hexdigest()[:16]
+
+
+def check_genes(adata: AnnData) -> None:
+    """Raise ValueError for gene names that occur more than once."""
+    if adata.var_names.has_duplicates:
+        twice = adata.var_names[adata.var_names.duplicated()].unique()
+        raise ValueError(
+            f"{len(twice)} gene names occur more than once: {listed(twice)}. Genes are matched by name: sum or drop the "
+            "duplicates, or adata.var_names_make_unique() if they really are different genes."
+        )
+
+
+def _matrix(adata: AnnData, layer: str | None) -> object:
+    if layer is not None and layer not in adata.layers:
+        known = (
+            f"Nearest: {listed(nearest(layer, list(adata.layers)))}." if len(adata.layers) else "There are no layers."
+        )
+        raise KeyError(f"layers[{layer!r}] does not exist. {known}")
+    matrix = adata.X if layer is None else adata.layers[layer]
+    if matrix is None:
+        known = f", e.g. layer={next(iter(adata.layers))!r}" if len(adata.layers) else ""
+        raise ValueError(f"adata.X is None. Name the matrix with layer={known}.")
+    if np.dtype(matrix.dtype).kind not in "biuf":
+        raise TypeError(f"{'X' if layer is None else layer} holds {matrix.dtype} values; expression is real numbers.")
+    return matrix
+
+
+def _sizes(adata: AnnData, key: str) -> np.ndarray:
+    """Sizes of all cells, ``(cells,)``."""
+    column = check_obs_column(adata, key)
+    size = pd.to_numeric(column.astype(object), errors="coerce").to_numpy(np.float64, na_value=np.nan)
+    bad = ~(np.isfinite(size) & (size > 0))
+    if bad.any():
+        raise ValueError(
+            f"obs[{key!r}] holds {listed(dict.fromkeys(column[bad]))}; sizes are positive, finite numbers in every cell."
+        )
+    return size
+
+
+def check_matrix(adata: AnnData, *, layer: str | None, scale: Scale, size_factor_key: str | None) -> None:
+    """Everything about genes and values that would spoil training, in one scan.
+
+    Raises
+    ------
+    KeyError, TypeError, ValueError
+        Naming the layer, gene, cell or value, and the fix.
+    """
+    refuse_view(adata)
+    check_option("scale", scale, get_args(Scale))
+    if adata.n_vars < 1 or adata.n_obs < 1:
+        raise ValueError(f"adata is empty: {adata.n_obs} cells x {adata.n_vars} genes.")
+    if size_factor_key is not None and scale != "counts":
+        raise ValueError(f"size_factor_key={size_factor_key!r} goes with scale='counts', not with {scale!r}.")
+    cells = Cells(adata, adata.var_names.to_numpy(str), layer=layer, scale=scale, size_factor_key=size_factor_key)
+    constant = cells.check()
+    if constant.any():
+        raise ValueError(
+            f"{int(constant.sum())} genes are constant in all cells: {listed(adata.var_names[constant], n=5)}. "
+            "Drop them: sc.pp.filter_genes or adata[:, keep].copy()."
+        )
+    if scale == "counts" and size_factor_key is None and adata.n_vars < 1000:
+        warn(
+            f"Sizes for scale='counts' are row sums over only {adata.n_vars} genes, so a strong effect on a few of them changes "
+            "the size itself. Pass size_factor_key= with totals over all genes where you have them."
+        )

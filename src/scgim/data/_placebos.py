@@ -1,0 +1,52 @@
+"""Placebo contexts: control cells against the other control cells, to see what passes for an effect where there is none."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import scipy.sparse as sp
+
+N_PLACEBOS = 200
+
+
+@dataclass(frozen=True)
+class Placebos:
+    """Which control cells make up every placebo: ``member`` (placebos, cells) sparse of ones, and the ``group`` of every cell.
+
+    Drawn without replacement within control groups (line x batch), at most half of a group, at the sizes and with the
+    groups of real contexts. With a ``key``, a number that every cell has of its own, the order of cells does not matter.
+    """
+
+    member: sp.csr_matrix
+    group: np.ndarray  # (cells,)
+
+    @classmethod
+    def draw(
+        cls, group: np.ndarray, of_contexts: np.ndarray, seed: int, n: int = N_PLACEBOS, key: np.ndarray | None = None
+    ) -> Placebos:
+        """``group`` (and ``key``) of every kept control cell, ``of_contexts`` ``(contexts, groups)`` cells of the real ones."""
+        rng = np.random.default_rng([seed, 0x0C0A])
+        order = np.arange(len(group)) if key is None else np.argsort(key, kind="stable")
+        rows = [order[group[order] == g] for g in range(of_contexts.shape[1])]
+        chosen, placebo = [], []
+        for p, k in enumerate(rng.integers(0, len(of_contexts), n)):
+            for g in np.flatnonzero(of_contexts[k]):
+                size = min(int(of_contexts[k, g]), len(rows[g]) // 2)
+                picked = rng.choice(rows[g], size, replace=False)
+                chosen.append(picked)
+                placebo.append(np.full(size, p))
+        at = (np.concatenate(placebo), np.concatenate(chosen)) if chosen else (np.zeros(0, int), np.zeros(0, int))
+        member = sp.csr_matrix((np.ones(len(at[0])), at), shape=(n, len(group)))
+        return cls(member[np.asarray(member.sum(1)).ravel() > 0], group)
+
+    def by_group(self, x: np.ndarray | sp.csr_matrix) -> np.ndarray:
+        """Sums over each placebo's cells in every group, ``(placebos, groups, columns)``; ``x`` stays sparse."""
+        own = (self.group == g for g in range(int(self.group.max()) + 1))
+        return np.stack([dense_sum(self.member[:, rows], x[rows]) for rows in own], 1)
+
+
+def dense_sum(member: sp.csr_matrix, x: np.ndarray | sp.csr_matrix) -> np.ndarray:
+    """``member @ x``, dense."""
+    found = member @ x
+    return found.toarray() if sp.issparse(found) else found

@@ -1,0 +1,143 @@
+"""Known targets of drugs against those that the model, the model without graph, and plain rules find."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pandas as pd
+
+from scgim._checks import check_names, listed, nearest
+from scgim.evaluation import (
+    BASELINES,
+    PREDICTED_SHIFT,
+    SCGIM,
+    SHIFT,
+    ConditionTable,
+    Z,
+    score_targets,
+    targets_verdict,
+)
+from scgim.inference._target_ranking import posterior
+
+from ._heldout import conditions_of, trained_alike, without_graph
+
+if TYPE_CHECKING:
+    from scgim.data._training_summary import Fitted
+    from scgim.model._gim import GIM
+
+CALLED = 0.5  # probability above which a gene is called a target
+MOST_RECALLED = 5
+COLUMNS = ["method", "drug", "evidence", "n_targets", "n_called", "ap", "f1", "recall", "best_rank"]
+
+
+def check_known(model: GIM, known: pd.DataFrame) -> pd.DataFrame:
+    """True pairs of drug and gene as strings, each once.
+
+    Raises
+    ------
+    KeyError, TypeError, ValueError
+        If it is no such table, or the model does not know a drug or gene.
+    """
+    if not isinstance(known, pd.DataFrame):
+        raise TypeError(f"known is a DataFrame with columns 'drug' and 'gene', not a {type(known).__name__}.")
+    for column in ("drug", "gene"):
+        if column not in known:
+            raise KeyError(
+                f"known has no column {column!r}; its columns: {listed(known.columns, n=8)}. It takes 'drug' and 'gene'."
+            )
+    if known.empty:
+        raise ValueError("known is empty: there is no target to look for.")
+    pairs = pd.DataFrame({name: check_names(known, name) for name in ("drug", "gene")}).drop_duplicates()
+    for column, options in (("drug", model.table.frame.index), ("gene", model.fitted.genes)):
+        if absent := sorted(set(pairs[column]) - set(options)):
+            raise KeyError(
+                f"known[{column!r}] holds what is none of the model's: {listed(absent)}. Nearest to {absent[0]!r}: "
+                f"{listed(nearest(absent[0], options))}. Rename them, or drop these rows."
+            )
+    return pairs
+
+
+def evaluate_targets(
+    model: GIM, known: pd.DataFrame, *, k: int | None, refit: bool, train_kwargs: dict
+) -> pd.DataFrame:
+    """See :meth:`scgim.GIM.evaluate_targets`."""
+    pairs, genes = check_known(model, known), model.fitted.genes
+    k = min(MOST_RECALLED, len(genes)) if k is None else k
+    truth = pd.crosstab(pairs["drug"], pairs["gene"]).reindex(columns=genes, fill_value=0) > 0
+    measured = truth.index.isin(model.fitted.design.drugs)
+    methods = {SCGIM: model} | trained_alike(model, without_graph(model) if refit else {}, train_kwargs)
+    parts, said = [], []
+    for evidence, targets, what in (("data", truth[measured], "measured"), ("features", truth[~measured], "unseen")):
+        if targets.empty:
+            continue
+        drugs = targets.index.to_numpy(str)
+        found = {}
+        for name, gim in methods.items():
+            probability, score = _by_data(gim, drugs) if evidence == "data" else _by_features(gim, drugs)
+            found[name] = score, probability > CALLED
+        if evidence == "data":
+            found |= {name: (score, None) for name, score in _moved_most(model.fitted, drugs).items()}
+        else:
+            found[PREDICTED_SHIFT] = _predicted_shift(model, drugs), None
+        table = pd.concat(
+            [
+                score_targets(name, score, targets.to_numpy(), drugs, k=k, called=called)
+                for name, (score, called) in found.items()
+            ]
+        )
+        parts.append(table.assign(evidence=evidence))
+        said += targets_verdict(table, what)
+    out = pd.concat(parts, ignore_index=True)[COLUMNS]
+    out.attrs["verdict"] = said
+    return out
+
+
+def _by_data(model: GIM, drugs: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Probability and score of measured drugs' targets, ``(drugs, genes)`` each: the highest over doses and lines."""
+    probability, effect, _ = posterior(model.module, model.fitted)
+    return tuple(_highest(model.fitted, values, drugs) for values in (probability, probability * np.abs(effect)))
+
+
+def _by_features(model: GIM, drugs: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The same of other drugs, by the generator alone."""
+    table = model.rank_targets(drug=drugs.tolist(), evidence="features")
+    best = table.groupby(["drug", "gene"])[["probability", "score"]].max()
+    return tuple(best[name].unstack()[list(model.fitted.genes)].loc[drugs].to_numpy() for name in best)
+
+
+def _moved_most(fitted: Fitted, drugs: np.ndarray) -> dict[str, np.ndarray]:
+    """Mean changes from the own line's controls, and these over their sampling error (Welch), absolute, ``(drugs, genes)`` each."""
+    statistics, design = fitted.statistics, fitted.design
+    n = statistics.n[:, None]
+    # a gene constant in a context, or a context of one cell, takes the control's variance, 1 on this scale
+    variance = statistics.squares / np.maximum(n - 1, 1)
+    variance[1:] = np.where(variance[1:] > 0, variance[1:], 1.0)
+    lines = np.searchsorted(design.lines, fitted.group_line)
+    of_line = np.bincount(lines, fitted.group_size, minlength=len(design.lines))
+    change = np.abs(statistics.mean[1:] - statistics.mean[0])
+    error = np.sqrt(variance[1:] / n[1:] + variance[0] / of_line[design.line][:, None])
+    return {SHIFT: _highest(fitted, change, drugs), Z: _highest(fitted, change / error, drugs)}
+
+
+def _predicted_shift(model: GIM, drugs: np.ndarray) -> np.ndarray:
+    """Largest absolute change over training doses and lines that ridge predicts for unseen drugs, ``(drugs, genes)``."""
+    train, design = conditions_of(model.fitted, model.table), model.fitted.design
+    names = pd.DataFrame(
+        [(drug, dose, line) for drug in drugs for dose in design.doses_of(drug) for line in design.lines],
+        columns=["drug", "dose", "cell_line"],
+    )
+    features = model.table.frame.loc[names["drug"]].to_numpy(float)
+    baseline = BASELINES["ridge"]()
+    baseline.fit(train)
+    change = baseline.predict(
+        ConditionTable(names, features, np.zeros((len(names), len(model.fitted.genes))), np.zeros(len(names)))
+    )
+    return np.abs(change).reshape(len(drugs), -1, change.shape[1]).max(1)
+
+
+def _highest(fitted: Fitted, values: np.ndarray, drugs: np.ndarray) -> np.ndarray:
+    """Of every drug over its contexts, ``(drugs, genes)``."""
+    out = np.full((len(fitted.design.drugs), values.shape[1]), -np.inf)
+    np.maximum.at(out, fitted.design.drug, values)
+    return out[np.searchsorted(fitted.design.drugs, drugs)]

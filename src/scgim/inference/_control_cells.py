@@ -1,0 +1,126 @@
+"""Source cells of a prediction: the training controls that the model keeps, or control cells of the user's."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+import scipy.sparse as sp
+
+from scgim._checks import check_names, listed, nearest, warn
+from scgim.data._matrix import Cells, check_genes
+
+if TYPE_CHECKING:
+    from anndata import AnnData
+
+    from scgim.data._training_summary import Fitted
+
+MAX_MISSING = 0.05
+
+
+@dataclass(frozen=True)
+class Sources:
+    """Control cells of one line: ``x`` (cells, genes) sparse or dense on the training scale, names, and their mean."""
+
+    line: str
+    x: sp.csr_matrix
+    names: np.ndarray
+    centre: np.ndarray  # (cells, genes) or (genes,): the control mean that each cell is measured against
+    mean: np.ndarray  # (genes,)
+    scale: np.ndarray  # (genes,) units of the standardised scale
+
+
+def training_sources(fitted: Fitted) -> list[Sources]:
+    """The controls kept in training, line by line."""
+    out = []
+    for line in fitted.design.lines:
+        rows = np.flatnonzero(fitted.group_line[fitted.control_group] == line)
+        centre = fitted.group_mean[fitted.control_group[rows]]
+        names, scale = fitted.control_names[rows], _scale(fitted, line)
+        out.append(Sources(str(line), fitted.controls[rows], names, centre, fitted.line_mean(line), scale))
+    return out
+
+
+def user_sources(adata: AnnData, fitted: Fitted, settings: dict, childless: np.ndarray) -> list[Sources]:
+    """Control cells of the user's, genes matched by name.
+
+    Parameters
+    ----------
+    adata
+        Only controls; a drug column, if there is one, must say so.
+    settings
+        Of the set-up.
+    childless
+        Genes that no other depends on, ``(genes,)`` bool: only these may be missing.
+
+    Raises
+    ------
+    KeyError, TypeError, ValueError
+        If a row is not control, genes are missing, or values are not on the model's scale.
+    """
+    if not hasattr(adata, "var_names"):
+        raise TypeError(
+            f"adata must be an AnnData of control cells, not a {type(adata).__name__}. Drugs go into drug=."
+        )
+    if not adata.n_obs:
+        raise ValueError("adata holds no cells.")
+    drug_key, line_key, control = settings["drug_key"], settings["cell_line_key"], settings["control"]
+    if drug_key in adata.obs:
+        treated = check_names(adata, drug_key) != str(control)
+        if treated.any():
+            raise ValueError(
+                f"predict needs control cells, but {int(treated.sum()):,} of {adata.n_obs:,} rows have obs[{drug_key!r}] != "
+                f"{control!r}; from treated cells it would not be a prediction. "
+                f"Pass adata[adata.obs[{drug_key!r}] == {control!r}]."
+            )
+    present = _present(adata, fitted.genes, childless)
+    cells = Cells(
+        adata,
+        fitted.genes[present],
+        layer=settings["layer"],
+        scale=settings["scale"],
+        size_factor_key=settings["size_factor_key"],
+    )
+    cells.check()
+    line = np.full(adata.n_obs, "", dtype=object) if line_key is None else check_names(adata, line_key).to_numpy()
+    out = []
+    for name in sorted(set(line)):
+        rows = np.flatnonzero(line == name)
+        x = cells.take(rows)
+        if not present.all():
+            full = np.tile(_known_mean(fitted, name).astype(np.float32), (len(rows), 1))
+            full[:, present] = x.toarray()
+            x = sp.csr_matrix(full)
+        mean = np.asarray(x.mean(0, dtype=np.float64)).ravel()
+        out.append(Sources(str(name), x, adata.obs_names[rows].to_numpy(str), mean, mean, _scale(fitted, name)))
+    return out
+
+
+def _present(adata: AnnData, genes: np.ndarray, childless: np.ndarray) -> np.ndarray:
+    """Which of the model's genes the data has, ``(genes,)`` bool."""
+    check_genes(adata)
+    present = np.isin(genes, adata.var_names.to_numpy(str))
+    missing = genes[~present]
+    if not len(missing):
+        return present
+    if len(missing) > MAX_MISSING * len(genes) or not childless[~present].all():
+        raise ValueError(
+            f"Genes do not match the model: {int(present.sum())} of {len(genes)} found; missing {listed(missing)} "
+            f"(nearest to {listed(missing[:1])}: {listed(nearest(missing[0], list(adata.var_names), n=2))}). Genes are matched by name, never by position. "
+            "Map the identifiers, or refit on the shared genes."
+        )
+    warn(f"{len(missing)} genes are missing and take the training control mean: {listed(missing)}.")
+    return present
+
+
+def _scale(fitted: Fitted, line: str) -> np.ndarray:
+    """Control SD of a line, the pooled one where the line was not in training; ``(genes,)``."""
+    return fitted.scale * fitted.relative_scale(fitted.design.line_index(line))
+
+
+def _known_mean(fitted: Fitted, line: str) -> np.ndarray:
+    """Control mean of a line, of all controls where the line was not in training; ``(genes,)``."""
+    if line in fitted.design.lines:
+        return fitted.line_mean(line)
+    return np.average(fitted.group_mean, axis=0, weights=fitted.group_size)

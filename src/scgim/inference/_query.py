@@ -1,0 +1,319 @@
+"""What a user asks of a model: drugs by name, SMILES or features, at doses. Resolved and checked in one place."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from itertools import product
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pandas as pd
+
+from scgim._checks import listed, nearest
+from scgim._similarity import similarity
+from scgim.data._drug_table import check_feature_table
+from scgim.module import Rows
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from scgim.data._design import Design
+    from scgim.data._drug_table import DrugTable
+    from scgim.module import Conditions
+
+
+@dataclass(frozen=True)
+class Query:
+    """Drugs or combinations x doses, in the order asked: one row each; a row has a part for each of its drugs."""
+
+    drug: np.ndarray  # (rows,) names; of a combination joined by " + ", in alphabetical order
+    dose: np.ndarray  # (rows,) NaN for combinations
+    smiles: np.ndarray  # (rows,)
+    row: np.ndarray  # (parts,) which row it belongs to, ascending
+    part: np.ndarray  # (parts,) name of the drug
+    part_dose: np.ndarray  # (parts,)
+    index: np.ndarray  # (parts,) training index, -1 if unseen
+    features: np.ndarray  # (parts, features) scaled
+
+    @property
+    def combined(self) -> np.ndarray:
+        """Which rows are combinations, ``(rows,)`` bool."""
+        return np.bincount(self.row, minlength=len(self.drug)) > 1
+
+    @property
+    def doses(self) -> np.ndarray:
+        """Doses of every row as text: ``"0.5 + 2"`` for a combination."""
+        text = np.array([f"{dose:g}" for dose in self.part_dose], dtype=object)
+        known = ~np.isnan(self.part_dose)  # of no part of a row without doses
+        return np.array([" + ".join(text[known & (self.row == i)]) for i in range(len(self.drug))], dtype=object)
+
+    def rows(self, design: Design, line: str) -> Rows:
+        """Of every row's first drug in a cell line, as responses take them."""
+        first = np.searchsorted(self.row, np.arange(len(self.drug)))
+        conditions = self.conditions(design, line)
+        return Rows(self.index[first], conditions.log_dose.numpy()[first], np.full(len(first), design.line_index(line)))
+
+    def take(self, rows: np.ndarray) -> Query:
+        """Some rows: numbers or a mask."""
+        rows = np.arange(len(self.drug))[rows]
+        parts = [np.flatnonzero(self.row == i) for i in rows]
+        flat = np.concatenate([np.empty(0, dtype=int), *parts]).astype(int)
+        of_rows = (getattr(self, name)[rows] for name in ("drug", "dose", "smiles"))
+        row = np.repeat(np.arange(len(rows)), [len(part) for part in parts])
+        return Query(*of_rows, row, *(getattr(self, name)[flat] for name in ("part", "part_dose", "index", "features")))
+
+    def alone(self, row: int) -> Query:
+        """The drugs of one row, each as a row of its own."""
+        at = np.flatnonzero(self.row == row)
+        name, dose = self.part[at], self.part_dose[at]
+        blank = np.full(len(at), "", dtype=object)
+        return Query(name, dose, blank, np.arange(len(at)), name, dose, self.index[at], self.features[at])
+
+    def conditions(self, design: Design, line: str) -> Conditions:
+        """Of every part in a cell line, as the generator takes them."""
+        at = np.full(len(self.index), design.line_index(line))
+        return design.encode(self.features, self.index, self.part_dose, at)
+
+    def trust(self, design: Design) -> pd.DataFrame:
+        """Columns nearest_drug, similarity, dose_in_range, trust; one row a query.
+
+        trust: "in-domain" for a measured drug within its doses; "edge" for an unseen drug of similarity >= 0.4, a dose
+        outside the range by a factor of up to 2, or a combination of drugs that are each at least that; "extrapolation"
+        beyond. These thresholds are conventions, not calibrated on held-out drugs. A combination takes the least similar
+        of its drugs.
+        """
+        alike = (
+            similarity(self.features, design.features)
+            if self.features.shape[1]
+            else np.zeros((len(self.index), len(design.drugs)))
+        )
+        alike[self.index >= 0, self.index[self.index >= 0]] = 1.0
+        best = np.where(self.index >= 0, self.index, alike.argmax(1))
+        value = alike[np.arange(len(best)), best]
+        distance = np.zeros(len(best))
+        if design.dosed:
+            low, high = np.array([(d.min(), d.max()) for d in map(design.doses_of, self.part)]).T
+            with np.errstate(divide="ignore"):
+                distance = np.maximum(np.log2(low / self.part_dose), np.log2(self.part_dose / high)).clip(min=0)
+        near = (self.index >= 0) | (value >= 0.4)
+        grade = np.where((self.index >= 0) & (distance == 0), 0, np.where(near & (distance <= 1), 1, 2))
+        start = np.searchsorted(self.row, np.arange(len(self.drug)))
+        grade = np.maximum(np.maximum.reduceat(grade, start), self.combined)
+        worst = np.array([a + value[a:b].argmin() for a, b in zip(start, [*start[1:], len(value)], strict=True)])
+        nearest_drug = np.where(value[worst] > 0, design.drugs[best[worst]], "")
+        return pd.DataFrame(
+            {
+                "nearest_drug": nearest_drug,
+                "similarity": value[worst],
+                "dose_in_range": np.maximum.reduceat(distance, start) == 0,
+                "trust": np.array(["in-domain", "edge", "extrapolation"])[grade],
+            }
+        )
+
+
+def resolve(
+    design: Design,
+    table: DrugTable,
+    *,
+    control: str,
+    pools_drugs: bool,
+    drug: str | tuple[str, ...] | Sequence[str | tuple[str, ...]] | None = None,
+    smiles: str | Sequence[str] | None = None,
+    features: pd.DataFrame | None = None,
+    dose: float | tuple[float, ...] | Sequence[float | tuple[float, ...]] | None = None,
+) -> Query:
+    """Check a request and look its drugs up; see :meth:`scgim.GIM.predict` for what may be asked."""
+    if drug is None and (smiles is not None or features is not None):
+        what = "smiles" if smiles is not None else "features"
+        raise ValueError(f"{what}= was passed without drug=, the names that it belongs to.")
+    asked = [(name,) for name in design.drugs.tolist()] if drug is None else _names(drug, control, design.drugs)
+    drugs = list(dict.fromkeys(name for names in asked for name in names))
+    structures = None if smiles is None else _structures(drug, asked, smiles)
+    given = _given_features(table, drugs, structures, features)
+    frame = table.frame if given is None else pd.concat([table.frame.drop(index=given.index, errors="ignore"), given])
+    measured, known = set(design.drugs.tolist()), set(frame.index)
+    for name in drugs:
+        if name not in measured and not pools_drugs:
+            raise ValueError(
+                f"{name!r} was not measured in training (nearest name: {listed(nearest(name, design.drugs, n=1))}), and "
+                "generator='identity' knows nothing of other drugs. Train with drug features (features_key or smiles_key) "
+                "and generator='hill'."
+            )
+        if name not in known:
+            ask, close = "smiles=" if table.source == "smiles" else "features=", listed(nearest(name, frame.index, n=1))
+            raise KeyError(f"Drug {name!r} is unknown (nearest known name: {close}). For a new drug pass {ask}.")
+    rows = list(_rows(design, asked, dose))
+    parts = [
+        (i, name, value) for i, (names, values) in enumerate(rows) for name, value in zip(names, values, strict=True)
+    ]
+    row, part, part_dose = (list(column) for column in zip(*parts, strict=True))
+    structures = table.smiles | (structures or {})
+    index = {name: i for i, name in enumerate(design.drugs)}
+    return Query(
+        drug=np.array([" + ".join(names) for names, _ in rows], dtype=object),
+        dose=np.array([values[0] if len(values) == 1 else np.nan for _, values in rows], dtype=np.float64),
+        # a dot is how SMILES write molecules side by side
+        smiles=np.array(
+            [".".join(filter(None, (structures.get(n, "") for n in names))) for names, _ in rows], dtype=object
+        ),
+        row=np.array(row),
+        part=np.array(part, dtype=object),
+        part_dose=np.array(part_dose, dtype=np.float64),
+        index=np.array([index.get(name, -1) for name in part]),
+        # rows side by side, whatever the table's layout: it decides the last bit of a product
+        features=np.ascontiguousarray(frame.reindex(part).to_numpy(np.float64).reshape(len(part), -1))
+        / design.feature_scale,
+    )
+
+
+def _rows(
+    design: Design, asked: list[tuple[str, ...]], dose: object
+) -> Iterator[tuple[tuple[str, ...], tuple[float, ...]]]:
+    """Every drug or combination with its doses, the drugs of a combination in alphabetical order: order does not matter."""
+    most = max(map(len, asked))
+    alone, together = (_doses(design, dose), []) if most == 1 else _split_doses(design, dose)
+    for names in asked:
+        if dose is None:
+            values = list(product(*(design.doses_of(name) for name in names)))
+        elif len(names) == 1:
+            values = [(value,) for value in alone]
+        else:
+            values = [value for value in together if len(value) == len(names)]
+        if not values:
+            raise ValueError(
+                f"No dose was given for {' + '.join(names)!r}: pass "
+                + (f"dose={tuple([1.0] * len(names))!r}, one for each of its drugs." if len(names) > 1 else "a number.")
+            )
+        order = np.argsort(np.array(names, dtype=str), kind="stable")
+        for value in values:
+            yield tuple(names[i] for i in order), tuple(float(value[i]) for i in order)
+
+
+def _split_doses(design: Design, dose: object) -> tuple[np.ndarray, list[tuple[float, ...]]]:
+    """Doses of single drugs (numbers) and of combinations (tuples); one tuple alone is one combination's."""
+    if dose is None:
+        return np.empty(0), []
+    entries = [dose] if isinstance(dose, tuple) or not np.iterable(dose) else list(dose)
+    together = [entry for entry in entries if isinstance(entry, tuple)]
+    numbers = [entry for entry in entries if not isinstance(entry, tuple)]
+    for entry in together:
+        if not entry:
+            raise ValueError("A combination takes a tuple of doses, one for each of its drugs; got ().")
+        for value in entry:
+            if np.ndim(value):
+                raise ValueError(
+                    f"A combination takes a tuple of numbers, got {entry!r}. Several of them come as a list of tuples: "
+                    "dose=[(1.0, 2.0), (2.0, 1.0)]."
+                )
+            _doses(design, value)
+    if len(set(together)) < len(together):
+        raise ValueError(f"A dose was asked for more than once: {dose!r}.")
+    return _doses(design, numbers) if numbers else np.empty(0), together
+
+
+def _structures(drug: object, asked: list[tuple[str, ...]], smiles: object) -> dict[str, str]:
+    """SMILES by drug; for a combination they come as a tuple, like its names."""
+    if isinstance(smiles, Mapping) or isinstance(smiles, bytes) or not np.iterable(smiles):
+        raise TypeError(f"smiles is one SMILES or a list of them in the order of drug, not a {type(smiles).__name__}.")
+    one = isinstance(smiles, str) or (isinstance(smiles, tuple) and isinstance(drug, tuple))
+    given = [smiles] if one else list(smiles)
+    if len(given) != len(asked):
+        raise ValueError(f"{len(asked)} drugs but {len(given)} SMILES: they are matched one by one.")
+    out: dict[str, str] = {}
+    for names, entry in zip(asked, given, strict=True):
+        entry = entry if isinstance(entry, tuple) else (entry,)
+        if len(entry) != len(names):
+            raise ValueError(
+                f"{' + '.join(names)!r} has {len(names)} drugs but {len(entry)} SMILES: pass a tuple of as many."
+            )
+        for name, text in zip(names, entry, strict=True):
+            if out.setdefault(name, text) != text:
+                raise ValueError(f"{name!r} came with two SMILES: {out[name]!r} and {text!r}.")
+    return out
+
+
+def _names(drug: object, control: str, measured: np.ndarray) -> list[tuple[str, ...]]:
+    """What was asked, every drug or combination as a tuple of names."""
+    one = isinstance(drug, (str, tuple)) or not np.iterable(drug)
+    entries = [entry if isinstance(entry, tuple) else (entry,) for entry in ([drug] if one else drug)]
+    for entry in entries:
+        for name in entry:
+            if not isinstance(name, str):
+                close = listed(nearest(name, measured, n=1))
+                raise TypeError(
+                    f"A drug is a name (str), got {name!r} of type {type(name).__name__}. Nearest name: {close}."
+                )
+            if name == control:
+                raise ValueError(f"{name!r} is the control: there is nothing to predict. Leave it out.")
+        if not entry or len(set(entry)) < len(entry):
+            raise ValueError(f"A combination is a tuple of different drugs, got {entry!r}.")
+    entries = [tuple(map(str, entry)) for entry in entries]
+    if not entries:
+        raise ValueError("No drug was asked for. drug=None means all measured ones.")
+    asked = [tuple(sorted(entry)) for entry in entries]
+    if len(set(asked)) < len(asked):
+        twice = next(entry for entry in asked if asked.count(entry) > 1)
+        raise ValueError(f"Drug {' + '.join(twice)!r} was asked for more than once.")
+    return entries
+
+
+def _given_features(
+    table: DrugTable, drugs: list[str], smiles: dict[str, str] | None, features: pd.DataFrame | None
+) -> pd.DataFrame | None:
+    """Rows that the caller brought, in the model's columns; a measured drug must agree with its own."""
+    if smiles is not None and features is not None:
+        raise ValueError("Pass smiles or features, not both.")
+    if smiles is None and features is None:
+        return None
+    if table.source == "identity":
+        raise ValueError(
+            f"{'smiles' if features is None else 'features'}= is of no use to this model, which was set up without drug "
+            "features. Pass features_key or smiles_key to setup_anndata."
+        )
+    if smiles is not None:
+        given = _fingerprints(table, drugs, smiles)
+    else:
+        features = check_feature_table(features, "features")
+        absent = [name for name in drugs if name not in features.index]
+        if absent:
+            close = listed(nearest(absent[0], features.index, n=1))
+            raise KeyError(f"features has no row for {absent[0]!r} (nearest: {close}).")
+        given = features.loc[drugs]
+    missing = sorted(set(table.frame.columns) - set(given.columns))
+    if missing:
+        raise KeyError(
+            f"features lacks {len(missing)} of the model's {table.frame.shape[1]} columns, e.g. {missing[0]!r} "
+            f"(nearest: {listed(nearest(missing[0], given.columns, n=1))}). They are matched by name."
+        )
+    given = given[list(table.frame.columns)].astype(np.float64)
+    for name in given.index.intersection(table.frame.index):
+        if not np.array_equal(given.loc[name].to_numpy(), table.frame.loc[name].to_numpy()):
+            raise ValueError(f"{name!r} has other features than in training. Give a new drug a new name.")
+    return given
+
+
+def _fingerprints(table: DrugTable, drugs: list[str], smiles: dict[str, str]) -> pd.DataFrame:
+    if table.source != "smiles":
+        raise ValueError(
+            f"This model's drug features do not come from SMILES but from {table.source!r}. Pass features= (a DataFrame)."
+        )
+    from scgim.pp import fingerprints
+
+    return fingerprints({name: smiles[name] for name in drugs})[0]
+
+
+def _doses(design: Design, dose: object) -> np.ndarray | None:
+    if dose is None:
+        return None
+    if not design.dosed:
+        raise ValueError(f"dose={dose!r} was asked for, but the model was set up without dose_key.")
+    try:
+        doses = np.atleast_1d(np.asarray(dose, dtype=np.float64)).ravel()
+    except (TypeError, ValueError):
+        doses = np.array([])
+    if not len(doses) or not (np.isfinite(doses) & (doses >= 0)).all():
+        raise ValueError(f"Doses must be numbers, finite and not negative, in the unit of set-up; got {dose!r}.")
+    if len(np.unique(doses)) < len(doses):
+        raise ValueError(f"A dose was asked for more than once: {dose!r}.")
+    return doses

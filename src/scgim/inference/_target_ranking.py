@@ -1,0 +1,90 @@
+"""Ranking of target genes, from the data of a measured context or from the drug's features alone."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Literal
+
+import numpy as np
+import torch
+
+from scgim.structure import Calls, decisive_edges
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from scgim.data._training_summary import Fitted
+    from scgim.module import GIMModule
+    from scgim.train._graph_averaging import Averaging
+
+Evidence = Literal["auto", "data", "features"]
+LEAST_VARIANCE = 0.01  # of psi around the generator's, in control variances
+
+
+@torch.no_grad()
+def posterior(module: GIMModule, fitted: Fitted) -> tuple[np.ndarray, ...]:
+    """Probability, effect and its standard error in pooled control sd, ``(contexts, genes)`` each; see ``GIMModule.posterior``."""
+    contexts, moments, features = fitted.contexts()
+    # a generator that fits perfectly must not silence a context's own data
+    prior = (module.generator.uncertainty(contexts.conditions) ** 2).clamp(min=LEAST_VARIANCE)
+    unit = fitted.relative_scale(fitted.design.line)
+    found = module.posterior(contexts, moments, prior, features, torch.as_tensor(unit))
+    probability, psi, error = (a.numpy() for a in found)
+    return probability, psi * unit, error * unit
+
+
+def resting(
+    module: GIMModule, fitted: Fitted, averaging: Averaging | None, probability: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """The edge that every measured target hangs on most, as text, and the probability of its direction, ``(contexts, genes)``."""
+    contexts, moments, _ = fitted.contexts()
+    mechanism = module.mechanism
+    weight = mechanism.effects(fitted.standardised_controls())[0].numpy() if mechanism.graph.any() else mechanism.graph
+    variance, genes = mechanism.variance.numpy(), fitted.genes
+    arrays = moments.value.numpy(), moments.residual.numpy(), variance / contexts.n.numpy()
+    edge, source, target = decisive_edges(
+        np.asarray(weight, dtype=float), variance, Calls(*np.broadcast_arrays(*arrays, probability))
+    )
+    text = np.array([f"{a} -> {b}" for a, b in zip(genes[source], genes[target], strict=True)] + [""], dtype=object)
+    likely = np.full(len(source) + 1, np.nan)
+    if averaging is not None and len(source):
+        likely[:-1] = averaging.graphs.direction_probability(source, target)
+    return text[edge], likely[edge]
+
+
+def rank(
+    names: pd.DataFrame,
+    genes: np.ndarray,
+    probability: np.ndarray,
+    effect: np.ndarray,
+    error: np.ndarray,
+    evidence: np.ndarray,
+    rests_on: np.ndarray,
+    direction: np.ndarray,
+    change: np.ndarray,
+) -> pd.DataFrame:
+    """Tidy frame: for every row of ``names`` all genes by score = probability x abs(effect), ties by name.
+
+    ``genes`` are sorted by name; ``probability``, ``effect``, ``error``, the edge it ``rests_on``, the
+    probability of that edge's ``direction`` and the measured ``change`` (NaN where there is none) are ``(rows, genes)``.
+    """
+    score = probability * np.abs(effect)
+    # twice, because the first gives which gene has a rank, and the second which rank a gene has
+    by_change = np.argsort(np.argsort(-np.abs(change), axis=1, kind="stable"), axis=1) + 1.0
+    order = np.argsort(-score, axis=1, kind="stable")
+    rows = np.repeat(np.arange(len(names)), len(genes))
+    flat = (rows, order.ravel())
+    table = names.iloc[rows].reset_index(drop=True)
+    return table.assign(
+        gene=genes[order.ravel()],
+        rank=np.tile(np.arange(1, len(genes) + 1), len(names)),
+        score=score[flat],
+        probability=probability[flat],
+        effect=effect[flat],
+        effect_se=error[flat],
+        direction=np.where(effect[flat] < 0, "down", "up"),
+        evidence=evidence.astype(object)[rows],
+        rests_on=rests_on[flat],
+        direction_probability=direction[flat],
+        change=change[flat],
+        rank_by_change=np.where(np.isnan(change), np.nan, by_change)[flat],
+    )

@@ -1,0 +1,298 @@
+"""The model's verbs that ask: predict, do, rank_targets, get_graph. They need no AnnData."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from numbers import Real
+from typing import TYPE_CHECKING, Literal, get_args
+
+import numpy as np
+import pandas as pd
+import torch
+
+from scgim._checks import check_option, nearest
+from scgim.inference._counterfactuals import As, Change, Targets
+from scgim.inference._predictor import RunningMixin, contexts
+from scgim.inference._target_ranking import Evidence
+from scgim.module import Action
+from scgim.structure import ancestors
+
+from ._fields import CONTEXT
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from anndata import AnnData
+
+
+AS, TARGETS, EVIDENCE = get_args(As), get_args(Targets), get_args(Evidence)
+
+
+class AskingMixin(RunningMixin):
+    """What a trained model can be asked."""
+
+    @property
+    def drugs(self) -> list[str]:
+        """Drugs of the screen, controls not among them; sorted."""
+        return self.get_state_registry(CONTEXT)["drugs"].tolist()
+
+    def predict(
+        self,
+        adata: AnnData | None = None,
+        drug: str | tuple[str, ...] | Sequence[str | tuple[str, ...]] | None = None,
+        smiles: str | Sequence[str] | None = None,
+        features: pd.DataFrame | None = None,
+        dose: float | tuple[float, ...] | Sequence[float | tuple[float, ...]] | None = None,
+        as_: As = "cells",
+        n_cells: int | None = None,
+        seed: int = 0,
+        *,
+        targets: Targets = "expectation",
+        evidence: Evidence = "auto",
+    ) -> AnnData:
+        """Predict cells under drugs at doses, measured or not.
+
+        Parameters
+        ----------
+        adata
+            Control cells to start from, genes matched by name; the training controls by default.
+        drug
+            A name or a list of names; all measured drugs by default. A tuple of names is a combination: each mechanism is
+            touched if one of the drugs touches it, and their shifts add; the order of its drugs does not matter.
+        smiles
+            SMILES of the drugs, one each (a tuple for a combination), for a model whose features come from SMILES.
+        features
+            DataFrame with the model's feature columns, index = drugs.
+        dose
+            A number or a list, in the unit of set-up; by default a drug's own training doses, all of them for an unseen
+            drug. Drugs and doses are combined in all pairs; combinations take tuples of doses, one a drug.
+        as_
+            ``"cells"``: each control cell's counterfactual, its own noise kept; ``"samples"``: fresh draws; ``"mean"``: one
+            row for each drug x dose x line; ``"delta"``: mean minus control.
+        n_cells
+            Cells for each drug x dose x line; all control cells by default, and for ``"cells"`` at most those.
+        seed
+            Of draws and of the choice of cells. What is drawn for a drug at a dose does not depend on what else is asked.
+        targets
+            ``"expectation"``: every gene's intervention enters with weight probability (a shift of probability x psi; a hard
+            intervention as a mixture of mechanism and value); ``"map"``: in full where the probability exceeds .5;
+            ``"sample"``: every row draws its targets.
+        evidence
+            What the mean change rests on. ``"features"``: the generator and the graph alone, as for a drug that nobody has tried.
+            ``"data"``: the drug's own conditions, a posterior mean (:class:`~scgim.module.Responses`) that lies the closer to what was
+            measured the better that was measured; it needs a measured drug x dose x line. ``"auto"``: data where there are any, other
+            doses and lines of a measured drug included, and of all drugs of a combination. Cells keep their own noise.
+
+        Returns
+        -------
+        AnnData on the training scale: ``X`` dense float32, genes as in training, ``layers["control"]`` the source cell or
+        the line's control mean. ``obs``: drug, smiles, dose, cell_line, source_cell, nearest_drug, similarity,
+        dose_in_range, trust, and evidence: ``"data"`` where the condition was measured, ``"drug"`` where other doses or lines of the
+        drug were, or the drugs of a combination, else ``"features"``. On the scale of counts no value is below 0. Rows by drug, dose, line, source cell, in the order asked. If a combination was asked for,
+        ``obs["doses"]`` holds its doses as text (``obs["dose"]`` is NaN) and ``layers["additive"]`` the baseline to
+        compare with: the control plus the sum of what each of its drugs does alone.
+
+        Raises
+        ------
+        KeyError, ValueError
+            If a drug, dose, gene or cell is not what it should be, or ``evidence="data"`` and a condition was not measured; the message
+            names it and the fix.
+
+        Examples
+        --------
+        >>> import scgim
+        >>> adata = scgim.datasets.sachs()
+        >>> scgim.setup_anndata(adata, drug_key="drug", control="cd3cd28", scale="continuous", smiles_key="smiles")
+        >>> model = scgim.GIM(adata)
+        >>> model.train(max_epochs=20, enable_progress_bar=False)  # for the example; the default gets further
+        >>> cells = model.predict(drug="U0126", n_cells=5)
+        >>> cells
+        AnnData object with n_obs × n_vars = 5 × 11
+            obs: 'drug', 'smiles', 'dose', 'cell_line', 'source_cell', 'nearest_drug', 'similarity', 'dose_in_range', 'trust', 'evidence'
+            uns: 'scgim'
+            layers: 'control'
+        >>> model.predict(drug=["U0126", "PMA"], as_="delta").obs["trust"].tolist()
+        ['in-domain', 'in-domain']
+        """
+        check_option("as_", as_, AS)
+        check_option("targets", targets, TARGETS)
+        check_option("evidence", evidence, EVIDENCE)
+        query = self._resolve(drug=drug, smiles=smiles, features=features, dose=dose)
+        return self._predict_query(query, adata, as_, n_cells, seed, targets, evidence)
+
+    def do(
+        self,
+        interventions: dict[str, float],
+        adata: AnnData | None = None,
+        kind: Literal["shift", "set"] = "shift",
+        *,
+        as_: As = "cells",
+        n_cells: int | None = None,
+        seed: int = 0,
+    ) -> AnnData:
+        """Predict cells in which genes are intervened on directly.
+
+        Parameters
+        ----------
+        interventions
+            Gene to value, in control sd.
+        kind
+            ``"shift"`` adds the value to the gene's mechanism; ``"set"`` fixes the gene at control mean + value x sd, cut
+            from its parents.
+        adata, as_, n_cells, seed
+            As in :meth:`predict`.
+
+        Returns
+        -------
+        As :meth:`predict`'s; ``obs["drug"]`` names the intervention.
+
+        Raises
+        ------
+        KeyError
+            If a gene is not in the model, naming the nearest.
+
+        Examples
+        --------
+        >>> import scgim
+        >>> adata = scgim.datasets.sachs()
+        >>> scgim.setup_anndata(adata, drug_key="drug", control="cd3cd28", scale="continuous", smiles_key="smiles")
+        >>> model = scgim.GIM(adata)
+        >>> model.train(max_epochs=20, enable_progress_bar=False)  # for the example; the default gets further
+        >>> knocked = model.do({"PKA": -2.0}, kind="set", as_="mean")
+        >>> knocked.obs["drug"].tolist()
+        ['do(PKA=-2)']
+        """
+        fitted = self._require_fitted()
+        check_option("kind", kind, ["shift", "set"])
+        check_option("as_", as_, AS)
+        if not isinstance(interventions, Mapping):
+            raise TypeError(f"do takes a dict {{gene: value}}, got {interventions!r}.")
+        if not interventions:
+            raise ValueError("No intervention was asked for: pass {gene: value}.")
+        place = {gene: i for i, gene in enumerate(fitted.genes.tolist())}
+        for gene, value in interventions.items():
+            if gene not in place:
+                raise KeyError(
+                    f"{gene!r} is not among the {len(place)} modelled genes. Nearest: {nearest(gene, list(place))}."
+                )
+            if not isinstance(value, Real) or not np.isfinite(value):
+                raise ValueError(f"{gene!r} cannot be moved by {value!r}: pass a finite number of control sd.")
+        shift, fixed = np.zeros(len(place)), None
+        if kind == "set":
+            fixed = {place[gene]: float(value) for gene, value in interventions.items()}
+        else:
+            shift[[place[gene] for gene in interventions]] = list(interventions.values())
+        label = ", ".join(f"{gene}{'=' if kind == 'set' else '+='}{value:g}" for gene, value in interventions.items())
+        shared = {"drug": f"do({label})", "smiles": "", "dose": np.nan, "nearest_drug": "", "similarity": np.nan}
+        shared |= {"dose_in_range": True, "trust": "do"}
+
+        def change(line: str) -> Change:
+            # values are in pooled control sd, the standardised scale in those of the line
+            unit = fitted.relative_scale(fitted.design.line_index(line))
+            at = None if fixed is None else {gene: value / unit[gene] for gene, value in fixed.items()}
+            return Change((shared["drug"],), Action(torch.as_tensor(shift / unit)), at)
+
+        about = {"intervention": kind, "seed": seed}
+        return self._predict([(change, lambda line: "do", shared)], adata, as_, n_cells, about)
+
+    def rank_targets(
+        self,
+        drug: str | tuple[str, ...] | Sequence[str | tuple[str, ...]] | None = None,
+        smiles: str | Sequence[str] | None = None,
+        features: pd.DataFrame | None = None,
+        dose: float | tuple[float, ...] | Sequence[float | tuple[float, ...]] | None = None,
+        evidence: Evidence = "auto",
+    ) -> pd.DataFrame:
+        """Rank every gene as a direct target of drugs at doses. Hypotheses of the model, not measured binding.
+
+        Parameters
+        ----------
+        drug, smiles, features, dose
+            As in :meth:`predict`; by default every measured drug x dose x line.
+        evidence
+            ``"data"``: posterior of a measured context, from its own residuals and the generator's prior;
+            ``"features"``: the generator alone; ``"auto"``: data where measured.
+
+        Returns
+        -------
+        One row for every drug x dose x line x gene: ``rank`` from 1 by ``score`` = probability x abs(effect), ties by
+        name; ``probability`` that the gene's mechanism is touched; ``effect``, its shift in control sd, before it
+        propagates (what it is set to, for hard interventions), and ``effect_se``, its standard error, both given that the
+        mechanism is touched; ``direction``; ``evidence``, where the row comes from; ``rests_on``, the edge at the gene
+        whose removal or reversal would change the score most, by a tenth at least (else ``""``), and ``direction_probability``, how likely
+        that edge points this way among graphs that join its genes, found on data as they might have been (NaN where there is no
+        such edge, or no search to repeat); ``change``, the measured mean change of the gene in control sd, and
+        ``rank_by_change``, the rank that its size gives the gene without any graph (NaN where ``evidence`` is ``"features"``).
+
+        Raises
+        ------
+        ValueError
+            If ``evidence="data"`` and a context was not measured in training.
+
+        Examples
+        --------
+        >>> import scgim
+        >>> adata = scgim.datasets.sachs()
+        >>> scgim.setup_anndata(adata, drug_key="drug", control="cd3cd28", scale="continuous", smiles_key="smiles")
+        >>> model = scgim.GIM(adata)
+        >>> model.train(max_epochs=20, enable_progress_bar=False)  # for the example; the default gets further
+        >>> targets = model.rank_targets(drug="U0126")
+        >>> targets[["rank", "direction", "evidence"]].head(2)
+           rank direction evidence
+        0     1        up     data
+        1     2      down     data
+        """
+        design = self._require_fitted().design
+        check_option("evidence", evidence, EVIDENCE)
+        query = self._resolve(drug=drug, smiles=smiles, features=features, dose=dose)
+        everything = drug is None and dose is None
+        return self._rank(query, evidence, set(contexts(design.names())) if everything else None)
+
+    def get_graph(self, kind: Literal["direct", "total"] = "direct") -> pd.DataFrame:
+        r"""The causal graph as a table of edges.
+
+        Parameters
+        ----------
+        kind
+            ``"direct"``: edges. ``weight`` is the change of target per unit of source, both in control sd; ``strength`` is
+            :math:`E[(f_j(x) - f_j(x^{\pi i}))^2] / 2\sigma_j^2`, the nats per cell that the edge carries.
+            ``"total"``: ancestor pairs. ``weight`` is the mean change of target, in control sd, when the source's mechanism
+            is shifted by +1 sd.
+
+        Returns
+        -------
+        DataFrame source, target, weight, sign (-1 or 1; 0 where the derivative changes sign), and for edges strength, and
+        stability once :meth:`~scgim.GIM.stability` has been asked; the strongest first.
+
+        Examples
+        --------
+        >>> import scgim
+        >>> adata = scgim.datasets.sachs()
+        >>> scgim.setup_anndata(adata, drug_key="drug", control="cd3cd28", scale="continuous", smiles_key="smiles")
+        >>> model = scgim.GIM(adata)
+        >>> model.train(max_epochs=20, enable_progress_bar=False)  # for the example; the default gets further
+        >>> model.get_graph()[["source", "target", "sign"]].head(1)
+          source target  sign
+        0    Akt    Erk     1
+        """
+        fitted = self._require_fitted()
+        check_option("kind", kind, ["direct", "total"])
+        z, mechanism = fitted.standardised_controls(), self.module.mechanism
+        graph = mechanism.graph.numpy()
+        if kind == "direct":
+            weight, sign = (a.numpy() for a in mechanism.effects(z))
+            strength = mechanism.strength(z).numpy()
+            source, target = np.nonzero(graph)
+            extra = {"strength": strength[source, target]}
+            if self.stability_ is not None:
+                extra["stability"] = self.stability_.direct[source, target]
+        else:
+            weight = self._total_effects(z)
+            sign = np.sign(weight)
+            source, target = np.nonzero(ancestors(graph))
+            extra = {}
+        genes = fitted.genes
+        values = {"weight": weight[source, target], "sign": sign[source, target].astype(int)}
+        table = pd.DataFrame({"source": genes[source], "target": genes[target], **values, **extra})
+        by = table["strength"] if extra else table["weight"].abs()
+        return table.iloc[np.argsort(-by.to_numpy(), kind="stable")].reset_index(drop=True)

@@ -1,0 +1,99 @@
+"""Effects averaged over an ensemble of graphs."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+
+from scgim.module import LinearMechanism
+from scgim.structure import GraphEnsemble, levels, search_dag, turn_edges
+from scgim.structure.bootstrap import draws
+
+if TYPE_CHECKING:
+    from scgim.module import GIMModule
+
+    from ._plan import TrainingPlan
+
+MEMBERS, LEAST_MEMBERS = 12, 3
+LARGE = 200_000  # conditions x genes from which on there are fewer, because each takes a search
+TOO_LARGE = 800_000  # from which on there are none
+ROUNDS, PATIENCE = 2, 1  # of the search on each draw, which starts from the graph found
+
+
+@dataclass(frozen=True)
+class Averaging:
+    """Graphs found on draws of the data, with mechanisms on each.
+
+    Parameters
+    ----------
+    graphs
+        One a draw; the graph found on the data itself is none of them.
+    weight, bias
+        Coefficient of every edge, and the intercepts ``(draws, genes)``; empty for mechanisms that are not linear.
+    """
+
+    graphs: GraphEnsemble
+    weight: np.ndarray
+    bias: np.ndarray
+
+    def mechanisms(self, module: GIMModule) -> list[tuple[torch.nn.Module, list[torch.Tensor]]]:
+        """Mechanisms to run, with the levels of their graph: the trained ones, and those of every draw."""
+        found = module.mechanism.graph.numpy()
+        out = [(module.mechanism, found)]
+        if len(self.bias):
+            for b, graph in enumerate(self.graphs.graphs()):
+                own = self.graphs.member == b
+                dense = np.zeros(graph.shape)
+                dense[self.graphs.source[own], self.graphs.target[own]] = self.weight[own]
+                out.append((_linear(graph, dense, self.bias[b], module.mechanism.log_sigma), graph))
+        return [(mechanism, [torch.as_tensor(level) for level in levels(graph)]) for mechanism, graph in out]
+
+    def state(self) -> dict[str, object]:
+        """Plain arrays, for a file."""
+        return {**vars(self), "graphs": self.graphs._asdict()}
+
+    @classmethod
+    def from_state(cls, state: dict) -> Averaging:
+        """From what :meth:`state` gave."""
+        return cls(**{**state, "graphs": GraphEnsemble(**state["graphs"])})
+
+
+def _linear(graph: np.ndarray, weight: np.ndarray, bias: np.ndarray, log_sigma: torch.Tensor) -> LinearMechanism:
+    mechanism = LinearMechanism(len(graph))
+    mechanism.set_graph(torch.as_tensor(graph))
+    mechanism.skip.data.copy_(mechanism._gather(torch.as_tensor(weight)))
+    mechanism.bias.data.copy_(torch.as_tensor(bias))
+    mechanism.log_sigma.data.copy_(log_sigma)
+    return mechanism.requires_grad_(False)
+
+
+@torch.no_grad()
+def average(
+    plan: TrainingPlan, block: tuple[np.ndarray, np.ndarray] | None, *, n: int | None = None, seed: int = 0
+) -> Averaging:
+    """Search graphs on ``n`` draws of a trained plan's data, and fit mechanisms on each: twelve, and down to three on large screens.
+
+    A gene with the parents that it has in the graph found keeps its trained mechanism; others are fitted by least squares on
+    the data themselves, as behind the search's score.
+    """
+    found = plan.module.mechanism
+    graph = found.graph.numpy()
+    if n is None:
+        n = int(np.clip(MEMBERS * LARGE / (len(graph) * len(plan.data.search.n)), LEAST_MEMBERS, MEMBERS))
+    options = plan.score | {"allowed": plan.allowed, "required": plan.required}
+    graphs = []
+    for number, statistics in enumerate(draws(plan.data.search, block, n, seed)):
+        *_, last = search_dag(statistics, seed=number, start=graph, max_rounds=ROUNDS, patience=PATIENCE, **options)
+        graphs.append(turn_edges(last.graph, statistics, seed=number, **options))
+    ensemble = GraphEnsemble.of(graphs)
+    if not found.affine:
+        return Averaging(ensemble, np.zeros(0), np.zeros((0, len(graph))))
+    weights, biases = [], []
+    for member in graphs:
+        fit, same = plan._least_squares(member), (member == graph).all(0)
+        weights.append(np.where(same, found.coefficients.numpy(), fit.weight)[np.nonzero(member)])
+        biases.append(np.where(same, found.bias.numpy(), fit.intercept))
+    return Averaging(ensemble, np.concatenate(weights), np.array(biases))

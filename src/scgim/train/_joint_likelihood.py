@@ -1,0 +1,47 @@
+"""What a joint descent of graph, mechanisms and generator asks of the model."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import torch
+
+from scgim.module import Moments
+from scgim.module.likelihood import CLEAR
+
+if TYPE_CHECKING:
+    from scgim.module import Contexts, GIMModule
+    from scgim.statistics import Statistics
+
+
+class JointLikelihood(torch.nn.Module):
+    """The exact likelihood of all cells, and the generator's penalty, as :func:`~scgim.structure.gradient.descend_dag` takes them.
+
+    Parameters
+    ----------
+    module
+        Whose generator and noise are learned; the graph and the mechanisms are those of the descent.
+    contexts
+        The training contexts.
+    statistics
+        What the descent sees of them and of the controls.
+    rates
+        Step sizes of the module's parameters that are learned.
+    """
+
+    def __init__(self, module: GIMModule, contexts: Contexts, statistics: Statistics, rates: dict[str, float]) -> None:
+        super().__init__()
+        self.module, self.rates = module, {f"module.{name}": rate for name, rate in rates.items()}
+        n = torch.as_tensor(statistics.n).to(contexts.mean)
+        self.contexts, self.n_cells = contexts._replace(n=n[1:, None], own=None), float(n.sum())
+
+    def forward(
+        self, mean: torch.Tensor, within: torch.Tensor, pooled: torch.Tensor, forced: bool
+    ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        """Minus log likelihood and penalty in nats, and the noise's variance, of one graph's residuals."""
+        moments = Moments(mean, within, self.contexts.mean, self.contexts.spread, pooled)
+        targets = None
+        if forced:
+            targets = (self.module.profile(self.contexts, moments) > self.module.charge + CLEAR).detach()
+        loss, penalty = self.module.joint_loss(self.contexts, moments, self.n_cells, targets)
+        return loss, penalty, self.module.mechanism.variance

@@ -1,0 +1,94 @@
+"""What a gradient step of the mechanisms sees: sufficient statistics, or some cells of every context."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, NamedTuple
+
+import torch
+
+from scgim.module import Moments, cell_moments
+
+if TYPE_CHECKING:
+    from scgim.module import Contexts, Controls
+
+    from ._plan import TrainingPlan
+
+_VALUES = 100_000  # gene values of cells in a step; of a large screen a step sees some contexts
+_REFRESH = 200  # steps between two looks at which mechanisms the contexts touch
+
+
+class Batch(NamedTuple):
+    """What one process computes in a step."""
+
+    contexts: Contexts
+    moments: Moments
+    targets: torch.Tensor | None  # None: unknown
+    weight: torch.Tensor | None  # what a context counts for, (contexts, 1); 0 if another process has it
+    share: float  # of what does not belong to one context
+
+
+class Batches:
+    """Moments of the contexts for every step of the joint phase.
+
+    Mechanisms on sufficient statistics see everything in every step. The others see ``cells_per_step`` cells of every
+    context, or of a share of the contexts if these are many, whose sums are scaled up to the whole: as the mixture is no
+    sum over cells, its targets are looked up from all kept cells now and then (the E step of EM), and between two looks
+    the loss is a sum, of which a batch is an unbiased sample.
+
+    Several processes draw the same batch and split its contexts; their losses add up to that of one process.
+    """
+
+    def __init__(self, plan: TrainingPlan, contexts: Contexts, controls: Controls) -> None:
+        self.plan, self.contexts, self.controls = plan, contexts, controls
+        self.store, mechanism = plan.data.store, plan.module.mechanism
+        if mechanism.affine and contexts.own is not None:
+            self.contexts = contexts._replace(own=mechanism.families(contexts.own, contexts.n))
+        if not mechanism.affine:
+            k, d = contexts.mean.shape
+            self.at_once = min(k, max(1, _VALUES // (plan.cells_per_step * d)))
+            self.n_controls = max(plan.cells_per_step, self.at_once * plan.cells_per_step // 5)
+            self.targets: torch.Tensor | None = None
+
+    def at(self, step: int) -> Batch:
+        """The batch of a step."""
+        if self.plan.module.mechanism.affine:
+            moments = self.plan.module.mechanism.moments(self.contexts, self.controls)
+            targets = self.plan.clear_targets(self.contexts, moments) if step < self.plan.forced_steps else None
+            return Batch(self.contexts, moments, targets, None, 1.0)
+        if self.targets is None or step % _REFRESH == 0:
+            with torch.no_grad():
+                moments = cell_moments(self.plan.module.mechanism, self.store)
+            self.targets = self.plan.clear_targets(self.contexts, moments)
+        # of its own for every step, so that a resumed training draws as one that went through
+        return self._sample(torch.Generator().manual_seed(self.plan.seed * 2**20 + step))
+
+    def _sample(self, generator: torch.Generator) -> Batch:
+        trainer = self.plan.trainer
+        k, n, mechanism = len(self.contexts.n), self.plan.cells_per_step, self.plan.module.mechanism
+        chosen = torch.randperm(k, generator=generator)[: self.at_once].sort().values
+        own = torch.arange(len(chosen))[trainer.global_rank :: trainer.world_size]
+        treated = self.store.draw(chosen + 1, n, generator)[own]
+        control = self.store.draw(torch.zeros(1, dtype=torch.long), self.n_controls, generator)[0]
+        control = control[trainer.global_rank :: trainer.world_size]
+        # single precision, as cells are kept, but for the sums: half the time, and nothing next to the sampling
+        x = torch.cat([treated.flatten(0, 1), control])
+        x, noise, m = x.double(), (x - mechanism(x)).double(), len(own)
+        x, noise, at_control = x[: m * n].view(m, n, -1), noise[: m * n].view(m, n, -1), noise[m * n :]
+        pooled = self.store.size[0] * (at_control**2).sum(0) / self.n_controls
+        means = (*_moments(noise), *_moments(x))
+        whole = torch.zeros(len(chosen), x.shape[2], dtype=x.dtype)
+        moments = Moments(*(whole.index_copy(0, own, a) for a in means), pooled)
+        weight = torch.zeros(len(chosen), 1, dtype=x.dtype).index_fill(0, own, k / len(chosen))
+        contexts = self.contexts._replace(
+            n=self.contexts.n[chosen],
+            mean=self.contexts.mean[chosen],
+            spread=self.contexts.spread[chosen],
+            conditions=type(self.contexts.conditions)(*(a[chosen] for a in self.contexts.conditions)),
+        )
+        return Batch(contexts, moments, self.targets[chosen], weight, 1 / trainer.world_size)
+
+
+def _moments(x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """Mean and variance over a context's cells; the values are of order 1, so nothing cancels."""
+    mean = x.mean(1)
+    return mean, (x * x).mean(1) - mean**2
