@@ -11,7 +11,6 @@ from scgim.evaluation._heldout import check_unseen, score_conditions, warn_of_le
 from scgim.evaluation._known_targets import evaluate_targets
 from scgim.structure import search_dag, turn_edges
 from scgim.structure.bootstrap import draws, edge_table, recurrence
-from scgim.train._edge_constraints import masks
 
 if TYPE_CHECKING:
     import numpy as np
@@ -71,8 +70,7 @@ class JudgingMixin:
         if (structure := self._structure) != "search":
             raise ValueError(f"structure={structure!r} has no search that could be repeated. Use structure='search'.")
         data, genes = self._collect(self.seed_)
-        allowed, required = masks(self.settings_["prior_graph"], self.settings_["regulators"], genes)
-        options = self.search_ | {"allowed": allowed, "required": required}
+        options = self.search_ | self._edge_constraints(genes).asdict()
 
         def search(statistics: Statistics | Means, seed: int) -> np.ndarray:
             *_, last = search_dag(statistics, seed=seed, max_rounds=max_rounds, patience=3, **options)

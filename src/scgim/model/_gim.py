@@ -21,11 +21,13 @@ from scgim.data._training_data import Needs, collect, hold_out
 from scgim.module import GENERATORS, INTERVENTIONS, MECHANISMS, GIMModule, ScaleMap
 from scgim.module.generators import DOSE_RESPONSES
 from scgim.module.likelihood import MIN_EFFECT
-from scgim.train._edge_constraints import check_prior, masks
-from scgim.train._generator_selection import Choice, distinct_drugs, first_generator
+from scgim.train._data_module import StatisticsModule
+from scgim.train._edge_constraints import EdgeConstraints, check_prior, edge_constraints
+from scgim.train._generator_selection import GeneratorChoice, GeneratorSelection
 from scgim.train._graph_averaging import TOO_LARGE, average
 from scgim.train._graph_choice import GraphChoice, choose_graph
-from scgim.train._plan import StatisticsModule, TrainingPlan
+from scgim.train._options import TrainingOptions
+from scgim.train._plan import TrainingPlan
 
 from ._evaluation_mixin import JudgingMixin
 from ._fields import DRUG_TABLE, ContextField, DrugTableField
@@ -174,6 +176,8 @@ class GIM(AskingMixin, JudgingMixin, KeepingMixin, BaseModelClass):
                 "likelihood='cells'."
             )
         self.module: GIMModule | None = None
+        self._selection: GeneratorSelection | None = None  # while training goes on
+        self._chosen: GeneratorChoice | None = None
         self.stability_: Recurrence | None = None
         self.averaging_: Averaging | None = None
         self.graph_choice_: GraphChoice | None = None
@@ -330,23 +334,23 @@ class GIM(AskingMixin, JudgingMixin, KeepingMixin, BaseModelClass):
             "early_stopping_patience": early_stopping_patience,
             "plan_kwargs": plan_kwargs,
         }
-        options = TrainingPlan.within(max_epochs, plan_kwargs or {})
+        options = TrainingOptions.within(max_epochs, plan_kwargs or {})
         data, genes = self._collect(seed, validation=1 - train_size)
         design = data.fitted.design
-        self.generator_ = first_generator(self.settings_["generator"], self.table.source, distinct_drugs(design))
-        self.choice_, self.calibration_ = {"reason": "as asked", "scores": None}, {}
-        module = self._build(len(genes), design, self.generator_)
-        allowed, required = masks(self.settings_["prior_graph"], self.settings_["regulators"], genes)
+        build = lambda name, n_genes: self._build_generator(n_genes, design, name)
+        asked = self.settings_["generator"]
+        selection = GeneratorSelection(build, design, source=self.table.source, asked=asked, seed=seed)
+        self._selection, self.calibration_ = selection, {}
+        module = self._build(len(genes), design, selection.choice.name)
         plan = TrainingPlan(
             module,
             data,
+            options,
             structure=self._structure,
-            allowed=allowed,
-            required=required,
-            final=Choice(self, design, seed),
+            constraints=self._edge_constraints(genes),
+            selection=selection,
             seed=seed,
             early_stopping_patience=early_stopping_patience if early_stopping else None,
-            **options,
         )
         trainer_kwargs["callbacks"] = list(trainer_kwargs.get("callbacks") or [])  # scvi-tools appends to the list
         if trainer_kwargs.setdefault("enable_progress_bar", True):
@@ -356,7 +360,7 @@ class GIM(AskingMixin, JudgingMixin, KeepingMixin, BaseModelClass):
         # all of it already here, so that scvi-tools' SaveCheckpoint can save the model under way
         self.history_, self.is_trained_, self.module = None, False, module
         self.graph_choice_, self.plain_ = None, None
-        self.stability_, self.averaging_, self.search_ = None, None, plan.score
+        self.stability_, self.averaging_, self.search_ = None, None, plan.regression.search_options
         self.fitted, self.seed_ = data.fitted, seed
         with warnings.catch_warnings(), quiet_lightning(), few_threads(len(genes)):
             # advice for loaders of cells; ours holds one object
@@ -371,7 +375,7 @@ class GIM(AskingMixin, JudgingMixin, KeepingMixin, BaseModelClass):
                 self,
                 training_plan=plan,
                 data_splitter=StatisticsModule(data),
-                max_epochs=plan.max_epochs,
+                max_epochs=options.max_epochs,
                 accelerator=accelerator,
                 devices=devices,
                 **trainer_kwargs,
@@ -387,13 +391,14 @@ class GIM(AskingMixin, JudgingMixin, KeepingMixin, BaseModelClass):
             self.fitted = None
             raise
         misfit = self.module.misfit
-        self.calibration_ = plan.calibration.about() | {
+        self.calibration_ = plan.conditions.calibration.about() | {
             "min_effect": float(self.module.min_effect),
             "misfit_max": float(misfit.max()),
             "misfit_genes": int((misfit > 0).sum()),
         }
-        if self.choice_["scores"] is not None:
-            self.history_["generator_choice"] = self.choice_["scores"]
+        self._chosen, self._selection = selection.choice, None
+        if self._chosen.scores is not None:
+            self.history_["generator_choice"] = self._chosen.scores
 
     def _finish(self, plan: TrainingPlan, data: Collected, block: tuple | None, how: dict) -> None:
         """What a trained module is asked once: the measured conditions, other graphs, and whether predictions take the graph."""
@@ -405,11 +410,30 @@ class GIM(AskingMixin, JudgingMixin, KeepingMixin, BaseModelClass):
         affordable = n_genes * len(self.fitted.design.drug) < TOO_LARGE
         if self._structure == "search" and affordable and not undetermined:
             with few_threads(n_genes):
-                self.averaging_ = average(plan, block, seed=self.seed_)
+                self.averaging_ = average(
+                    self.module.mechanism, plan.regression, plan.constraints, block, seed=self.seed_
+                )
         said = self._predict_measured(plan, data)
         self.fitted = replace(self.fitted, responses=self._responses(data, *said[:2]).state())
         if self.settings_["structure"] == "auto":
             self._choose_graph(said, how)
+
+    @property
+    def generator_(self) -> str:
+        """Name of the generator in use."""
+        return self._choice.name
+
+    @property
+    def _choice(self) -> GeneratorChoice:
+        """The generator in use and why it was taken."""
+        choice = self._chosen if self._selection is None else self._selection.choice
+        if choice is None:
+            raise AttributeError("No generator is chosen before training: model.train().")
+        return choice
+
+    def _edge_constraints(self, genes: np.ndarray) -> EdgeConstraints:
+        """What is known of the graph, for sorted genes."""
+        return edge_constraints(self.settings_["prior_graph"], self.settings_["regulators"], genes)
 
     @property
     def _structure(self) -> str:

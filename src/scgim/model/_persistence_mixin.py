@@ -20,6 +20,7 @@ from scgim.inference._predictor import contexts
 from scgim.inference._target_ranking import Evidence
 from scgim.statistics import Statistics
 from scgim.structure.bootstrap import Recurrence
+from scgim.train._generator_selection import GeneratorChoice
 from scgim.train._graph_averaging import Averaging
 from scgim.train._graph_choice import GraphChoice
 
@@ -166,7 +167,7 @@ class KeepingMixin:
             "table": self.table.state(),
             "settings": self.settings_,
             "generator": self.generator_,
-            "choice": self.choice_,
+            "choice": {"reason": self._choice.reason, "scores": self._choice.scores},
             "calibration": self.calibration_,
             "search": self.search_,
             "stability": None if self.stability_ is None else self.stability_._asdict(),
@@ -215,8 +216,8 @@ class KeepingMixin:
         fitted = Fitted(**arrays, design=design, statistics=Statistics(**statistics))
         saved = DrugTable.from_registry(state["table"])
         model.table = saved if adata is None else saved.joined(model.table)
-        model.generator_, model.seed_ = state["generator"], state["seed"]
-        model.choice_, model.calibration_ = state["choice"], state["calibration"]
+        model._chosen = GeneratorChoice(state["generator"], **state["choice"])
+        model.seed_, model.calibration_ = state["seed"], state["calibration"]
         model.search_ = state["search"]
         model.stability_ = None if state["stability"] is None else Recurrence(**state["stability"])
         # models of older versions have none of these
@@ -248,15 +249,15 @@ class KeepingMixin:
             "data_hash": fitted.data_hash,
             "settings": settings,
             "training": counts | {"n_edges": int(self.module.mechanism.graph.sum())},
-            "generator_choice": self._choice(),
+            "generator_choice": self._generator_choice(),
             "graph_choice": {} if self.graph_choice_ is None else self.graph_choice_.about(),
             "charge": self.calibration_,
         }
 
-    def _choice(self) -> dict:
+    def _generator_choice(self) -> dict:
         """Why this generator, and the scores of all that were compared."""
-        about = {"asked": self.settings_["generator"], "reason": self.choice_["reason"]}
-        scores = self.choice_["scores"]
+        about = {"asked": self.settings_["generator"], "reason": self._choice.reason}
+        scores = self._choice.scores
         if scores is None:
             return about
         return about | {"generator": scores.index.to_numpy(str)} | {name: scores[name].to_numpy() for name in scores}
@@ -285,7 +286,7 @@ class KeepingMixin:
             "trained": "no",
         }
         if self.fitted is not None:
-            facts["generator"] = f"{self.generator_} ({self.choice_['reason']})"
+            facts["generator"] = f"{self.generator_} ({self._choice.reason})"
             if self.graph_choice_ is not None:
                 facts["structure"] += f" ({self.graph_choice_.reason})"
             facts["trained"] = f"seed {self.seed_}, {int(self.module.mechanism.graph.sum())} edges"

@@ -86,6 +86,10 @@ class GIMModule(nn.Module):
         """What a target costs a context while the generator learns on frozen mechanisms, ``(genes,)``."""
         return self.charge.clamp(max=self.generator_charge) if self.generator.pools_drugs else self.charge
 
+    def drug_parameters(self) -> list[torch.nn.Parameter]:
+        """All parameters but those of the mechanisms."""
+        return [p for name, p in self.named_parameters() if not name.startswith("mechanism.")]
+
     def log_scale(self, contexts: Contexts) -> Tensor | float:
         """Log of what a touched mechanism's noise is multiplied by, ``(contexts, genes)``; 0 if it never is."""
         return 0.0 if self.scale_map is None else self.scale_map(contexts.conditions)

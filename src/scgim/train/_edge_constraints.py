@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import networkx as nx
@@ -58,12 +59,22 @@ def check_prior(
     return table, regulators
 
 
-def masks(
-    table: pd.DataFrame | None, regulators: list[str] | None, genes: np.ndarray
-) -> tuple[np.ndarray | None, np.ndarray | None]:
+@dataclass(frozen=True)
+class EdgeConstraints:
     """Edges that may exist and that must, ``(genes, genes)`` bool, row = source; ``None`` where nothing is known."""
+
+    allowed: np.ndarray | None = None
+    required: np.ndarray | None = None
+
+    def asdict(self) -> dict[str, np.ndarray | None]:
+        """As the search takes them."""
+        return {"allowed": self.allowed, "required": self.required}
+
+
+def edge_constraints(table: pd.DataFrame | None, regulators: list[str] | None, genes: np.ndarray) -> EdgeConstraints:
+    """The constraints of a checked prior graph and a checked list of regulators."""
     if table is None and regulators is None:
-        return None, None
+        return EdgeConstraints()
     d = len(genes)
     allowed, required = ~np.eye(d, dtype=bool), np.zeros((d, d), dtype=bool)
     if regulators is not None:
@@ -73,7 +84,7 @@ def masks(
         for kind, mask, value in (("forbidden", allowed, False), ("required", required, True)):
             rows = table[table["kind"] == kind]
             mask[place.get_indexer(rows["source"]), place.get_indexer(rows["target"])] = value
-    return allowed, required
+    return EdgeConstraints(allowed, required)
 
 
 def _check_genes(names: list[str], known: set[str], where: str) -> None:

@@ -1,8 +1,9 @@
-"""Which generator a model takes: the one asked for, or one chosen by cross-validation over drugs and doses."""
+"""Which generator a model takes: as asked, or by cross-validation over drugs, doses and lines."""
 
 from __future__ import annotations
 
 import logging
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -15,10 +16,11 @@ from ._cross_fit import cross_fit
 from ._generator_cv import MIN_DRUGS, choose_generator
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from torch import Tensor
 
     from scgim.data._design import Design
-    from scgim.model._gim import GIM
     from scgim.module import Conditions, Contexts, FeatureEvidence, GIMModule, Moments
     from scgim.module.generators import Generator
 
@@ -27,69 +29,101 @@ if TYPE_CHECKING:
 logger = logging.getLogger("scgim")
 
 
+@dataclass(frozen=True)
+class GeneratorChoice:
+    """Name of the generator, why it was taken, and the scores of all that were compared, or ``None``."""
+
+    name: str
+    reason: str = "as asked"
+    scores: pd.DataFrame | None = None
+
+    def state(self) -> dict:
+        """Plain values, for a checkpoint."""
+        scores = None if self.scores is None else self.scores.to_dict("index")
+        return {"name": self.name, "reason": self.reason, "scores": scores}
+
+    @classmethod
+    def from_state(cls, state: dict) -> GeneratorChoice:
+        """From what :meth:`state` gave."""
+        scores = state["scores"]
+        table = None if scores is None else pd.DataFrame.from_dict(scores, orient="index").rename_axis("generator")
+        return cls(state["name"], state["reason"], table)
+
+
 def distinct_drugs(design: Design) -> int:
     """Training drugs that differ in their features."""
     return len(np.unique(design.features, axis=0)) if design.features.shape[1] else len(design.drugs)
 
 
-def first_generator(asked: str, source: str, n_drugs: int) -> str:
-    """The generator that the mechanisms are learned with: as asked, if it learns by gradient like them."""
-    if asked != "auto" and GENERATORS[asked].by_gradient:
-        return asked
-    return "hill" if source != "identity" and n_drugs >= MIN_DRUGS else "identity"
+class GeneratorSelection:
+    """Selects the generator of the last phase once the mechanisms stand.
 
+    Parameters
+    ----------
+    build
+        A new generator from its name and a number of genes.
+    design
+        Of the training conditions.
+    source
+        Where drug features come from; ``"identity"`` where there are none.
+    asked
+        The generator that was asked for, or ``"auto"``.
+    seed
+        Of the folds.
+    """
 
-class Choice:
-    """Called once the mechanisms stand: gives the generator of the last phase, and tells the model what was chosen and why."""
+    def __init__(
+        self, build: Callable[[str, int], Generator], design: Design, *, source: str, asked: str, seed: int
+    ) -> None:
+        self.build, self.source, self.asked, self.seed = build, source, asked, seed
+        self.n_drugs = distinct_drugs(design)
+        self.choice = GeneratorChoice(self._first())
 
-    def __init__(self, model: GIM, design: Design, seed: int) -> None:
-        self.model, self.design, self.seed = model, design, seed
-        self.chosen: dict | None = None  # of plain values: it goes into checkpoints
+    def _first(self) -> str:
+        """The generator that the mechanisms are learned with: as asked, if it learns by gradient like them."""
+        if self.asked != "auto" and GENERATORS[self.asked].by_gradient:
+            return self.asked
+        return "hill" if self.source != "identity" and self.n_drugs >= MIN_DRUGS else "identity"
 
-    def __call__(self, contexts: Contexts, moments: Moments, rest: Tensor) -> Generator:
-        """Choose on frozen moments, with what mechanisms leave of the controls, ``(genes,)``."""
-        model, asked, n_drugs = self.model, self.model.settings_["generator"], distinct_drugs(self.design)
-        name, scores = asked, None
-        if asked != "auto":
-            reason = "as asked"
-        elif model.table.source == "identity":
-            name, reason = "identity", "auto: no drug features, so no cross-validation"
-        elif n_drugs < MIN_DRUGS:
-            name, reason = "identity", f"auto: {n_drugs} drugs of different features are too few for cross-validation"
+    def select(self, module: GIMModule, contexts: Contexts, moments: Moments, rest: Tensor) -> Generator:
+        """The generator, chosen on frozen moments, with what mechanisms leave of the controls, ``(genes,)``."""
+        if self.asked != "auto":
+            choice = GeneratorChoice(self.asked)
+        elif self.source == "identity":
+            choice = GeneratorChoice("identity", "auto: no drug features, so no cross-validation")
+        elif self.n_drugs < MIN_DRUGS:
+            reason = f"auto: {self.n_drugs} drugs of different features are too few for cross-validation"
+            choice = GeneratorChoice("identity", reason)
         else:
-            name, scores = self._cross_validate(contexts, moments, rest)
+            name, scores = self._cross_validate(module, contexts, moments, rest)
             scores = scores.set_index("generator").astype(float)
-            reason = "auto: cross-validated over " + ", ".join(
-                k.removeprefix("loss ") for k in scores if k.startswith("loss unseen")
-            )
-        if asked == "auto":
-            logger.info("generator=%r (%s).", name, reason)
-        scores = None if scores is None else scores.to_dict("index")
-        return self.take({"name": name, "reason": reason, "scores": scores})
+            kinds = (k.removeprefix("loss ") for k in scores if k.startswith("loss unseen"))
+            choice = GeneratorChoice(name, "auto: cross-validated over " + ", ".join(kinds), scores)
+        if self.asked == "auto":
+            logger.info("generator=%r (%s).", choice.name, choice.reason)
+        return self.take(choice, len(module.charge))
 
-    def take(self, chosen: dict) -> Generator:
-        """The generator of a choice; the model is told of it."""
-        self.chosen, model = chosen, self.model
-        scores = chosen["scores"]
-        scores = None if scores is None else pd.DataFrame.from_dict(scores, orient="index").rename_axis("generator")
-        model.generator_, model.choice_ = chosen["name"], {"reason": chosen["reason"], "scores": scores}
-        return model._build_generator(model.summary_stats.n_vars, self.design, chosen["name"])
+    def take(self, choice: GeneratorChoice, n_genes: int) -> Generator:
+        """The generator of a choice, which is this selection's from now on."""
+        self.choice = choice
+        return self.build(choice.name, n_genes)
 
     def cross_fit(
         self, conditions: Conditions, evidence: Evidence, sure: Evidence, module: GIMModule, share: float
     ) -> FeatureEvidence | None:
         """What the generator in use says of the training conditions when their drugs are held out."""
-        name, n_genes = self.model.generator_, len(module.charge)
-        build = lambda: self.model._build_generator(n_genes, self.design, name)
+        name, n_genes = self.choice.name, len(module.charge)
+        build = lambda: self.build(name, n_genes)
         return cross_fit(name, build, conditions, evidence, sure, module.charge, module.taught, self.seed, share)
 
-    def _cross_validate(self, contexts: Contexts, moments: Moments, rest: Tensor) -> tuple[str, pd.DataFrame]:
-        module = self.model.module
+    def _cross_validate(
+        self, module: GIMModule, contexts: Contexts, moments: Moments, rest: Tensor
+    ) -> tuple[str, pd.DataFrame]:
         observed, _ = module.intervention.observed(moments)
         with torch.no_grad():
             gain = module.profile(contexts, moments)
         return choose_generator(
-            lambda name, n_genes: self.model._build_generator(n_genes, self.design, name),
+            self.build,
             contexts.conditions,
             observed,
             gain,

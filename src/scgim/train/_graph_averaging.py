@@ -14,8 +14,10 @@ from scgim.structure.bootstrap import draws
 
 if TYPE_CHECKING:
     from scgim.module import GIMModule
+    from scgim.module.mechanisms import Mechanism
 
-    from ._plan import TrainingPlan
+    from ._edge_constraints import EdgeConstraints
+    from ._graph_regression import GraphRegression
 
 MEMBERS, LEAST_MEMBERS = 12, 3
 LARGE = 200_000  # conditions x genes from which on there are fewer, because each takes a search
@@ -72,28 +74,33 @@ def _linear(graph: np.ndarray, weight: np.ndarray, bias: np.ndarray, log_sigma: 
 
 @torch.no_grad()
 def average(
-    plan: TrainingPlan, block: tuple[np.ndarray, np.ndarray] | None, *, n: int | None = None, seed: int = 0
+    mechanism: Mechanism,
+    regression: GraphRegression,
+    constraints: EdgeConstraints,
+    block: tuple[np.ndarray, np.ndarray] | None,
+    *,
+    n: int | None = None,
+    seed: int = 0,
 ) -> Averaging:
-    """Search graphs on ``n`` draws of a trained plan's data, and fit mechanisms on each: twelve, and down to three on large screens.
+    """Search graphs on ``n`` draws of the data, and fit mechanisms on each: twelve, and down to three on large screens.
 
     A gene with the parents that it has in the graph found keeps its trained mechanism; others are fitted by least squares on
     the data themselves, as behind the search's score.
     """
-    found = plan.module.mechanism
-    graph = found.graph.numpy()
+    graph, statistics = mechanism.graph.numpy(), regression.data.search
     if n is None:
-        n = int(np.clip(MEMBERS * LARGE / (len(graph) * len(plan.data.search.n)), LEAST_MEMBERS, MEMBERS))
-    options = plan.score | {"allowed": plan.allowed, "required": plan.required}
+        n = int(np.clip(MEMBERS * LARGE / (len(graph) * len(statistics.n)), LEAST_MEMBERS, MEMBERS))
+    options = regression.search_options | constraints.asdict()
     graphs = []
-    for number, statistics in enumerate(draws(plan.data.search, block, n, seed)):
-        *_, last = search_dag(statistics, seed=number, start=graph, max_rounds=ROUNDS, patience=PATIENCE, **options)
-        graphs.append(turn_edges(last.graph, statistics, seed=number, **options))
+    for number, drawn in enumerate(draws(statistics, block, n, seed)):
+        *_, last = search_dag(drawn, seed=number, start=graph, max_rounds=ROUNDS, patience=PATIENCE, **options)
+        graphs.append(turn_edges(last.graph, drawn, seed=number, **options))
     ensemble = GraphEnsemble.of(graphs)
-    if not found.affine:
+    if not mechanism.affine:
         return Averaging(ensemble, np.zeros(0), np.zeros((0, len(graph))))
     weights, biases = [], []
     for member in graphs:
-        fit, same = plan._least_squares(member), (member == graph).all(0)
-        weights.append(np.where(same, found.coefficients.numpy(), fit.weight)[np.nonzero(member)])
-        biases.append(np.where(same, found.bias.numpy(), fit.intercept))
+        fit, same = regression.fit(member), (member == graph).all(0)
+        weights.append(np.where(same, mechanism.coefficients.numpy(), fit.weight)[np.nonzero(member)])
+        biases.append(np.where(same, mechanism.bias.numpy(), fit.intercept))
     return Averaging(ensemble, np.concatenate(weights), np.array(biases))

@@ -8,13 +8,22 @@ import torch
 
 from scgim.module import Moments, cell_moments
 
-if TYPE_CHECKING:
-    from scgim.module import Contexts, Controls
+from ._condition_moments import clear_targets
 
-    from ._plan import TrainingPlan
+if TYPE_CHECKING:
+    from scgim.module import CellStore, Contexts, Controls, GIMModule
+
+    from ._options import TrainingOptions
 
 _VALUES = 100_000  # gene values of cells in a step; of a large screen a step sees some contexts
 _REFRESH = 200  # steps between two looks at which mechanisms the contexts touch
+
+
+class Processes(NamedTuple):
+    """Which of how many processes this is."""
+
+    rank: int
+    size: int
 
 
 class Batch(NamedTuple):
@@ -27,7 +36,7 @@ class Batch(NamedTuple):
     share: float  # of what does not belong to one context
 
 
-class Batches:
+class Minibatches:
     """Moments of the contexts for every step of the joint phase.
 
     Mechanisms on sufficient statistics see everything in every step. The others see ``cells_per_step`` cells of every
@@ -38,38 +47,50 @@ class Batches:
     Several processes draw the same batch and split its contexts; their losses add up to that of one process.
     """
 
-    def __init__(self, plan: TrainingPlan, contexts: Contexts, controls: Controls) -> None:
-        self.plan, self.contexts, self.controls = plan, contexts, controls
-        self.store, mechanism = plan.data.store, plan.module.mechanism
+    def __init__(
+        self,
+        module: GIMModule,
+        store: CellStore | None,
+        contexts: Contexts,
+        controls: Controls,
+        *,
+        options: TrainingOptions,
+        seed: int,
+        processes: Processes,
+    ) -> None:
+        self.module, self.store, self.contexts, self.controls = module, store, contexts, controls
+        self.options, self.seed, self.processes = options, seed, processes
+        mechanism = module.mechanism
         if mechanism.affine and contexts.own is not None:
             self.contexts = contexts._replace(own=mechanism.families(contexts.own, contexts.n))
         if not mechanism.affine:
-            k, d = contexts.mean.shape
-            self.at_once = min(k, max(1, _VALUES // (plan.cells_per_step * d)))
-            self.n_controls = max(plan.cells_per_step, self.at_once * plan.cells_per_step // 5)
+            (k, d), n_cells = contexts.mean.shape, options.cells_per_step
+            self.at_once = min(k, max(1, _VALUES // (n_cells * d)))
+            self.n_controls = max(n_cells, self.at_once * n_cells // 5)
             self.targets: torch.Tensor | None = None
 
     def at(self, step: int) -> Batch:
         """The batch of a step."""
-        if self.plan.module.mechanism.affine:
-            moments = self.plan.module.mechanism.moments(self.contexts, self.controls)
-            targets = self.plan.clear_targets(self.contexts, moments) if step < self.plan.forced_steps else None
+        if self.module.mechanism.affine:
+            moments = self.module.mechanism.moments(self.contexts, self.controls)
+            forced = step < self.options.teacher_forced_steps
+            targets = clear_targets(self.module, self.contexts, moments) if forced else None
             return Batch(self.contexts, moments, targets, None, 1.0)
         if self.targets is None or step % _REFRESH == 0:
             with torch.no_grad():
-                moments = cell_moments(self.plan.module.mechanism, self.store)
-            self.targets = self.plan.clear_targets(self.contexts, moments)
+                moments = cell_moments(self.module.mechanism, self.store)
+            self.targets = clear_targets(self.module, self.contexts, moments)
         # of its own for every step, so that a resumed training draws as one that went through
-        return self._sample(torch.Generator().manual_seed(self.plan.seed * 2**20 + step))
+        return self._sample(torch.Generator().manual_seed(self.seed * 2**20 + step))
 
     def _sample(self, generator: torch.Generator) -> Batch:
-        trainer = self.plan.trainer
-        k, n, mechanism = len(self.contexts.n), self.plan.cells_per_step, self.plan.module.mechanism
+        rank, size = self.processes
+        k, n, mechanism = len(self.contexts.n), self.options.cells_per_step, self.module.mechanism
         chosen = torch.randperm(k, generator=generator)[: self.at_once].sort().values
-        own = torch.arange(len(chosen))[trainer.global_rank :: trainer.world_size]
+        own = torch.arange(len(chosen))[rank::size]
         treated = self.store.draw(chosen + 1, n, generator)[own]
         control = self.store.draw(torch.zeros(1, dtype=torch.long), self.n_controls, generator)[0]
-        control = control[trainer.global_rank :: trainer.world_size]
+        control = control[rank::size]
         # single precision, as cells are kept, but for the sums: half the time, and nothing next to the sampling
         x = torch.cat([treated.flatten(0, 1), control])
         x, noise, m = x.double(), (x - mechanism(x)).double(), len(own)
@@ -85,7 +106,7 @@ class Batches:
             spread=self.contexts.spread[chosen],
             conditions=type(self.contexts.conditions)(*(a[chosen] for a in self.contexts.conditions)),
         )
-        return Batch(contexts, moments, self.targets[chosen], weight, 1 / trainer.world_size)
+        return Batch(contexts, moments, self.targets[chosen], weight, 1 / size)
 
 
 def _moments(x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:

@@ -1,0 +1,25 @@
+"""The data of training as Lightning takes them."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import lightning.pytorch as pl
+import torch
+from torch.utils.data import DataLoader
+
+if TYPE_CHECKING:
+    from scgim.data._training_data import Collected
+
+
+class StatisticsModule(pl.LightningDataModule):
+    """The whole of the data as one batch: contexts, controls, and validation contexts or ``None``."""
+
+    def __init__(self, data: Collected) -> None:
+        super().__init__()
+        self.batch = (data.contexts, data.controls, data.held)
+
+    def train_dataloader(self) -> DataLoader:
+        """One batch an epoch."""
+        # without a generator of its own it takes its seed from the global one
+        return DataLoader([self.batch], batch_size=None, collate_fn=lambda batch: batch, generator=torch.Generator())

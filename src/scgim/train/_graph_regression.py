@@ -1,0 +1,63 @@
+"""The least-squares fit on a graph that stands behind the search's score."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from scgim.structure import fit_graph
+
+if TYPE_CHECKING:
+    from scgim.data._training_data import Collected
+    from scgim.module import GIMModule
+    from scgim.structure import LocalFit
+
+    from ._options import TrainingOptions
+
+
+@dataclass(frozen=True)
+class GraphRegression:
+    """Regressions of all genes on their parents, by the statistics that the search climbs.
+
+    Parameters
+    ----------
+    data
+        Of training.
+    columns, intervention, charge, penalty
+        Of the score, see :func:`~scgim.structure.search_dag`.
+    """
+
+    data: Collected
+    columns: int
+    intervention: str
+    charge: float | None
+    penalty: float | None
+
+    @classmethod
+    def of(cls, module: GIMModule, data: Collected, options: TrainingOptions) -> GraphRegression:
+        """The regression of a module's mechanisms and interventions."""
+        score = options.search_charge, options.search_penalty
+        return cls(data, module.mechanism.columns, module.intervention.name, *score)
+
+    @property
+    def search_options(self) -> dict:
+        """The score, as :func:`~scgim.structure.search_dag` takes it."""
+        return {
+            "columns": self.columns,
+            "intervention": self.intervention,
+            "charge": self.charge,
+            "penalty": self.penalty,
+        }
+
+    def fit(self, graph: np.ndarray) -> LocalFit:
+        """Weights, intercepts and errors on a graph, on the standardised scale."""
+        means = self.data.means
+        score = {"columns": self.columns, "intervention": self.intervention, "charge": self.charge}
+        if means is None:
+            return fit_graph(graph, self.data.search, **score)
+        fit = means.fit(graph, self.data.fitted.statistics, **score)
+        weight = np.zeros((len(graph) * self.columns, len(graph)))
+        weight[:: self.columns] = fit.weight  # means say nothing of bends
+        return replace(fit, weight=weight)

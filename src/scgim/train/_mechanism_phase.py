@@ -1,0 +1,85 @@
+"""The second phase of training: mechanisms on the graph, jointly with a generator."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import torch
+
+from ._gradient_step import cooled, gradient_step
+from ._minibatches import Minibatches, Processes
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from scgim.data._training_data import Collected
+    from scgim.module import GIMModule
+
+    from ._edge_constraints import EdgeConstraints
+    from ._options import TrainingOptions
+
+
+class MechanismPhase:
+    """Trains mechanisms by gradient on the exact likelihood, with the generator that they are learned with.
+
+    Parameters
+    ----------
+    module, data
+        What is trained, and on what.
+    constraints
+        Required edges are not pruned.
+    options, seed
+        Of training.
+    processes
+        Which of several processes this is.
+    """
+
+    name = "mechanisms"
+
+    def __init__(
+        self,
+        module: GIMModule,
+        data: Collected,
+        *,
+        constraints: EdgeConstraints,
+        options: TrainingOptions,
+        seed: int,
+        processes: Processes,
+    ) -> None:
+        self.module, self.data, self.options = module, data, options
+        self.required, self.seed, self.processes = constraints.required, seed, processes
+
+    def run(self, batch: tuple, optimizers: list, start: int = 0) -> Iterator[dict[str, float]]:
+        """One gradient step a step."""
+        mechanism, options = self.module.mechanism, self.options
+        optimizer, steps, n_cells = optimizers[0], options.mechanism_steps, self.data.n_cells
+        if self.data.means is not None and mechanism.affine:
+            return  # cells would only attenuate what the means have said
+        contexts, controls, _ = batch
+        batches = Minibatches(
+            self.module, self.data.store, contexts, controls, options=options, seed=self.seed, processes=self.processes
+        )
+        self._give_parameters(optimizer)
+        for step in range(start, steps):
+            late = step >= steps // 2
+            if not mechanism.affine and step in {steps * share // 6 for share in (2, 3, 4, 5)}:
+                keep = None if self.required is None else torch.as_tensor(self.required)
+                mechanism.prune(self.data.some_controls().float(), keep)
+                self._give_parameters(optimizer)
+            for group, lr in zip(optimizer.param_groups, (options.mechanism_lr, options.generator_lr), strict=True):
+                group["lr"] = lr * cooled(step, steps)
+            each = batches.at(step)
+            nll, penalty = self.module.joint_loss(
+                each.contexts, each.moments, n_cells * each.share, each.targets, each.weight
+            )
+            decay = options.weight_decay * (0.1 if late else 1.0) * mechanism.weight_penalty()
+            loss = nll + each.share * (penalty + decay)
+            gradient_step(optimizer, loss, add=each.share < 1, where=f"step {step} of phase {self.name!r}")
+            yield {"mechanisms_nll": nll.item() / float(n_cells * each.share)}
+
+    def _give_parameters(self, optimizer: torch.optim.Optimizer) -> None:
+        """Give the optimiser the parameters of the present graph; averages of other shapes go."""
+        params = list(self.module.mechanism.parameters())
+        optimizer.param_groups[0]["params"] = params
+        for old in set(optimizer.state) - {*params, *optimizer.param_groups[1]["params"]}:
+            del optimizer.state[old]
