@@ -69,13 +69,13 @@ def write_screen(path: Path, n: int) -> None:
 
 def read_screen(path: str) -> None:
     """What the child process does: scan and pass. Prints seconds of both, and memory before and at most."""
-    from scgim.data._matrix import Cells
+    from scgim.data._matrix import CellMatrix
 
     def peak():
         return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
 
     adata = ad.read_h5ad(path, backed="r")
-    cells = Cells(adata, adata.var_names.to_numpy(str), layer=None, scale="continuous")
+    cells = CellMatrix(adata, adata.var_names.to_numpy(str), layer=None, scale="continuous")
     code = adata.obs["drug"].cat.codes.to_numpy()
     before, scan = peak(), seconds(cells.check)
     one = seconds(lambda: cells.statistics(code, n_contexts=CONTEXTS, dtype=np.float32))

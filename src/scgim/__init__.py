@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 from importlib import import_module
-from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
+
+from ._version import __version__
 
 if TYPE_CHECKING:
     from . import datasets, get, metrics, pl, pp, tl
     from .model import GIM
 
-__all__ = ["GIM", "datasets", "get", "metrics", "pl", "pp", "setup_anndata", "tl"]
-__version__ = version("scgim")
+__all__ = ["GIM", "__version__", "datasets", "get", "metrics", "pl", "pp", "setup_anndata", "tl"]
 
 
 def __getattr__(name: str) -> Any:
@@ -26,4 +26,4 @@ def __getattr__(name: str) -> Any:
 
 
 def __dir__() -> list[str]:
-    return sorted([*__all__, "__version__"])
+    return sorted(__all__)

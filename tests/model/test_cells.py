@@ -10,7 +10,7 @@ import scipy.sparse as sp
 
 import scgim
 from scgim.data import _matrix
-from scgim.data._matrix import Cells
+from scgim.data._matrix import CellMatrix
 from scgim.statistics import accumulate, expand
 
 FORMS = {
@@ -105,7 +105,7 @@ def test_sizes_are_row_sums_over_the_models_genes():
     rng = np.random.default_rng(0)
     x = rng.poisson(3, (10, 5)) + 1
     adata = ad.AnnData(x.astype(np.float32), var=pd.DataFrame(index=list("edcba")))
-    cells = Cells(adata, np.array(["a", "b", "d"]), layer=None, scale="counts")
+    cells = CellMatrix(adata, np.array(["a", "b", "d"]), layer=None, scale="counts")
     ((_, values),) = cells
     own = x[:, [4, 3, 1]]
     np.testing.assert_allclose(values, np.log1p(1e4 * own / own.sum(1, keepdims=True)), rtol=1e-14)
@@ -114,10 +114,10 @@ def test_sizes_are_row_sums_over_the_models_genes():
 # ---- chunks ----------------------------------------------------------------------------------------------------------------
 
 
-def reader(x, **options: object) -> Cells:
+def reader(x, **options: object) -> CellMatrix:
     adata = ad.AnnData(x, var=pd.DataFrame(index=[f"g{j}" for j in range(x.shape[1])]))
     genes = adata.var_names[options.pop("columns", slice(None))].to_numpy(str)
-    return Cells(adata, genes, **({"layer": None, "scale": "continuous"} | options))
+    return CellMatrix(adata, genes, **({"layer": None, "scale": "continuous"} | options))
 
 
 @pytest.mark.parametrize(
@@ -285,7 +285,7 @@ def test_bad_sizes(sizes, message):
 def test_sizes_of_any_type(dtype):
     adata = counts(100)
     adata.obs["total"] = pd.Series(np.arange(100) + 20, adata.obs_names).astype(dtype)
-    cells = Cells(adata, adata.var_names.to_numpy(str), layer=None, scale="counts", size_factor_key="total")
+    cells = CellMatrix(adata, adata.var_names.to_numpy(str), layer=None, scale="counts", size_factor_key="total")
     np.testing.assert_array_equal(cells.size, np.arange(100) + 20)
 
 
@@ -344,7 +344,7 @@ def test_bad_matrices(spoil, options, error, message):
 
 def test_zeros_alone_are_no_counts():
     adata = ad.AnnData(np.zeros((2, 3)))
-    assert Cells(adata, adata.var_names.to_numpy(str), layer=None, scale="lognorm").check().all()
+    assert CellMatrix(adata, adata.var_names.to_numpy(str), layer=None, scale="lognorm").check().all()
 
 
 @pytest.mark.parametrize("n", [(0, 5), (5, 0)])

@@ -12,7 +12,7 @@ import torch
 from scgim.module import Conditions
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
 
 @dataclass(frozen=True)
@@ -95,6 +95,17 @@ class Design:
         """Contexts by name: drug, dose, cell_line."""
         return pd.DataFrame({"drug": self.drugs[self.drug], "dose": self.dose, "cell_line": self.lines[self.line]})
 
+    def resampling_blocks(self) -> tuple[np.ndarray, np.ndarray] | None:
+        """Conditions that a bootstrap draws together, those of one drug in one line, and their drug, within which lines are drawn.
+
+        ``None`` with a single line: a drug's conditions are then all the evidence of what it does, and without them the data
+        would not be as they might have been.
+        """
+        if len(self.lines) < 2:
+            return None
+        _, block = np.unique(self.drug * len(self.lines) + self.line, return_inverse=True)
+        return block, self.drug
+
     def doses_of(self, drug: str) -> np.ndarray:
         """A drug's own training doses, all training doses for an unseen one; one NaN where nothing is dosed."""
         if not self.dosed:
@@ -111,13 +122,7 @@ def contexts_of(obs: pd.DataFrame, keys: Sequence[str]) -> tuple[pd.DataFrame, n
     return obs.iloc[first][list(keys)].reset_index(drop=True), code
 
 
-def blocks(design: Design) -> tuple[np.ndarray, np.ndarray] | None:
-    """Conditions that are drawn together, those of one drug in one line, and their drug, within which lines are drawn.
-
-    ``None`` with a single line: a drug's conditions are then all the evidence of what it does, and without them the data would not
-    be as they might have been.
-    """
-    if len(design.lines) < 2:
-        return None
-    _, block = np.unique(design.drug * len(design.lines) + design.line, return_inverse=True)
-    return block, design.drug
+def condition_keys(table: pd.DataFrame) -> Iterator[tuple[str, float | None, str]]:
+    """Drug, dose and line of every row as a key; NaN, which equals nothing, becomes None."""
+    for drug, dose, line in table.itertuples(index=False, name=None):
+        yield drug, None if np.isnan(dose) else float(dose), line

@@ -8,12 +8,92 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
-from scgim._checks import listed, nearest, warn
+from scgim._checks import check_smiles, listed, nearest, warn
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from anndata import AnnData
+
+
+@dataclass(frozen=True)
+class DrugTable:
+    """Raw features of every registered drug and where they come from ("features", "smiles", "identity")."""
+
+    frame: pd.DataFrame
+    smiles: dict[str, str]
+    source: str
+
+    @classmethod
+    def read(
+        cls, adata: AnnData, cells: pd.DataFrame, *, control: str, features_key: str | None, smiles_key: str | None
+    ) -> DrugTable:
+        """The drugs of a screen's treated cells, with features from ``uns``, from SMILES, or none; names and columns sorted.
+
+        Parameters
+        ----------
+        adata
+            The screen.
+        cells
+            Drug, dose, line, control and train of every cell, as :meth:`ScreenColumns.table` gives them.
+        control, features_key, smiles_key
+            As in :meth:`scgim.GIM.setup_anndata`.
+        """
+        treated = ~cells["control"].to_numpy()
+        drugs, smiles = sorted(set(cells["drug"][treated])), {}
+        if smiles_key is not None:
+            smiles = check_smiles(adata, smiles_key, names=cells["drug"], treated=treated).to_dict()
+        if features_key is not None:
+            source = "features"
+            frame = feature_table(adata, features_key, drugs=drugs, control=control)
+        elif smiles_key is not None:
+            from scgim.pp import fingerprints
+
+            source, (frame, audit) = "smiles", fingerprints(smiles)
+            warn_of_duplicates(cells[treated], audit["parent"])
+        else:
+            source, frame = "identity", pd.DataFrame(index=pd.Index(drugs, dtype=object))
+        return cls(frame.sort_index().sort_index(axis=1), smiles, source)
+
+    @classmethod
+    def from_registry(cls, state: dict) -> DrugTable:
+        """From what :meth:`state` gave."""
+        frame = pd.DataFrame(
+            state["values"], index=state["names"].astype(object), columns=state["columns"].astype(object)
+        )
+        return cls(
+            frame, dict(zip(state["names"].tolist(), state["smiles"].tolist(), strict=True)), str(state["source"])
+        )
+
+    def state(self) -> dict:
+        """What :meth:`from_registry` takes."""
+        return {
+            "source": self.source,
+            "names": self.frame.index.to_numpy(str),
+            "columns": self.frame.columns.to_numpy(str),
+            "values": self.frame.to_numpy(np.float64).reshape(len(self.frame), -1),
+            "smiles": np.array([self.smiles.get(name, "") for name in self.frame.index], dtype=str),
+        }
+
+    def joined(self, bound: DrugTable) -> DrugTable:
+        """These drugs and those of newly bound data, which must agree on the features of the drugs that both have.
+
+        Raises
+        ------
+        ValueError
+            If they do not.
+        """
+        if not self.frame.columns.equals(bound.frame.columns):
+            odd = sorted(set(self.frame.columns) ^ set(bound.frame.columns))
+            raise ValueError(f"adata's drug features are not the model's: {listed(odd)} in one of them only.")
+        both = self.frame.index.intersection(bound.frame.index)
+        differ = (self.frame.loc[both] != bound.frame.loc[both]).any(axis=1)
+        if differ.any():
+            raise ValueError(
+                f"Drugs have other features in adata than in the model: {listed(both[differ])}. Fit a new model: GIM(adata)."
+            )
+        new = bound.frame.drop(index=both)
+        return DrugTable(pd.concat([self.frame, new]), bound.smiles | self.smiles, self.source)
 
 
 def feature_table(adata: AnnData, key: str, *, drugs: Sequence[str], control: str) -> pd.DataFrame:
@@ -68,55 +148,6 @@ def check_feature_table(table: pd.DataFrame, where: str) -> pd.DataFrame:
 
 def _is_frame(table: object) -> bool:
     return isinstance(table, pd.DataFrame)
-
-
-@dataclass(frozen=True)
-class DrugTable:
-    """Raw features of every registered drug and where they come from ("features", "smiles", "identity")."""
-
-    frame: pd.DataFrame
-    smiles: dict[str, str]
-    source: str
-
-    @classmethod
-    def from_registry(cls, state: dict) -> DrugTable:
-        """From the state of :class:`~scgim.model._fields.DrugTableField`."""
-        frame = pd.DataFrame(
-            state["values"], index=state["names"].astype(object), columns=state["columns"].astype(object)
-        )
-        return cls(
-            frame, dict(zip(state["names"].tolist(), state["smiles"].tolist(), strict=True)), str(state["source"])
-        )
-
-    def state(self) -> dict:
-        """What :meth:`from_registry` takes."""
-        return {
-            "source": self.source,
-            "names": self.frame.index.to_numpy(str),
-            "columns": self.frame.columns.to_numpy(str),
-            "values": self.frame.to_numpy(np.float64),
-            "smiles": np.array([self.smiles.get(name, "") for name in self.frame.index], dtype=str),
-        }
-
-    def joined(self, bound: DrugTable) -> DrugTable:
-        """These drugs and those of newly bound data, which must agree on the features of the drugs that both have.
-
-        Raises
-        ------
-        ValueError
-            If they do not.
-        """
-        if not self.frame.columns.equals(bound.frame.columns):
-            odd = sorted(set(self.frame.columns) ^ set(bound.frame.columns))
-            raise ValueError(f"adata's drug features are not the model's: {listed(odd)} in one of them only.")
-        both = self.frame.index.intersection(bound.frame.index)
-        differ = (self.frame.loc[both] != bound.frame.loc[both]).any(axis=1)
-        if differ.any():
-            raise ValueError(
-                f"Drugs have other features in adata than in the model: {listed(both[differ])}. Fit a new model: GIM(adata)."
-            )
-        new = bound.frame.drop(index=both)
-        return DrugTable(pd.concat([self.frame, new]), bound.smiles | self.smiles, self.source)
 
 
 def warn_of_duplicates(treated: pd.DataFrame, parent: pd.Series) -> None:

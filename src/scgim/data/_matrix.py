@@ -28,7 +28,7 @@ CHUNK, ENTRIES = 2**14, 2**23  # rows, and values: 32 MB in float32; a pass hold
 COUNT_TARGET = 1e4
 
 
-class Cells:
+class CellMatrix:
     """Chunked access to one matrix of an AnnData.
 
     Parameters
@@ -172,13 +172,13 @@ class Cells:
         same = np.array_equal(self.columns, np.arange(self.matrix.shape[1]))
         return None if same else self.columns
 
-    def subset(self, rows: np.ndarray) -> Cells:
+    def subset(self, rows: np.ndarray) -> CellMatrix:
         """The same matrix, other rows (ascending)."""
         chosen = copy.copy(self)
         chosen.rows = rows
         return chosen
 
-    def counts(self) -> Cells:
+    def counts(self) -> CellMatrix:
         """The same cells as raw counts, with one more column: the cell's size."""
         raw = copy.copy(self)
         raw.read_as = "raw"
@@ -265,7 +265,7 @@ def check_matrix(adata: AnnData, *, layer: str | None, scale: Scale, size_factor
         raise ValueError(f"adata is empty: {adata.n_obs} cells x {adata.n_vars} genes.")
     if size_factor_key is not None and scale != "counts":
         raise ValueError(f"size_factor_key={size_factor_key!r} goes with scale='counts', not with {scale!r}.")
-    cells = Cells(adata, adata.var_names.to_numpy(str), layer=layer, scale=scale, size_factor_key=size_factor_key)
+    cells = CellMatrix(adata, adata.var_names.to_numpy(str), layer=layer, scale=scale, size_factor_key=size_factor_key)
     constant = cells.check()
     if constant.any():
         raise ValueError(

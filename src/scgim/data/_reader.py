@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from scgim.statistics import Statistics
 
-    from ._matrix import Cells
+    from ._matrix import CellMatrix
 
 MAX_CONTROLS = 10_000  # kept of a line, for predictions without the data
 MAX_CELLS, MAX_VALUES = 1_000, 10**8  # kept of a context, and in all, for mechanisms that need cells
@@ -62,7 +62,7 @@ class Reader:
     """The cells in use and what context each belongs to."""
 
     def __init__(
-        self, cells: Cells, table: pd.DataFrame, use: np.ndarray, fine: pd.DataFrame, code: np.ndarray
+        self, cells: CellMatrix, table: pd.DataFrame, use: np.ndarray, fine: pd.DataFrame, code: np.ndarray
     ) -> None:
         self.cells, self.rows, self.n_contexts = cells, np.flatnonzero(use), len(fine)
         self.code = np.full(len(table), -1)
@@ -106,7 +106,7 @@ def first_of_each(label: np.ndarray, most: np.ndarray | int, rng: np.random.Gene
 
 
 def keep(
-    cells: Cells,
+    cells: CellMatrix,
     rows: np.ndarray,
     label: np.ndarray,
     group: np.ndarray,

@@ -7,30 +7,30 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import pandas as pd
 import torch
 
 from scgim._checks import listed
 from scgim.module import Contexts, Controls
-from scgim.statistics import Sizes, Statistics, expand, relative_scales
+from scgim.statistics import Sizes, expand, relative_scales
 
+from ._condition_statistics import KEYS, ConditionStatistics
 from ._design import Design, contexts_of
 from ._matrix import data_hash
 from ._mean_evidence import MeanEvidence, slope_of_scale
 from ._placebos import Placebos
-from ._reader import MAX_CONTROLS, Basis, Reader, Standard, group_of, keep, standardised
+from ._reader import MAX_CONTROLS, Basis, Standard, group_of, keep
 from ._training_summary import Fitted
 
 if TYPE_CHECKING:
+    import pandas as pd
     import scipy.sparse as sp
 
-    from scgim.module import CellStore
-    from scgim.statistics import Means
+    from scgim.module import CellStore, Conditions
+    from scgim.statistics import Means, Statistics
 
-    from ._matrix import Cells
+    from ._registered_screen import RegisteredScreen
 
 MAX_OWN = 2.5e8  # numbers of all contexts' own scatters: 2 GB
-KEYS = ("drug", "dose", "line")
 
 
 @dataclass(frozen=True)
@@ -52,7 +52,7 @@ class Fine:
     controls: np.ndarray
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Collected:
     """Training data as the plan sees it.
 
@@ -84,28 +84,29 @@ class Collected:
         return self.fitted.standardised_controls()
 
 
-def collect(
-    cells: Cells,
-    table: pd.DataFrame,
-    genes: np.ndarray,
+def read_training_data(
+    screen: RegisteredScreen,
     features: pd.DataFrame,
     *,
     seed: int,
     needs: Needs = Needs(),
     held: np.ndarray | None = None,
 ) -> Collected:
-    """Read the training cells: once, and once more for a nonlinear basis, which must know the scale first.
+    """Read the training cells.
+
+    Once; once more where lines differ in their control SD; once more for a nonlinear basis, which must know the scale first; and
+    twice more for counts, whose sizes come first. Samples of cells are read beside.
 
     Parameters
     ----------
-    cells, table
-        The cells and, for every cell of the AnnData, its drug, dose, line, batch and whether it is control and train.
-    genes, features
-        Sorted gene names; raw features of all registered drugs.
+    screen
+        The cells and their conditions.
+    features
+        Raw features of all registered drugs, index = drugs.
     seed
         Of the choice of cells to keep.
     needs
-        What the model needs of them.
+        What the model needs of the cells.
     held
         Validation cells, ``(cells,)`` bool: left out of everything but ``held`` of the answer.
 
@@ -114,124 +115,183 @@ def collect(
     ValueError
         If a gene does not vary, or the contexts' own scatters would take more than 2 GB.
     """
+    table, genes, matrix = screen.conditions, screen.genes, screen.matrix()
     use = table["train"].to_numpy() if held is None else table["train"].to_numpy() & ~held
     _check_own(table, use, len(genes), needs)
-    fine, code = contexts_of(table[use], ("control", *KEYS, "batch"))
-    whole = Reader(cells, table, use, fine, code)
-    raw = whole.statistics(len(genes), own=needs.own and not needs.cells)
-    control = fine["control"].to_numpy()
-    groups = fine.loc[control, ["line", "batch"]].reset_index(drop=True)
-    group_mean, group_size = raw.mean[control], raw.n[control]
-    scale = _control_scale(raw, control, genes)
-
-    own_group = group_of(fine, groups)
-    contexts, label = contexts_of(fine[~control], KEYS)
-    labels = np.zeros(len(fine), dtype=np.int64)
-    labels[~control] = 1 + label
-    lines, line_of_group = np.unique(groups["line"].to_numpy(str), return_inverse=True)
-    line_scale = np.ones((len(lines), len(genes)))
-    if cells.scale != "counts":  # whose noise follows from their rates
-        line_scale = _line_scale(raw, control, line_of_group, len(lines))
-    standard = Standard(group_mean, scale * line_scale[line_of_group])
-    in_sd = standardised(whole, standard, own_group, own=raw.own is not None, raw=raw)
-    statistics = in_sd.merge(labels)
-    fine_contexts = Fine(in_sd.mean[~control], raw.n[~control], label, group_size[own_group[~control]])
-    design = Design.build(contexts, features, lines)
-
+    cells = ConditionStatistics.read(matrix, table, use, own=needs.own and not needs.cells)
+    scaling = _Scaling.of(cells, genes, counts=matrix.scale == "counts")
+    design = Design.build(cells.conditions, features, scaling.lines)
+    in_sd = cells.standardized(scaling.standard, scaling.groups)
     kept = _choose_controls(table, use, seed)
-    fitted = Fitted(
-        genes=genes,
-        scale=scale,
-        group_line=groups["line"].to_numpy(str),
-        group_batch=groups["batch"].to_numpy(str),
-        group_mean=group_mean,
-        group_size=group_size,
+    fitted = _summary(screen, cells, scaling, design, in_sd.merge(cells.label), features, kept)
+    raw = matrix.counts().take(kept) if needs.means and matrix.scale == "counts" else None
+    search, means = _search_data(cells, scaling, fitted, needs, raw)
+    store = None
+    if needs.cells:
+        label, group = cells.label[cells.code], group_of(table[use], scaling.groups)
+        store = keep(matrix, np.flatnonzero(use), label, group, scaling.standard, seed)
+    held_contexts = held_store = None
+    if held is not None:
+        held_contexts, held_store = _validation(screen, held, fitted, features, scaling, needs, seed)
+    contexts, controls = _tensors(fitted, store)
+    return Collected(
+        fitted=fitted,
+        contexts=contexts,
+        controls=controls,
+        search=search,
+        store=store,
+        held=held_contexts,
+        held_store=held_store,
+        placebos=_placebos(cells, scaling, fitted, seed),
+        fine=_batchwise(cells, scaling, in_sd.mean),
+        means=means,
+        raw=raw,
+    )
+
+
+@dataclass(frozen=True)
+class _Scaling:
+    """Control groups (line x batch) and the scale on which everything is learned."""
+
+    groups: pd.DataFrame  # line and batch of every group
+    mean: np.ndarray  # (groups, genes)
+    size: np.ndarray  # (groups,)
+    scale: np.ndarray  # (genes,) pooled control SD
+    lines: np.ndarray  # names, sorted
+    line_scale: np.ndarray  # (lines, genes) control SD relative to the pooled one
+    standard: Standard
+
+    @classmethod
+    def of(cls, cells: ConditionStatistics, genes: np.ndarray, *, counts: bool) -> _Scaling:
+        """From the controls; the noise of counts follows from their rates, so that lines do not differ in scale."""
+        raw, control = cells.raw, cells.control
+        groups = cells.parts.loc[control, ["line", "batch"]].reset_index(drop=True)
+        scale = _control_scale(raw, control, genes)
+        lines, line_of_group = np.unique(groups["line"].to_numpy(str), return_inverse=True)
+        line_scale = np.ones((len(lines), len(genes)))
+        if not counts:
+            line_scale = _line_scale(raw, control, line_of_group, len(lines))
+        standard = Standard(raw.mean[control], scale * line_scale[line_of_group])
+        return cls(groups, raw.mean[control], raw.n[control], scale, lines, line_scale, standard)
+
+
+def _summary(
+    screen: RegisteredScreen,
+    cells: ConditionStatistics,
+    scaling: _Scaling,
+    design: Design,
+    statistics: Statistics,
+    features: pd.DataFrame,
+    kept: np.ndarray,
+) -> Fitted:
+    """What is kept for every verb; ``kept`` are the rows of control cells."""
+    matrix, raw = screen.matrix(), cells.raw
+    return Fitted(
+        genes=screen.genes,
+        scale=scaling.scale,
+        group_line=scaling.groups["line"].to_numpy(str),
+        group_batch=scaling.groups["batch"].to_numpy(str),
+        group_mean=scaling.mean,
+        group_size=scaling.size,
         design=design,
         statistics=statistics,
-        controls=cells.take(kept),
-        control_group=group_of(table.iloc[kept], groups),
-        control_names=cells.obs_names[kept].to_numpy(str),
+        controls=matrix.take(kept),
+        control_group=group_of(screen.conditions.iloc[kept], scaling.groups),
+        control_names=matrix.obs_names[kept].to_numpy(str),
         data_hash=data_hash(raw.n, raw.mean, raw.scatter, features.to_numpy(np.float64)),
-        line_scale=line_scale,
+        line_scale=scaling.line_scale,
     )
-    search, store, means, kept_counts = statistics, None, None, None
+
+
+def _search_data(
+    cells: ConditionStatistics, scaling: _Scaling, fitted: Fitted, needs: Needs, raw: sp.csr_matrix | None
+) -> tuple[Statistics | Means, MeanEvidence | None]:
+    """What the search climbs, and the model of the means if it climbs these; ``raw`` are the kept controls' counts."""
+    line = fitted.design.line
+    if raw is not None:
+        means = _count_means(cells, scaling, line, slope_of_scale(raw, scaling.scale))
+        return means.means, means
     if needs.means:
-        kept_counts = cells.counts().take(kept) if cells.scale == "counts" else None
-        of_lines = np.bincount(np.searchsorted(lines, groups["line"].to_numpy(str)), group_size)
-        means = (
-            MeanEvidence.of(statistics, design.line, of_lines)
-            if kept_counts is None
-            else _counts(whole, own_group, labels, design.line, slope_of_scale(kept_counts, scale))
-        )
-        search = means.means
-    elif needs.cells:
-        columns = expand(np.zeros((1, len(genes)))).shape[1]
-        basis = Basis(standard, own_group)
-        search = whole.statistics(columns, own=needs.own, transform=basis).merge(labels)
-    if needs.cells:
-        store = keep(cells, np.flatnonzero(use), labels[code], group_of(table[use], groups), standard, seed)
+        of_lines = np.bincount(np.searchsorted(scaling.lines, fitted.group_line), scaling.size)
+        means = MeanEvidence.of(fitted.statistics, line, of_lines)
+        return means.means, means
+    if not needs.cells:
+        return fitted.statistics, None
+    columns = expand(np.zeros((1, len(fitted.genes)))).shape[1]
+    basis = Basis(scaling.standard, cells.group(scaling.groups))
+    return cells.reader.statistics(columns, own=needs.own, transform=basis).merge(cells.label), None
+
+
+def _count_means(cells: ConditionStatistics, scaling: _Scaling, line: np.ndarray, slope: np.ndarray) -> MeanEvidence:
+    """The model of the conditions' means of counts, from two more passes over them."""
+    counts, columns = copy.copy(cells.reader), len(slope) + 1
+    counts.cells = cells.reader.cells.counts()
+    totals, group = counts.statistics(columns, own=False), cells.group(scaling.groups)
+    sizes = Sizes(totals, group, cells.label)
+    residuals = counts.statistics(columns, own=False, transform=sizes.residuals)
+    return MeanEvidence.of_counts(totals, residuals, sizes, (group, cells.label, line), slope)
+
+
+def _tensors(fitted: Fitted, store: CellStore | None) -> tuple[Contexts, Controls]:
+    """The treated conditions and the controls as the module takes them."""
+    statistics = fitted.statistics
     own = None if statistics.own is None else torch.as_tensor(statistics.own[1:])
     n = statistics.n[1:] if store is None else store.size[1:].numpy().astype(float)
     spread = statistics.squares[1:] / statistics.n[1:, None]
-    train = Contexts(*map(torch.as_tensor, (n[:, None], statistics.mean[1:], spread)), design.conditions(), own)
+    train = Contexts(*map(torch.as_tensor, (n[:, None], statistics.mean[1:], spread)), fitted.design.conditions(), own)
     scatter = statistics.scatter if own is None else statistics.own[0]
     n_control = statistics.n[0] if store is None else float(store.size[0])
-    controls = Controls(*map(torch.as_tensor, (n_control, statistics.mean[:1], scatter)))
-    validation, held_store = None, None
-    if held is not None:
-        validation, held_store = _validation(cells, table, held, fitted, features, standard, needs, seed)
-    of_contexts = np.zeros((len(contexts), len(groups)))
-    np.add.at(of_contexts, (label, own_group[~control]), raw.n[~control])
+    return train, Controls(*map(torch.as_tensor, (n_control, statistics.mean[:1], scatter)))
+
+
+def _batchwise(cells: ConditionStatistics, scaling: _Scaling, mean: np.ndarray) -> Fine:
+    """The treated parts; ``mean`` is that of every part, standardised."""
+    treated, group = ~cells.control, cells.group(scaling.groups)
+    return Fine(mean[treated], cells.raw.n[treated], cells.label[treated] - 1, scaling.size[group[treated]])
+
+
+def _placebos(cells: ConditionStatistics, scaling: _Scaling, fitted: Fitted, seed: int) -> Placebos:
+    """Placebo conditions of the sizes and groups of real ones."""
+    treated, group = ~cells.control, cells.group(scaling.groups)
+    of_contexts = np.zeros((len(cells.conditions), len(scaling.groups)))
+    np.add.at(of_contexts, (cells.label[treated] - 1, group[treated]), cells.raw.n[treated])
     # a projection tells cells apart in whatever order they come
-    key = fitted.standardised_controls().numpy() @ np.random.default_rng(0).normal(size=len(genes))
-    placebos = Placebos.draw(fitted.control_group, of_contexts, seed, key=key)
-    return Collected(
-        fitted, train, controls, search, store, validation, held_store, placebos, fine_contexts, means, kept_counts
-    )
-
-
-def _counts(reader: Reader, group: np.ndarray, labels: np.ndarray, line: np.ndarray, slope: np.ndarray) -> MeanEvidence:
-    """Evidence of the contexts' means of counts, from two more passes over them."""
-    counts, columns = copy.copy(reader), len(slope) + 1
-    counts.cells = reader.cells.counts()
-    totals = counts.statistics(columns, own=False)
-    sizes = Sizes(totals, group, labels)
-    residuals = counts.statistics(columns, own=False, transform=sizes.residuals)
-    return MeanEvidence.of_counts(totals, residuals, sizes, (group, labels, line), slope)
+    key = fitted.standardised_controls().numpy() @ np.random.default_rng(0).normal(size=len(fitted.genes))
+    return Placebos.draw(fitted.control_group, of_contexts, seed, key=key)
 
 
 def _validation(
-    cells: Cells,
-    table: pd.DataFrame,
+    screen: RegisteredScreen,
     held: np.ndarray,
     fitted: Fitted,
     features: pd.DataFrame,
-    standard: Standard,
+    scaling: _Scaling,
     needs: Needs,
     seed: int,
 ) -> tuple[Contexts, CellStore | None]:
     """Held-out contexts on the training scale; the first of their cell store, which would be controls, is empty."""
-    fine, code = contexts_of(table[held], (*KEYS, "batch"))
-    contexts, label = contexts_of(fine, KEYS)
-    groups = pd.DataFrame({"line": fitted.group_line, "batch": fitted.group_batch})
-    reader = Reader(cells, table, held, fine, code)
-    statistics = standardised(reader, standard, group_of(fine, groups), own=needs.own and not needs.cells).merge(label)
-    design, names = fitted.design, contexts["drug"].to_numpy(str)
-    known = np.searchsorted(design.drugs, names).clip(max=len(design.drugs) - 1)
-    index = np.where(design.drugs[known] == names, known, -1)
-    line = np.searchsorted(design.lines, contexts["line"].to_numpy(str))
-    conditions = design.encode(
-        features.loc[names].to_numpy(np.float64) / design.feature_scale, index, contexts["dose"].to_numpy(float), line
-    )
+    table, matrix = screen.conditions, screen.matrix()
+    cells = ConditionStatistics.read(matrix, table, held, own=needs.own and not needs.cells)
+    statistics = cells.standardized(scaling.standard, scaling.groups).merge(cells.label - 1)
+    conditions = _encoded(fitted.design, cells.conditions, features)
     store, n = None, statistics.n
     if needs.cells:
-        store = keep(
-            cells, np.flatnonzero(held), 1 + label[code], group_of(table[held], groups), standard, seed, empty=1
-        )
+        label, group = cells.label[cells.code], group_of(table[held], scaling.groups)
+        store = keep(matrix, np.flatnonzero(held), label, group, scaling.standard, seed, empty=1)
         n = store.size[1:].numpy().astype(float)
     own = None if statistics.own is None else torch.as_tensor(statistics.own)
     spread = statistics.squares / statistics.n[:, None]
     return Contexts(*map(torch.as_tensor, (n[:, None], statistics.mean, spread)), conditions, own), store
+
+
+def _encoded(design: Design, conditions: pd.DataFrame, features: pd.DataFrame) -> Conditions:
+    """Conditions of any drugs, as the generator takes them."""
+    names = conditions["drug"].to_numpy(str)
+    known = np.searchsorted(design.drugs, names).clip(max=len(design.drugs) - 1)
+    index = np.where(design.drugs[known] == names, known, -1)
+    line = np.searchsorted(design.lines, conditions["line"].to_numpy(str))
+    scaled = features.loc[names].to_numpy(np.float64) / design.feature_scale
+    return design.encode(scaled, index, conditions["dose"].to_numpy(float), line)
 
 
 def _check_own(table: pd.DataFrame, use: np.ndarray, n_genes: int, needs: Needs) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -10,18 +9,25 @@ import numpy as np
 import pandas as pd
 
 from scgim._checks import listed, warn
-from scgim.data._design import contexts_of
-from scgim.data._drug_table import DrugTable
-from scgim.data._reader import Reader, first_of_each, group_of
-from scgim.data._training_data import KEYS
-from scgim.evaluation import BASELINES, DUPLICATE, EMPTY, SCGIM, SHUFFLED, STRONG, ZEROED, ConditionTable, e_test, score
+from scgim.data._condition_statistics import ConditionStatistics
+from scgim.data._design import condition_keys
+from scgim.data._reader import first_of_each, group_of
 from scgim.metrics import deg_weights, energy_distance, per_gene_w1, rmse_sd
 
-if TYPE_CHECKING:
-    from scgim.data._training_summary import Fitted
-    from scgim.model._gim import GIM
+from ._ablations import trained_alike, without_features, without_graph
+from ._baselines import BASELINES
+from ._conditions import ConditionTable
+from ._etest import e_test
+from ._scores import score
+from ._verdict import DUPLICATE, SCGIM, STRONG
 
-logger = logging.getLogger("scgim")
+if TYPE_CHECKING:
+    from scgim.data._drug_table import DrugTable
+    from scgim.data._registered_screen import RegisteredScreen
+    from scgim.data._training_summary import Fitted
+    from scgim.inference._predictor import Predictor
+
+    from ._protocol import TrainedModel
 
 MOST_CELLS = 200  # of a condition in distances between distributions
 
@@ -38,20 +44,20 @@ class Held:
     controls: list[np.ndarray]
 
 
-def check_unseen(model: GIM) -> None:
+def check_unseen(screen: RegisteredScreen, summary: Fitted) -> None:
     """Raise ValueError unless there are test conditions, none of which the model was trained on."""
-    field = model._context_field()
-    if field.split_key is None:
+    split_key = screen.columns.split_key
+    if split_key is None:
         raise ValueError(
             "evaluate needs test conditions: scgim.pp.split(adata, ...), then setup_anndata(..., split_key='scgim_split') and "
             "a new model."
         )
-    table = field.table(model.adata)
+    table = screen.conditions
     test = table[~table["train"] & ~table["control"]].rename(columns={"line": "cell_line"})
     if test.empty:
-        raise ValueError(f"obs[{field.split_key!r}] has no treated cells that are 'test': nothing to evaluate on.")
+        raise ValueError(f"obs[{split_key!r}] has no treated cells that are 'test': nothing to evaluate on.")
     names = ["drug", "dose", "cell_line"]
-    seen = test[names].drop_duplicates().merge(model.fitted.design.names()[names].astype({"drug": object}))
+    seen = test[names].drop_duplicates().merge(summary.design.names()[names].astype({"drug": object}))
     if len(seen):
         drug, dose, line = seen.iloc[0]
         what = ", ".join([str(drug)] + [f"{dose:g}"] * (not np.isnan(dose)) + [str(line)] * bool(line))
@@ -61,9 +67,9 @@ def check_unseen(model: GIM) -> None:
         )
 
 
-def warn_of_leaks(model: GIM) -> list[str]:
+def warn_of_leaks(screen: RegisteredScreen, drug_table: DrugTable) -> list[str]:
     """Warn, and return as sentences, if a test drug's structure was trained on under another name."""
-    smiles = {name: text for name, text in model.table.smiles.items() if text}
+    smiles = {name: text for name, text in drug_table.smiles.items() if text}
     if not smiles:
         return []
     from scgim.pp._chemistry import standardise_all
@@ -74,7 +80,7 @@ def warn_of_leaks(model: GIM) -> list[str]:
     except ValueError as error:
         said = f"Twins of test drugs in training could not be looked for. {error}"
     else:
-        table = model._context_field().table(model.adata)
+        table = screen.conditions
         cells = table.loc[~table["control"], ["drug", "dose", "line", "train"]].fillna({"dose": 0.0})
         twins = find_leaks(cells, structures, dosed=False, lined=False).query("kind != 'condition'")
         if twins.empty:
@@ -100,24 +106,22 @@ def conditions_of(fitted: Fitted, table: DrugTable) -> ConditionTable:
     )
 
 
-def measure(model: GIM, seed: int) -> Held:
+def measure(screen: RegisteredScreen, fitted: Fitted, drug_table: DrugTable, seed: int) -> Held:
     """Read the test cells: once for means, once more for a sample of them."""
-    fitted, table = model.fitted, model._context_field().table(model.adata)
+    table = screen.conditions
     use = ~table["train"].to_numpy() & ~table["control"].to_numpy()
-    cells, genes = model._cells()
     rng = np.random.default_rng([seed, 0xE7A1])
     half = rng.random(len(table)) < 0.5
-    rows = table.assign(half=half)[use]
-    fine, code = contexts_of(rows, (*KEYS, "batch", "half"))
-    contexts, label = contexts_of(fine, KEYS)
+    matrix = screen.matrix()
+    read = ConditionStatistics.read(matrix, table.assign(half=half), use, more=("half",))
+    contexts, label = read.conditions, read.label - 1
     groups = pd.DataFrame({"line": fitted.group_line, "batch": fitted.group_batch})
-    raw = Reader(cells, table, use, fine, code).statistics(len(genes), own=False)
-    standard = raw.standardise(fitted.group_mean[group_of(fine, groups)], fitted.scale)
-    whole = standard.merge(label)
-    halves = [_means(standard, label, fine["half"].to_numpy() == side, len(contexts)) for side in (False, True)]
+    standard = read.raw.standardise(fitted.group_mean[read.group(groups)], fitted.scale)
+    whole, second = standard.merge(label), read.parts["half"].to_numpy()
+    halves = [_means(standard, label, second == side, len(contexts)) for side in (False, True)]
     names = contexts.rename(columns={"line": "cell_line"})
-    features = model.table.frame.loc[names["drug"]].to_numpy(float)
-    sample, of = _sample(cells, np.flatnonzero(use), label[code], fitted, group_of(rows, groups), rng)
+    features = drug_table.frame.loc[names["drug"]].to_numpy(float)
+    sample, of = _sample(matrix, np.flatnonzero(use), label[read.code], fitted, group_of(table[use], groups), rng)
     controls = fitted.controls_in_sd()
     control_line = fitted.group_line[fitted.control_group]
     picked = {}
@@ -151,71 +155,37 @@ def _sample(
     return (x - fitted.group_mean[group[chosen]]) / fitted.scale, label[chosen]
 
 
-def predictions(model: GIM, names: pd.DataFrame) -> np.ndarray:
-    """Mean changes that a model predicts for conditions, control sd, genes sorted; NaN where it cannot say."""
-    out = np.full((len(names), len(model.fitted.genes)), np.nan)
-    order = np.searchsorted(model.fitted.genes, model._gene_order())
-    pools = model.module.generator.pools_drugs
-    known = names["drug"].isin(model.table.frame.index if pools else model.fitted.design.drugs)
-    for (drug, dose), rows in names[known].groupby(["drug", "dose"], dropna=False):
-        asked = None if np.isnan(dose) else float(dose)
-        delta = model.predict(drug=drug, dose=asked, as_="delta")
-        line = delta.obs["cell_line"].astype(str).to_numpy()
-        for i, name in zip(rows.index, rows["cell_line"].astype(str), strict=True):
-            at = np.flatnonzero(line == name)
-            out[i, order] = delta.X[at[0] if len(at) else slice(None)].reshape(-1, len(order)).mean(0)
-    return out / model.fitted.scale
-
-
-def without_graph(model: GIM) -> dict[str, GIM]:
-    """The untrained model with the empty graph and the same generator; none if the model has no graph itself."""
-    if model.settings_["structure"] == "none":
-        return {}
-    return {EMPTY: _twin(model, {"structure": "none", "prior_graph": None, "generator": model.generator_})}
-
-
-def without_features(model: GIM, seed: int) -> dict[str, GIM]:
-    """Untrained models with features that say nothing; none if the model has no features itself."""
-    out: dict[str, GIM] = {}
-    frame = model.table.frame
-    if not frame.shape[1]:
+def predictions(predictor: Predictor, names: pd.DataFrame) -> np.ndarray:
+    """Mean changes that a model predicts for conditions, control SD, genes sorted; NaN where it cannot say."""
+    out = np.full((len(names), len(predictor.summary.genes)), np.nan)
+    pools, design = predictor.module.generator.pools_drugs, predictor.summary.design
+    known = names["drug"].isin(predictor.drug_table.frame.index if pools else design.drugs).to_numpy()
+    if not known.any():
         return out
-    trained = np.isin(frame.index.to_numpy(str), model.fitted.design.drugs)
-    shuffled = frame.to_numpy(float).copy()
-    rng = np.random.default_rng([seed, 0x5F])
-    # among training drugs and among the others, so that no drug of the test takes a training drug's place
-    for rows in (np.flatnonzero(trained), np.flatnonzero(~trained)):
-        shuffled[rows] = shuffled[rng.permutation(rows)]
-    # without features nothing tells drugs apart, and the training mean is all that can be said
-    for name, values, generator in (
-        (SHUFFLED, shuffled, model.settings_["generator"]),
-        (ZEROED, np.zeros_like(shuffled), "mean"),
-    ):
-        out[name] = _twin(model, {"generator": generator})
-        features = pd.DataFrame(values, frame.index, frame.columns)
-        out[name].table = DrugTable(features, model.table.smiles, model.table.source)
-    return out
-
-
-def trained_alike(model: GIM, twins: dict[str, GIM], train_kwargs: dict) -> dict[str, GIM]:
-    """The twins, trained on the model's rows with its seed."""
-    for name, twin in twins.items():
-        logger.info("Training %s for comparison.", name)
-        twin.train(**{"enable_progress_bar": False, **train_kwargs, "seed": model.seed_})
-    return twins
-
-
-def _twin(model: GIM, changes: dict) -> GIM:
-    return type(model)(model.adata, **(model.settings_ | changes))
+    asked = names[known]
+    rows, change = predictor.changes(predictor.query_of(asked))
+    keys = dict(zip(condition_keys(rows), change.astype(np.float32), strict=True))
+    pair = pd.MultiIndex.from_frame(rows[["drug", "dose"]].fillna({"dose": 0.0}))
+    for i, key in zip(np.flatnonzero(known), condition_keys(asked[["drug", "dose", "cell_line"]]), strict=True):
+        # a line that was not in training takes the mean over lines
+        out[i] = keys[key] if key in keys else change[pair == (key[0], key[1] or 0.0)].mean(0)
+    return out / predictor.summary.scale
 
 
 def score_conditions(
-    model: GIM, *, refit: bool, distributions: bool, seed: int, train_kwargs: dict | None = None
+    model: TrainedModel,
+    screen: RegisteredScreen,
+    *,
+    refit: bool,
+    distributions: bool,
+    seed: int,
+    train_kwargs: dict | None = None,
 ) -> pd.DataFrame:
     """Scores of every method on every test condition, one row each; see :meth:`scgim.GIM.evaluate`."""
-    check_unseen(model)
-    held, train = measure(model, seed), conditions_of(model.fitted, model.table)
-    own = predictions(model, held.truth.names)
+    summary, predictor = model.summary_, model._predictor()
+    held = measure(screen, summary, model.drug_table_, seed)
+    train = conditions_of(summary, model.drug_table_)
+    own = predictions(predictor, held.truth.names)
     if not np.isfinite(own).all(1).any():
         raise ValueError(
             f"generator={model.generator_!r} knows nothing of drugs that it was not trained on, and all test conditions are of "
@@ -231,10 +201,10 @@ def score_conditions(
     changes[SCGIM] = own
     twins = without_graph(model) | without_features(model, seed) if refit else {}
     for name, twin in trained_alike(model, twins, train_kwargs or {}).items():
-        changes[name] = predictions(twin, held.truth.names)
+        changes[name] = predictions(twin._predictor(), held.truth.names)
     changes = {name: change for name, change in changes.items() if np.isfinite(change).all(1).any()}
 
-    control_n = float(model.fitted.statistics.n[0])
+    control_n = float(summary.statistics.n[0])
     one = np.ones(held.truth.change.shape[1])
     weight = deg_weights(held.truth.change, held.sd, held.truth.n, 0 * one, one, control_n)
     centre = changes["training mean"]

@@ -8,30 +8,26 @@ import numpy as np
 import pandas as pd
 
 from scgim._checks import check_names, listed, nearest
-from scgim.evaluation import (
-    BASELINES,
-    PREDICTED_SHIFT,
-    SCGIM,
-    SHIFT,
-    ConditionTable,
-    Z,
-    score_targets,
-    targets_verdict,
-)
 from scgim.inference._target_ranking import posterior
 
-from ._heldout import conditions_of, trained_alike, without_graph
+from ._ablations import trained_alike, without_graph
+from ._baselines import BASELINES
+from ._conditions import ConditionTable
+from ._heldout import conditions_of
+from ._target_scores import PREDICTED_SHIFT, SHIFT, Z, score_targets, targets_verdict
+from ._verdict import SCGIM
 
 if TYPE_CHECKING:
     from scgim.data._training_summary import Fitted
-    from scgim.model._gim import GIM
+
+    from ._protocol import TrainedModel
 
 CALLED = 0.5  # probability above which a gene is called a target
 MOST_RECALLED = 5
 COLUMNS = ["method", "drug", "evidence", "n_targets", "n_called", "ap", "f1", "recall", "best_rank"]
 
 
-def check_known(model: GIM, known: pd.DataFrame) -> pd.DataFrame:
+def check_known(model: TrainedModel, known: pd.DataFrame) -> pd.DataFrame:
     """True pairs of drug and gene as strings, each once.
 
     Raises
@@ -49,7 +45,7 @@ def check_known(model: GIM, known: pd.DataFrame) -> pd.DataFrame:
     if known.empty:
         raise ValueError("known is empty: there is no target to look for.")
     pairs = pd.DataFrame({name: check_names(known, name) for name in ("drug", "gene")}).drop_duplicates()
-    for column, options in (("drug", model.table.frame.index), ("gene", model.fitted.genes)):
+    for column, options in (("drug", model.drug_table_.frame.index), ("gene", model.summary_.genes)):
         if absent := sorted(set(pairs[column]) - set(options)):
             raise KeyError(
                 f"known[{column!r}] holds what is none of the model's: {listed(absent)}. Nearest to {absent[0]!r}: "
@@ -59,13 +55,13 @@ def check_known(model: GIM, known: pd.DataFrame) -> pd.DataFrame:
 
 
 def evaluate_targets(
-    model: GIM, known: pd.DataFrame, *, k: int | None, refit: bool, train_kwargs: dict
+    model: TrainedModel, known: pd.DataFrame, *, k: int | None, refit: bool, train_kwargs: dict
 ) -> pd.DataFrame:
     """See :meth:`scgim.GIM.evaluate_targets`."""
-    pairs, genes = check_known(model, known), model.fitted.genes
+    pairs, genes = check_known(model, known), model.summary_.genes
     k = min(MOST_RECALLED, len(genes)) if k is None else k
     truth = pd.crosstab(pairs["drug"], pairs["gene"]).reindex(columns=genes, fill_value=0) > 0
-    measured = truth.index.isin(model.fitted.design.drugs)
+    measured = truth.index.isin(model.summary_.design.drugs)
     methods = {SCGIM: model} | trained_alike(model, without_graph(model) if refit else {}, train_kwargs)
     parts, said = [], []
     for evidence, targets, what in (("data", truth[measured], "measured"), ("features", truth[~measured], "unseen")):
@@ -77,7 +73,7 @@ def evaluate_targets(
             probability, score = _by_data(gim, drugs) if evidence == "data" else _by_features(gim, drugs)
             found[name] = score, probability > CALLED
         if evidence == "data":
-            found |= {name: (score, None) for name, score in _moved_most(model.fitted, drugs).items()}
+            found |= {name: (score, None) for name, score in _moved_most(model.summary_, drugs).items()}
         else:
             found[PREDICTED_SHIFT] = _predicted_shift(model, drugs), None
         table = pd.concat(
@@ -93,17 +89,19 @@ def evaluate_targets(
     return out
 
 
-def _by_data(model: GIM, drugs: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def _by_data(model: TrainedModel, drugs: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Probability and score of measured drugs' targets, ``(drugs, genes)`` each: the highest over doses and lines."""
-    probability, effect, _ = posterior(model.module, model.fitted)
-    return tuple(_highest(model.fitted, values, drugs) for values in (probability, probability * np.abs(effect)))
+    predictor = model._predictor()
+    probability, effect, _ = posterior(predictor.module, predictor.summary)
+    return tuple(_highest(model.summary_, values, drugs) for values in (probability, probability * np.abs(effect)))
 
 
-def _by_features(model: GIM, drugs: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def _by_features(model: TrainedModel, drugs: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """The same of other drugs, by the generator alone."""
-    table = model.rank_targets(drug=drugs.tolist(), evidence="features")
+    predictor = model._predictor()
+    table = predictor.rank_targets(predictor.resolve(drug=drugs.tolist()), "features")
     best = table.groupby(["drug", "gene"])[["probability", "score"]].max()
-    return tuple(best[name].unstack()[list(model.fitted.genes)].loc[drugs].to_numpy() for name in best)
+    return tuple(best[name].unstack()[list(model.summary_.genes)].loc[drugs].to_numpy() for name in best)
 
 
 def _moved_most(fitted: Fitted, drugs: np.ndarray) -> dict[str, np.ndarray]:
@@ -120,18 +118,18 @@ def _moved_most(fitted: Fitted, drugs: np.ndarray) -> dict[str, np.ndarray]:
     return {SHIFT: _highest(fitted, change, drugs), Z: _highest(fitted, change / error, drugs)}
 
 
-def _predicted_shift(model: GIM, drugs: np.ndarray) -> np.ndarray:
+def _predicted_shift(model: TrainedModel, drugs: np.ndarray) -> np.ndarray:
     """Largest absolute change over training doses and lines that ridge predicts for unseen drugs, ``(drugs, genes)``."""
-    train, design = conditions_of(model.fitted, model.table), model.fitted.design
+    train, design = conditions_of(model.summary_, model.drug_table_), model.summary_.design
     names = pd.DataFrame(
         [(drug, dose, line) for drug in drugs for dose in design.doses_of(drug) for line in design.lines],
         columns=["drug", "dose", "cell_line"],
     )
-    features = model.table.frame.loc[names["drug"]].to_numpy(float)
+    features = model.drug_table_.frame.loc[names["drug"]].to_numpy(float)
     baseline = BASELINES["ridge"]()
     baseline.fit(train)
     change = baseline.predict(
-        ConditionTable(names, features, np.zeros((len(names), len(model.fitted.genes))), np.zeros(len(names)))
+        ConditionTable(names, features, np.zeros((len(names), len(model.summary_.genes))), np.zeros(len(names)))
     )
     return np.abs(change).reshape(len(drugs), -1, change.shape[1]).max(1)
 

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from scgim.module import Conditions, GIMModule
 
 
-class Touch(NamedTuple):
+class InterventionDistribution(NamedTuple):
     """What is said of every row's every gene, ``(rows, genes)`` each."""
 
     probability: np.ndarray  # that its mechanism is touched
@@ -19,13 +19,15 @@ class Touch(NamedTuple):
     error: np.ndarray  # standard deviation of psi
     noise: np.ndarray  # what its noise is multiplied by, given that it is touched
 
-    def row(self, i: int) -> Touch:
+    def row(self, i: int) -> InterventionDistribution:
         """One row, ``(genes,)`` each."""
-        return Touch(*(a[i] for a in self))
+        return InterventionDistribution(*(a[i] for a in self))
 
 
 @torch.no_grad()
-def interventions(module: GIMModule, conditions: Conditions, row: np.ndarray, n_rows: int) -> Touch:
+def intervention_distribution(
+    module: GIMModule, conditions: Conditions, row: np.ndarray, n_rows: int
+) -> InterventionDistribution:
     r"""Of rows that are one drug or several.
 
     Drugs act independently: a mechanism is touched if any of them touches it (noisy or), and their psi add if they shift;
@@ -45,7 +47,7 @@ def interventions(module: GIMModule, conditions: Conditions, row: np.ndarray, n_
     """
     logits, psi = module.generator(conditions)
     scale = torch.zeros_like(psi) if module.scale_map is None else module.scale_map(conditions)
-    one = Touch(
+    one = InterventionDistribution(
         *(a.numpy() for a in (torch.sigmoid(logits), psi, module.generator.uncertainty(conditions), torch.exp(scale)))
     )
     if len(row) == n_rows:
@@ -55,7 +57,7 @@ def interventions(module: GIMModule, conditions: Conditions, row: np.ndarray, n_
     any_of = 1 - np.exp(total(np.log1p(-np.minimum(p, 1 - 1e-16))))
     summed = np.maximum(total(p), 1e-300)
     by = any_of if module.intervention.keeps_parents else summed
-    mixed = Touch(
+    mixed = InterventionDistribution(
         any_of,
         total(p * psi) / np.maximum(by, 1e-300),
         np.sqrt(total((p * error) ** 2)) / np.maximum(by, 1e-300),
@@ -64,4 +66,4 @@ def interventions(module: GIMModule, conditions: Conditions, row: np.ndarray, n_
     # a single drug keeps its bits whatever else is asked
     single = np.bincount(row, minlength=n_rows) == 1
     first = np.searchsorted(row, np.arange(n_rows))
-    return Touch(*(np.where(single[:, None], a[first], b) for a, b in zip(one, mixed, strict=True)))
+    return InterventionDistribution(*(np.where(single[:, None], a[first], b) for a, b in zip(one, mixed, strict=True)))

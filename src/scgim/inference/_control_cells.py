@@ -9,7 +9,7 @@ import numpy as np
 import scipy.sparse as sp
 
 from scgim._checks import check_names, listed, nearest, warn
-from scgim.data._matrix import Cells, check_genes
+from scgim.data._matrix import CellMatrix, check_genes
 
 if TYPE_CHECKING:
     from anndata import AnnData
@@ -20,7 +20,7 @@ MAX_MISSING = 0.05
 
 
 @dataclass(frozen=True)
-class Sources:
+class ControlCells:
     """Control cells of one line: ``x`` (cells, genes) sparse or dense on the training scale, names, and their mean."""
 
     line: str
@@ -31,18 +31,18 @@ class Sources:
     scale: np.ndarray  # (genes,) units of the standardised scale
 
 
-def training_sources(fitted: Fitted) -> list[Sources]:
+def training_controls(fitted: Fitted) -> list[ControlCells]:
     """The controls kept in training, line by line."""
     out = []
     for line in fitted.design.lines:
         rows = np.flatnonzero(fitted.group_line[fitted.control_group] == line)
         centre = fitted.group_mean[fitted.control_group[rows]]
         names, scale = fitted.control_names[rows], _scale(fitted, line)
-        out.append(Sources(str(line), fitted.controls[rows], names, centre, fitted.line_mean(line), scale))
+        out.append(ControlCells(str(line), fitted.controls[rows], names, centre, fitted.line_mean(line), scale))
     return out
 
 
-def user_sources(adata: AnnData, fitted: Fitted, settings: dict, childless: np.ndarray) -> list[Sources]:
+def user_controls(adata: AnnData, fitted: Fitted, settings: dict, childless: np.ndarray) -> list[ControlCells]:
     """Control cells of the user's, genes matched by name.
 
     Parameters
@@ -75,7 +75,7 @@ def user_sources(adata: AnnData, fitted: Fitted, settings: dict, childless: np.n
                 f"Pass adata[adata.obs[{drug_key!r}] == {control!r}]."
             )
     present = _present(adata, fitted.genes, childless)
-    cells = Cells(
+    cells = CellMatrix(
         adata,
         fitted.genes[present],
         layer=settings["layer"],
@@ -93,7 +93,7 @@ def user_sources(adata: AnnData, fitted: Fitted, settings: dict, childless: np.n
             full[:, present] = x.toarray()
             x = sp.csr_matrix(full)
         mean = np.asarray(x.mean(0, dtype=np.float64)).ravel()
-        out.append(Sources(str(name), x, adata.obs_names[rows].to_numpy(str), mean, mean, _scale(fitted, name)))
+        out.append(ControlCells(str(name), x, adata.obs_names[rows].to_numpy(str), mean, mean, _scale(fitted, name)))
     return out
 
 

@@ -11,7 +11,6 @@ import numpy as np
 import pandas as pd
 
 from scgim._checks import listed, nearest
-from scgim._similarity import similarity
 from scgim.data._drug_table import check_feature_table
 from scgim.module import Rows
 
@@ -74,42 +73,6 @@ class Query:
         """Of every part in a cell line, as the generator takes them."""
         at = np.full(len(self.index), design.line_index(line))
         return design.encode(self.features, self.index, self.part_dose, at)
-
-    def trust(self, design: Design) -> pd.DataFrame:
-        """Columns nearest_drug, similarity, dose_in_range, trust; one row a query.
-
-        trust: "in-domain" for a measured drug within its doses; "edge" for an unseen drug of similarity >= 0.4, a dose
-        outside the range by a factor of up to 2, or a combination of drugs that are each at least that; "extrapolation"
-        beyond. These thresholds are conventions, not calibrated on held-out drugs. A combination takes the least similar
-        of its drugs.
-        """
-        alike = (
-            similarity(self.features, design.features)
-            if self.features.shape[1]
-            else np.zeros((len(self.index), len(design.drugs)))
-        )
-        alike[self.index >= 0, self.index[self.index >= 0]] = 1.0
-        best = np.where(self.index >= 0, self.index, alike.argmax(1))
-        value = alike[np.arange(len(best)), best]
-        distance = np.zeros(len(best))
-        if design.dosed:
-            low, high = np.array([(d.min(), d.max()) for d in map(design.doses_of, self.part)]).T
-            with np.errstate(divide="ignore"):
-                distance = np.maximum(np.log2(low / self.part_dose), np.log2(self.part_dose / high)).clip(min=0)
-        near = (self.index >= 0) | (value >= 0.4)
-        grade = np.where((self.index >= 0) & (distance == 0), 0, np.where(near & (distance <= 1), 1, 2))
-        start = np.searchsorted(self.row, np.arange(len(self.drug)))
-        grade = np.maximum(np.maximum.reduceat(grade, start), self.combined)
-        worst = np.array([a + value[a:b].argmin() for a, b in zip(start, [*start[1:], len(value)], strict=True)])
-        nearest_drug = np.where(value[worst] > 0, design.drugs[best[worst]], "")
-        return pd.DataFrame(
-            {
-                "nearest_drug": nearest_drug,
-                "similarity": value[worst],
-                "dose_in_range": np.maximum.reduceat(distance, start) == 0,
-                "trust": np.array(["in-domain", "edge", "extrapolation"])[grade],
-            }
-        )
 
 
 def resolve(

@@ -32,7 +32,7 @@ def posterior(module: GIMModule, fitted: Fitted) -> tuple[np.ndarray, ...]:
     return probability, psi * unit, error * unit
 
 
-def resting(
+def decisive_edges_of(
     module: GIMModule, fitted: Fitted, averaging: Averaging | None, probability: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
     """The edge that every measured target hangs on most, as text, and the probability of its direction, ``(contexts, genes)``."""

@@ -18,7 +18,9 @@ if TYPE_CHECKING:
     from scgim.data._training_summary import Fitted
 
 
-def write_shift(adata: AnnData, table: pd.DataFrame, fitted: Fitted, order: np.ndarray, delta: AnnData) -> None:
+def write_shift(
+    adata: AnnData, table: pd.DataFrame, fitted: Fitted, order: np.ndarray, rows: pd.DataFrame, predicted: np.ndarray
+) -> None:
     """Predicted change of every cell's own drug, dose and line, and its control mean plus that.
 
     Parameters
@@ -27,19 +29,15 @@ def write_shift(adata: AnnData, table: pd.DataFrame, fitted: Fitted, order: np.n
         Drug, dose, line, batch and control of every cell.
     order
         Columns of the answer among the sorted genes.
-    delta
-        Predicted changes, a row for each drug x dose x line. Cells of a drug that the model cannot speak of get NaN.
+    rows, predicted
+        Drug, dose and line of predicted changes ``(rows, genes)``, genes sorted. Cells of a drug that the model cannot speak of
+        get NaN.
     """
-    asked = (
-        delta.obs[["drug", "dose", "cell_line"]]
-        .astype({"drug": str, "cell_line": str})
-        .set_axis(["drug", "dose", "line"], axis=1)
-    )
+    asked = rows.set_axis(["drug", "dose", "line"], axis=1)
     row = pd.MultiIndex.from_frame(asked.fillna({"dose": 0.0})).get_indexer(
         pd.MultiIndex.from_frame(table[["drug", "dose", "line"]].fillna({"dose": 0.0}))
     )
-    genes = np.searchsorted(np.sort(delta.var_names.to_numpy(str)), adata.var_names.to_numpy(str))
-    known = delta.X[:, np.argsort(delta.var_names.to_numpy(str))][:, genes]
+    known = predicted[:, order].astype(np.float32)
     change = np.vstack([known, np.full(adata.n_vars, np.nan, dtype=np.float32)])[row]
     control = table["control"].to_numpy()
     change[control] = 0.0

@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 from typing import TYPE_CHECKING
 
-from scgim.data._design import blocks
 from scgim.evaluation import summarise
 from scgim.evaluation._heldout import check_unseen, score_conditions, warn_of_leaks
 from scgim.evaluation._known_targets import evaluate_targets
@@ -21,7 +20,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger("scgim")
 
 
-class JudgingMixin:
+class EvaluationMixin:
     """What a trained model and its data say of its worth."""
 
     def stability(self, n: int = 20, *, max_rounds: int = 20, seed: int = 0) -> pd.DataFrame:
@@ -63,7 +62,7 @@ class JudgingMixin:
         >>> model.stability(n=3, max_rounds=2).columns.tolist()
         ['source', 'target', 'stability', 'adjacency', 'recurs', 'module']
         """
-        self._require_fitted()
+        self._require_trained()
         self._require_data()
         if n < 1:
             raise ValueError(f"n is a number of refits, at least 1, got {n}.")
@@ -76,7 +75,7 @@ class JudgingMixin:
             *_, last = search_dag(statistics, seed=seed, max_rounds=max_rounds, patience=3, **options)
             return turn_edges(last.graph, statistics, seed=seed, **options)
 
-        self.stability_ = recurrence(search, draws(data.search, blocks(data.fitted.design), n, seed))
+        self.stability_ = recurrence(search, draws(data.search, data.fitted.design.resampling_blocks(), n, seed))
         return edge_table(self.module.mechanism.graph.numpy(), genes, self.stability_)
 
     def evaluate(
@@ -141,13 +140,14 @@ class JudgingMixin:
         >>> sorted(scores["method"].unique())[:3]
         ['control', 'duplicate', 'kernel ridge']
         """
-        self._require_fitted()
-        self._require_data()
-        check_unseen(self)
-        leaks = warn_of_leaks(self)
-        out = summarise(
-            score_conditions(self, refit=refit, distributions=distributions, seed=seed, train_kwargs=train_kwargs)
+        self._require_trained()
+        screen = self._screen()
+        check_unseen(screen, self.summary_)
+        leaks = warn_of_leaks(screen, self.drug_table_)
+        scores = score_conditions(
+            self, screen, refit=refit, distributions=distributions, seed=seed, train_kwargs=train_kwargs
         )
+        out = summarise(scores)
         out.attrs["verdict"] += leaks
         for sentence in out.attrs["verdict"]:
             logger.info(sentence)
@@ -217,14 +217,10 @@ class JudgingMixin:
         >>> scores["method"].unique().tolist()
         ['scgim', 'largest |shift|', 'largest |z|']
         """
-        self._require_fitted()
+        self._require_trained()
         if refit:
             self._require_data()
         out = evaluate_targets(self, known, k=k, refit=refit, train_kwargs=dict(train_kwargs or {}))
         for sentence in out.attrs["verdict"]:
             logger.info(sentence)
         return out
-
-    def _require_data(self) -> None:
-        if self.adata is None:
-            raise ValueError("This model was loaded without data. Load it with GIM.load(path, adata=...).")

@@ -4,7 +4,7 @@ import copy
 import logging
 import warnings
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, Self
 
 import numpy as np
 from scvi import REGISTRY_KEYS
@@ -14,13 +14,16 @@ from scvi.model.base import BaseModelClass
 from scvi.train import TrainRunner
 
 from scgim._checks import check_effect, check_option
-from scgim.data._design import blocks
+from scgim.data._columns import ScreenColumns
 from scgim.data._drug_table import DrugTable
-from scgim.data._matrix import Cells, Scale, check_matrix
-from scgim.data._training_data import Needs, collect, hold_out
-from scgim.module import GENERATORS, INTERVENTIONS, MECHANISMS, GIMModule, ScaleMap
+from scgim.data._matrix import Scale, check_matrix
+from scgim.data._registered_screen import RegisteredScreen
+from scgim.data._training_data import Needs, hold_out, read_training_data
+from scgim.inference._predictor import Predictor
+from scgim.module import GENERATORS, INTERVENTIONS, MECHANISMS, GIMModule, Responses, ScaleMap
 from scgim.module.generators import DOSE_RESPONSES
 from scgim.module.likelihood import MIN_EFFECT
+from scgim.train._calibration import change_error
 from scgim.train._data_module import StatisticsModule
 from scgim.train._edge_constraints import EdgeConstraints, check_prior, edge_constraints
 from scgim.train._generator_selection import GeneratorChoice, GeneratorSelection
@@ -29,10 +32,11 @@ from scgim.train._graph_choice import GraphChoice, choose_graph
 from scgim.train._options import TrainingOptions
 from scgim.train._plan import TrainingPlan
 
-from ._evaluation_mixin import JudgingMixin
-from ._fields import DRUG_TABLE, ContextField, DrugTableField
-from ._inference_mixin import AskingMixin
-from ._persistence_mixin import KeepingMixin
+from ._annotation_mixin import AnnotationMixin
+from ._evaluation_mixin import EvaluationMixin
+from ._fields import DRUG_TABLE, ConditionField, DrugFeaturesField
+from ._inference_mixin import InferenceMixin
+from ._persistence_mixin import PersistenceMixin
 from ._progress_bar import PhaseProgress, few_threads, quiet_lightning
 
 if TYPE_CHECKING:
@@ -54,7 +58,7 @@ STRUCTURES = ("auto", "search", "gradient", "none")
 LIKELIHOODS = ("auto", "cells", "means")
 
 
-class GIM(AskingMixin, JudgingMixin, KeepingMixin, BaseModelClass):
+class GIM(InferenceMixin, EvaluationMixin, AnnotationMixin, PersistenceMixin, BaseModelClass):
     r"""Generative intervention model of a drug screen: a causal graph of genes and the drugs' unknown targets.
 
     Learns, from cells under drugs at doses, a structural equation model over genes whose mechanisms the drugs touch, and a
@@ -158,8 +162,8 @@ class GIM(AskingMixin, JudgingMixin, KeepingMixin, BaseModelClass):
             "dose_response": dose_response,
             "min_effect": check_effect(min_effect),
         }
-        self.table = DrugTable.from_registry(self.get_state_registry(DRUG_TABLE))
-        if generator != "auto" and GENERATORS[generator].needs_features and self.table.source == "identity":
+        self.drug_table_ = DrugTable.from_registry(self.get_state_registry(DRUG_TABLE))
+        if generator != "auto" and GENERATORS[generator].needs_features and self.drug_table_.source == "identity":
             raise ValueError(
                 f"generator={generator!r} needs drug features, and setup_anndata was given none. Pass features_key or "
                 "smiles_key there, or use generator='identity'."
@@ -182,7 +186,7 @@ class GIM(AskingMixin, JudgingMixin, KeepingMixin, BaseModelClass):
         self.averaging_: Averaging | None = None
         self.graph_choice_: GraphChoice | None = None
         self.plain_: GIMModule | None = None  # predicts without a graph, where that is better
-        self.fitted: Fitted | None = None
+        self.summary_: Fitted | None = None
         self.init_params_ = self._get_init_params(locals())
 
     @classmethod
@@ -249,19 +253,11 @@ class GIM(AskingMixin, JudgingMixin, KeepingMixin, BaseModelClass):
         """
         setup_method_args = cls._get_setup_method_args(**locals())  # before anything else: it records every local
         check_matrix(adata, layer=layer, scale=scale, size_factor_key=size_factor_key)
-        context = ContextField(
-            drug_key,
-            control,
-            dose_key=dose_key,
-            dose_unit=dose_unit,
-            cell_line_key=cell_line_key,
-            batch_key=batch_key,
-            split_key=split_key,
-        )
+        columns = ScreenColumns(drug_key, control, dose_key, dose_unit, cell_line_key, batch_key, split_key)
         fields = [
             LayerField(REGISTRY_KEYS.X_KEY, layer, is_count_data=False, correct_data_format=False),
-            context,
-            DrugTableField(context, features_key=features_key, smiles_key=smiles_key),
+            ConditionField(columns),
+            DrugFeaturesField(columns, features_key=features_key, smiles_key=smiles_key),
         ]
         # a copy carries the identifier of what it was copied from, and would take its place in scvi-tools' store
         own = adata.uns.pop("_scvi_uuid", None)
@@ -335,11 +331,11 @@ class GIM(AskingMixin, JudgingMixin, KeepingMixin, BaseModelClass):
             "plan_kwargs": plan_kwargs,
         }
         options = TrainingOptions.within(max_epochs, plan_kwargs or {})
-        data, genes = self._collect(seed, validation=1 - train_size)
-        design = data.fitted.design
+        data = self._read(seed, validation=1 - train_size)
+        design, genes = data.fitted.design, data.fitted.genes
         build = lambda name, n_genes: self._build_generator(n_genes, design, name)
         asked = self.settings_["generator"]
-        selection = GeneratorSelection(build, design, source=self.table.source, asked=asked, seed=seed)
+        selection = GeneratorSelection(build, design, source=self.drug_table_.source, asked=asked, seed=seed)
         self._selection, self.calibration_ = selection, {}
         module = self._build(len(genes), design, selection.choice.name)
         plan = TrainingPlan(
@@ -361,7 +357,7 @@ class GIM(AskingMixin, JudgingMixin, KeepingMixin, BaseModelClass):
         self.history_, self.is_trained_, self.module = None, False, module
         self.graph_choice_, self.plain_ = None, None
         self.stability_, self.averaging_, self.search_ = None, None, plan.regression.search_options
-        self.fitted, self.seed_ = data.fitted, seed
+        self.summary_, self.seed_ = data.fitted, seed
         with warnings.catch_warnings(), quiet_lightning(), few_threads(len(genes)):
             # advice for loaders of cells; ours holds one object
             warnings.filterwarnings("ignore", message=".*does not have many workers")
@@ -383,12 +379,12 @@ class GIM(AskingMixin, JudgingMixin, KeepingMixin, BaseModelClass):
             try:
                 runner()
             except BaseException:
-                self.fitted = None  # half-trained is not trained
+                self.summary_ = None  # half-trained is not trained
                 raise
         try:
-            self._finish(plan, data, blocks(design), how)
+            self._finish(plan, data, how)
         except BaseException:
-            self.fitted = None
+            self.summary_ = None
             raise
         misfit = self.module.misfit
         self.calibration_ = plan.conditions.calibration.about() | {
@@ -400,23 +396,30 @@ class GIM(AskingMixin, JudgingMixin, KeepingMixin, BaseModelClass):
         if self._chosen.scores is not None:
             self.history_["generator_choice"] = self._chosen.scores
 
-    def _finish(self, plan: TrainingPlan, data: Collected, block: tuple | None, how: dict) -> None:
+    def _finish(self, plan: TrainingPlan, data: Collected, how: dict) -> None:
         """What a trained module is asked once: the measured conditions, other graphs, and whether predictions take the graph."""
         self.module = self.module.to("cpu").requires_grad_(False)
-        self.fitted = self.fitted.measure(*plan.measured())
-        n_genes = len(self.fitted.genes)
+        self.summary_ = self.summary_.measure(*plan.measured())
+        design, n_genes = self.summary_.design, len(self.summary_.genes)
         # the graph, which auto then does not use
-        undetermined = self.settings_["structure"] == "auto" and self.fitted.statistics.n_cells < n_genes
-        affordable = n_genes * len(self.fitted.design.drug) < TOO_LARGE
+        undetermined = self.settings_["structure"] == "auto" and self.summary_.statistics.n_cells < n_genes
+        affordable = n_genes * len(design.drug) < TOO_LARGE
         if self._structure == "search" and affordable and not undetermined:
+            mechanism, block = self.module.mechanism, design.resampling_blocks()
             with few_threads(n_genes):
-                self.averaging_ = average(
-                    self.module.mechanism, plan.regression, plan.constraints, block, seed=self.seed_
-                )
-        said = self._predict_measured(plan, data)
-        self.fitted = replace(self.fitted, responses=self._responses(data, *said[:2]).state())
-        if self.settings_["structure"] == "auto":
-            self._choose_graph(said, how)
+                self.averaging_ = average(mechanism, plan.regression, plan.constraints, block, seed=self.seed_)
+        predictor, error = self._predictor(), change_error(data)
+        said, held_out = predictor.generated_changes()
+        # features are a prior of measured drugs where the generator has any to ask
+        prior = (said, held_out) if self.module.generator.needs_features else (None, None)
+        measured, unit = predictor.measured_changes(), self.summary_.relative_scale(design.line)
+        responses = Responses.fit(self.summary_.rows(), measured, unit**2 * error, *prior)
+        self.summary_ = replace(self.summary_, responses=responses.state())
+        if self.settings_["structure"] != "auto":
+            return
+        without = None if said is None else plan.cross_fit_without_graph(error)
+        without = None if without is None else unit * (without.probability * without.psi).numpy()
+        self._choose_graph(measured, held_out, without, how)
 
     @property
     def generator_(self) -> str:
@@ -441,17 +444,18 @@ class GIM(AskingMixin, JudgingMixin, KeepingMixin, BaseModelClass):
         asked = self.settings_["structure"]
         return "search" if asked == "auto" else asked
 
-    def _choose_graph(self, said: tuple, how: dict) -> None:
+    def _choose_graph(
+        self, change: np.ndarray, with_graph: np.ndarray | None, without: np.ndarray | None, how: dict
+    ) -> None:
         """Leave the graph out of predictions where it harms: they come from a generator of its own then, without a graph.
 
         ``how`` are the arguments of `train`: the model without a graph has the same training and validation contexts.
         """
-        _, with_graph, without = said
-        change, rows = self._measured_changes(), int(self.fitted.statistics.n_cells)
+        rows = int(self.summary_.statistics.n_cells)
         if self._from_means():
             # measured changes of few counts are on a compressed scale, on which the graph's better predictions look worse
             with_graph = without = None
-        self.graph_choice_ = choose_graph(change, with_graph, without, self.fitted.design.drug, rows=rows)
+        self.graph_choice_ = choose_graph(change, with_graph, without, self.summary_.design.drug, rows=rows)
         if self.graph_choice_.use or not self.module.mechanism.graph.any():
             return
         logger.info("Graph: %s.", self.graph_choice_.reason)
@@ -460,14 +464,13 @@ class GIM(AskingMixin, JudgingMixin, KeepingMixin, BaseModelClass):
         plain.settings_ = self.settings_ | changes
         plain.train(**how, seed=self.seed_, enable_progress_bar=False)
         self.plain_ = plain.module
-        self.fitted = replace(self.fitted, responses=plain.fitted.responses)
+        self.summary_ = replace(self.summary_, responses=plain.summary_.responses)
 
-    def _collect(self, seed: int, validation: float = 0.0) -> tuple[Collected, np.ndarray]:
-        """The training rows, but for a share of their contexts, as the plan sees them; and the genes."""
-        table = self._context_field().table(self.adata)
-        held = hold_out(table, validation, seed) if validation else None
-        cells, genes = self._cells()
-        return collect(cells, table, genes, self.table.frame, seed=seed, needs=self._needs(), held=held), genes
+    def _read(self, seed: int, validation: float = 0.0) -> Collected:
+        """The training rows, but for a share of their contexts, as the plan sees them."""
+        screen = self._screen()
+        held = hold_out(screen.conditions, validation, seed) if validation else None
+        return read_training_data(screen, self.drug_table_.frame, seed=seed, needs=self._needs(), held=held)
 
     def _needs(self) -> Needs:
         """What the settings need of the cells."""
@@ -490,7 +493,7 @@ class GIM(AskingMixin, JudgingMixin, KeepingMixin, BaseModelClass):
             self._build_generator(n_genes, design, generator),
             mechanism=self.settings_["mechanism"],
             intervention=self.settings_["intervention"],
-            scale_map=ScaleMap(self.table.frame.shape[1], n_genes) if self.settings_["scale_shift"] else None,
+            scale_map=ScaleMap(self.drug_table_.frame.shape[1], n_genes) if self.settings_["scale_shift"] else None,
             min_effect=MIN_EFFECT if self.settings_["min_effect"] is None else self.settings_["min_effect"],
         )
 
@@ -498,7 +501,7 @@ class GIM(AskingMixin, JudgingMixin, KeepingMixin, BaseModelClass):
         """A generator of a design's sizes."""
         response = self.settings_["dose_response"]
         return GENERATORS[name](
-            self.table.frame.shape[1],
+            self.drug_table_.frame.shape[1],
             n_genes,
             n_drugs=len(design.drugs),
             n_lines=len(design.lines),
@@ -508,15 +511,39 @@ class GIM(AskingMixin, JudgingMixin, KeepingMixin, BaseModelClass):
             **({} if response is None else {"dose_response": response}),
         )
 
-    def _context_field(self) -> ContextField:
-        """The set-up's columns."""
-        args = self.registry_["setup_args"]
-        names = ("dose_key", "dose_unit", "cell_line_key", "batch_key", "split_key")
-        return ContextField(args["drug_key"], args["control"], **{name: args[name] for name in names})
+    # ---- what the mixins share ---------------------------------------------------------------------------------------
 
-    def _cells(self) -> tuple[Cells, np.ndarray]:
-        """Chunked access to the training matrix, and the sorted gene names."""
-        args = self.registry_["setup_args"]
-        genes = np.sort(self.adata.var_names.to_numpy(str))
-        names = ("layer", "scale", "size_factor_key")
-        return Cells(self.adata, genes, **{name: args[name] for name in names}), genes
+    def _screen(self) -> RegisteredScreen:
+        """The training AnnData as set-up described it."""
+        self._require_data()
+        return RegisteredScreen(self.adata, self.registry_["setup_args"])
+
+    def _predictor(self) -> Predictor:
+        """The trained model, which can be asked."""
+        return Predictor(
+            self.module,
+            self._require_trained(),
+            self.drug_table_,
+            self.registry_["setup_args"],
+            self._gene_order(),
+            averaging=self.averaging_,
+            averages_drugs=self._from_means(),
+            plain=self.plain_,
+        )
+
+    def _untrained(self, **changes: Any) -> Self:
+        """An untrained model on the same data, with other settings."""
+        return type(self)(self.adata, **(self.settings_ | changes))
+
+    def _gene_order(self) -> np.ndarray:
+        """Genes in the order of the training AnnData."""
+        return np.asarray(self.get_state_registry("X")["column_names"]).astype(str)
+
+    def _require_trained(self) -> Fitted:
+        if self.summary_ is None:
+            raise RuntimeError("The model is not trained yet. Run model.train() first.")
+        return self.summary_
+
+    def _require_data(self) -> None:
+        if self.adata is None:
+            raise ValueError("This model was loaded without data. Load it with GIM.load(path, adata=...).")

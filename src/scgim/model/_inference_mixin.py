@@ -11,13 +11,13 @@ import pandas as pd
 import torch
 
 from scgim._checks import check_option, nearest
-from scgim.inference._counterfactuals import As, Change, Targets
-from scgim.inference._predictor import RunningMixin, contexts
+from scgim.data._design import condition_keys
+from scgim.inference._counterfactuals import As, Intervention, Targets
 from scgim.inference._target_ranking import Evidence
 from scgim.module import Action
 from scgim.structure import ancestors
 
-from ._fields import CONTEXT
+from ._fields import CONDITION
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -28,13 +28,13 @@ if TYPE_CHECKING:
 AS, TARGETS, EVIDENCE = get_args(As), get_args(Targets), get_args(Evidence)
 
 
-class AskingMixin(RunningMixin):
+class InferenceMixin:
     """What a trained model can be asked."""
 
     @property
     def drugs(self) -> list[str]:
         """Drugs of the screen, controls not among them; sorted."""
-        return self.get_state_registry(CONTEXT)["drugs"].tolist()
+        return self.get_state_registry(CONDITION)["drugs"].tolist()
 
     def predict(
         self,
@@ -117,8 +117,10 @@ class AskingMixin(RunningMixin):
         check_option("as_", as_, AS)
         check_option("targets", targets, TARGETS)
         check_option("evidence", evidence, EVIDENCE)
-        query = self._resolve(drug=drug, smiles=smiles, features=features, dose=dose)
-        return self._predict_query(query, adata, as_, n_cells, seed, targets, evidence)
+        predictor = self._predictor()
+        query = predictor.resolve(drug=drug, smiles=smiles, features=features, dose=dose)
+        options = {"as_": as_, "n_cells": n_cells, "seed": seed, "targets": targets, "evidence": evidence}
+        return predictor.predict(query, adata, **options)
 
     def do(
         self,
@@ -162,14 +164,15 @@ class AskingMixin(RunningMixin):
         >>> knocked.obs["drug"].tolist()
         ['do(PKA=-2)']
         """
-        fitted = self._require_fitted()
+        predictor = self._predictor()
+        summary = predictor.summary
         check_option("kind", kind, ["shift", "set"])
         check_option("as_", as_, AS)
         if not isinstance(interventions, Mapping):
             raise TypeError(f"do takes a dict {{gene: value}}, got {interventions!r}.")
         if not interventions:
             raise ValueError("No intervention was asked for: pass {gene: value}.")
-        place = {gene: i for i, gene in enumerate(fitted.genes.tolist())}
+        place = {gene: i for i, gene in enumerate(summary.genes.tolist())}
         for gene, value in interventions.items():
             if gene not in place:
                 raise KeyError(
@@ -186,14 +189,14 @@ class AskingMixin(RunningMixin):
         shared = {"drug": f"do({label})", "smiles": "", "dose": np.nan, "nearest_drug": "", "similarity": np.nan}
         shared |= {"dose_in_range": True, "trust": "do"}
 
-        def change(line: str) -> Change:
+        def change(line: str) -> Intervention:
             # values are in pooled control sd, the standardised scale in those of the line
-            unit = fitted.relative_scale(fitted.design.line_index(line))
+            unit = summary.relative_scale(summary.design.line_index(line))
             at = None if fixed is None else {gene: value / unit[gene] for gene, value in fixed.items()}
-            return Change((shared["drug"],), Action(torch.as_tensor(shift / unit)), at)
+            return Intervention((shared["drug"],), Action(torch.as_tensor(shift / unit)), at)
 
         about = {"intervention": kind, "seed": seed}
-        return self._predict([(change, lambda line: "do", shared)], adata, as_, n_cells, about)
+        return predictor.intervene(change, shared, adata, as_=as_, n_cells=n_cells, provenance=about)
 
     def rank_targets(
         self,
@@ -242,11 +245,12 @@ class AskingMixin(RunningMixin):
         0     1        up     data
         1     2      down     data
         """
-        design = self._require_fitted().design
+        predictor = self._predictor()
         check_option("evidence", evidence, EVIDENCE)
-        query = self._resolve(drug=drug, smiles=smiles, features=features, dose=dose)
+        query = predictor.resolve(drug=drug, smiles=smiles, features=features, dose=dose)
         everything = drug is None and dose is None
-        return self._rank(query, evidence, set(contexts(design.names())) if everything else None)
+        only = set(condition_keys(predictor.summary.design.names())) if everything else None
+        return predictor.rank_targets(query, evidence, only)
 
     def get_graph(self, kind: Literal["direct", "total"] = "direct") -> pd.DataFrame:
         r"""The causal graph as a table of edges.
@@ -275,9 +279,9 @@ class AskingMixin(RunningMixin):
           source target  sign
         0    Akt    Erk     1
         """
-        fitted = self._require_fitted()
+        predictor = self._predictor()
         check_option("kind", kind, ["direct", "total"])
-        z, mechanism = fitted.standardised_controls(), self.module.mechanism
+        z, mechanism = predictor.summary.standardised_controls(), self.module.mechanism
         graph = mechanism.graph.numpy()
         if kind == "direct":
             weight, sign = (a.numpy() for a in mechanism.effects(z))
@@ -287,11 +291,11 @@ class AskingMixin(RunningMixin):
             if self.stability_ is not None:
                 extra["stability"] = self.stability_.direct[source, target]
         else:
-            weight = self._total_effects(z)
+            weight = predictor.total_effects(z)
             sign = np.sign(weight)
             source, target = np.nonzero(ancestors(graph))
             extra = {}
-        genes = fitted.genes
+        genes = predictor.summary.genes
         values = {"weight": weight[source, target], "sign": sign[source, target].astype(int)}
         table = pd.DataFrame({"source": genes[source], "target": genes[target], **values, **extra})
         by = table["strength"] if extra else table["weight"].abs()

@@ -1,0 +1,128 @@
+"""Columns of a screen: drug, dose, line, batch and split of every cell, checked."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pandas as pd
+
+from scgim._checks import check_control, check_doses, check_names, listed, warn
+
+if TYPE_CHECKING:
+    from anndata import AnnData
+
+
+@dataclass(frozen=True)
+class ScreenColumns:
+    """Names of the columns of ``.obs``, and the controls' value; see :meth:`scgim.GIM.setup_anndata`."""
+
+    drug_key: str
+    control: str
+    dose_key: str | None = None
+    dose_unit: str | None = None
+    cell_line_key: str | None = None
+    batch_key: str | None = None
+    split_key: str | None = None
+
+    @classmethod
+    def of_setup(cls, arguments: dict) -> ScreenColumns:
+        """From the arguments of :meth:`scgim.GIM.setup_anndata`, the others among them ignored."""
+        return cls(**{field.name: arguments.get(field.name) for field in fields(cls)})
+
+    def table(self, adata: AnnData, *, split: bool = True) -> pd.DataFrame:
+        """Columns drug, dose, line, batch (str, float, str, str), control and train (bool); one row a cell.
+
+        Without ``split`` every cell is a training cell.
+        """
+        drug = check_names(adata, self.drug_key)
+        control = (drug == str(self.control)).to_numpy()
+        return pd.DataFrame(
+            {
+                "drug": drug,
+                "dose": np.nan if self.dose_key is None else check_doses(adata, self.dose_key, treated=~control),
+                "line": "" if self.cell_line_key is None else check_names(adata, self.cell_line_key),
+                "batch": "" if self.batch_key is None else check_names(adata, self.batch_key),
+                "control": control,
+                "train": True if self.split_key is None or not split else check_names(adata, self.split_key) == "train",
+            }
+        )
+
+    def validate(self, adata: AnnData) -> pd.DataFrame:
+        """The table, if it holds a sound screen.
+
+        Raises
+        ------
+        KeyError, TypeError, ValueError
+            On anything that would be found out only in training, or never.
+        """
+        if (self.dose_key is None) != (self.dose_unit is None):
+            missing = "dose_unit" if self.dose_unit is None else "dose_key"
+            raise ValueError(
+                f"dose_key and dose_unit come together, but {missing} is missing (e.g. dose_key='dose', dose_unit='uM')."
+            )
+        if self.split_key is not None:
+            other = sorted(set(check_names(adata, self.split_key)) - {"train", "test"})
+            if other:
+                raise ValueError(
+                    f"obs[{self.split_key!r}] may hold 'train' and 'test', but also holds {listed(other)}. Rename these, or "
+                    "drop their cells: validation contexts are drawn in training (train_size)."
+                )
+        # before the doses: with a wrong control every control's dose is wrong too
+        check_control(check_names(adata, self.drug_key), str(self.control), key=self.drug_key)
+        table = self.table(adata)
+        if table["control"].all():
+            raise ValueError(
+                f"All cells are controls ({self.control!r}): without a perturbation there is nothing to learn."
+            )
+        self._check_controls(table, "")
+        if self.split_key is not None:
+            train = table[table["train"]]
+            if not train["control"].any() or train["control"].all():
+                raise ValueError(
+                    f"The 'train' rows of obs[{self.split_key!r}] must hold controls and at least one drug."
+                )
+            self._check_controls(train, "in the 'train' rows ")
+            self._check_split(table)
+        treated = table.loc[~table["control"], "dose"].dropna()
+        if len(treated) and treated.max() > 1e5 * treated.min():
+            warn(
+                f"Doses range from {treated.min():g} to {treated.max():g} with dose_unit={self.dose_unit!r}. Are they all in one unit?"
+            )
+        return table
+
+    def _check_controls(self, table: pd.DataFrame, which: str) -> None:
+        """Every line and batch with treated cells has controls."""
+        groups = pd.MultiIndex.from_frame(table[["line", "batch"]])
+        control = table["control"].to_numpy()
+        lone = ~control & ~groups.isin(groups[control].unique())
+        if lone.any():
+            where = [
+                " and ".join(
+                    f"{key}={value!r}"
+                    for key, value in zip((self.cell_line_key, self.batch_key), group, strict=True)
+                    if key is not None
+                )
+                for group in sorted(groups[lone].unique())
+            ]
+            more = f"; and {len(where) - 3} more" if len(where) > 3 else ""
+            raise ValueError(
+                f"No control cells ({self.control!r}) {which}where {'; '.join(where[:3])}{more}, so the effect of "
+                f"{listed(sorted(set(table['drug'][lone])))} there cannot be separated from it. "
+                f"Add controls or drop these {int(lone.sum()):,} cells."
+            )
+
+    def _check_split(self, table: pd.DataFrame) -> None:
+        sides = table[~table["control"]].groupby(["drug", "dose", "line"], dropna=False)["train"].agg(["sum", "size"])
+        leak = sides[(sides["sum"] > 0) & (sides["sum"] < sides["size"])]
+        if len(leak):
+            (drug, dose, line), row = leak.index[0], leak.iloc[0]
+            what = ", ".join(
+                [drug] + [f"{dose:g}"] * (self.dose_key is not None) + [line] * (self.cell_line_key is not None)
+            )
+            more = f" (and {len(leak) - 1} more conditions)" if len(leak) > 1 else ""
+            raise ValueError(
+                f"Leak: condition ({what}) has {row['sum']:,} cells in train and {row['size'] - row['sum']:,} in test{more}. "
+                "Split by whole conditions: scgim.pp.split(adata, ...)."
+            )

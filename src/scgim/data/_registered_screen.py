@@ -1,0 +1,59 @@
+"""An AnnData as set-up described it."""
+
+from __future__ import annotations
+
+from functools import cached_property
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from scgim._checks import listed, nearest
+
+from ._columns import ScreenColumns
+from ._matrix import CellMatrix
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from anndata import AnnData
+
+
+class RegisteredScreen:
+    """The cells of a screen: their conditions, parsed once, and their values in chunks.
+
+    Parameters
+    ----------
+    adata
+        The screen.
+    setup
+        Arguments of :meth:`scgim.GIM.setup_anndata`.
+    """
+
+    def __init__(self, adata: AnnData, setup: dict) -> None:
+        self.adata, self.setup = adata, setup
+        self.columns = ScreenColumns.of_setup(setup)
+
+    @cached_property
+    def conditions(self) -> pd.DataFrame:
+        """Drug, dose, line, batch, control and train of every cell; see :meth:`ScreenColumns.table`."""
+        return self.columns.table(self.adata)
+
+    @cached_property
+    def genes(self) -> np.ndarray:
+        """Names of the genes, sorted."""
+        return np.sort(self.adata.var_names.to_numpy(str))
+
+    def matrix(self) -> CellMatrix:
+        """Chunked access to the values, genes sorted."""
+        options = {name: self.setup[name] for name in ("layer", "scale", "size_factor_key")}
+        return CellMatrix(self.adata, self.genes, **options)
+
+
+def require_genes(genes: np.ndarray, known: np.ndarray) -> None:
+    """Raise ValueError unless ``genes`` are the model's, in any order."""
+    missing, new = np.setdiff1d(known, genes).tolist(), np.setdiff1d(genes, known).tolist()
+    if missing or new or len(genes) != len(known):
+        hint = f" (nearest to {missing[0]!r}: {listed(nearest(missing[0], genes, n=1))})" if missing else ""
+        raise ValueError(
+            f"adata does not have the model's {len(known)} genes: {len(missing)} missing: {listed(missing)}{hint}; "
+            f"{len(new)} new: {listed(new)}. Genes are matched by name: map or subset them."
+        )

@@ -1,0 +1,58 @@
+"""The model trained anew without one of its parts."""
+
+from __future__ import annotations
+
+import logging
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pandas as pd
+
+from scgim.data._drug_table import DrugTable
+
+from ._verdict import EMPTY, SHUFFLED, ZEROED
+
+if TYPE_CHECKING:
+    from ._protocol import TrainedModel
+
+logger = logging.getLogger("scgim")
+
+
+def without_graph(model: TrainedModel) -> dict[str, TrainedModel]:
+    """The untrained model with the empty graph and the same generator; none if the model has no graph itself."""
+    if model.settings_["structure"] == "none":
+        return {}
+    return {EMPTY: model._untrained(structure="none", prior_graph=None, generator=model.generator_)}
+
+
+def without_features(model: TrainedModel, seed: int) -> dict[str, TrainedModel]:
+    """Untrained models with features that say nothing; none if the model has no features itself."""
+    out: dict[str, TrainedModel] = {}
+    frame = model.drug_table_.frame
+    if not frame.shape[1]:
+        return out
+    trained = np.isin(frame.index.to_numpy(str), model.summary_.design.drugs)
+    shuffled = frame.to_numpy(float).copy()
+    rng = np.random.default_rng([seed, 0x5F])
+    # among training drugs and among the others, so that no drug of the test takes a training drug's place
+    for rows in (np.flatnonzero(trained), np.flatnonzero(~trained)):
+        shuffled[rows] = shuffled[rng.permutation(rows)]
+    # without features nothing tells drugs apart, and the training mean is all that can be said
+    for name, values, generator in (
+        (SHUFFLED, shuffled, model.settings_["generator"]),
+        (ZEROED, np.zeros_like(shuffled), "mean"),
+    ):
+        out[name] = model._untrained(generator=generator)
+        features = pd.DataFrame(values, frame.index, frame.columns)
+        out[name].drug_table_ = DrugTable(features, model.drug_table_.smiles, model.drug_table_.source)
+    return out
+
+
+def trained_alike(
+    model: TrainedModel, ablations: dict[str, TrainedModel], train_kwargs: dict
+) -> dict[str, TrainedModel]:
+    """The ablations, trained on the model's rows with its seed."""
+    for name, ablation in ablations.items():
+        logger.info("Training %s for comparison.", name)
+        ablation.train(**{"enable_progress_bar": False, **train_kwargs, "seed": model.seed_})
+    return ablations

@@ -1,0 +1,61 @@
+"""How far a request lies from what was measured: the applicability domain."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pandas as pd
+
+from scgim._similarity import similarity
+
+if TYPE_CHECKING:
+    from scgim.data._design import Design
+
+    from ._query import Query
+
+MIN_SIMILARITY = 0.4  # of an unseen drug at the edge of the domain; a convention, not calibrated on held-out drugs
+MAX_DOUBLINGS = 1.0  # by which a dose at the edge lies outside the drug's own doses; a convention too
+GRADES = np.array(["in-domain", "edge", "extrapolation"])
+
+
+def applicability(query: Query, design: Design) -> pd.DataFrame:
+    """Columns nearest_drug, similarity, dose_in_range and trust; one row for every row of the query.
+
+    ``trust`` is ``"in-domain"`` for a measured drug within its doses; ``"edge"`` for an unseen drug of similarity >= 0.4, a dose
+    outside the range by a factor of up to 2, or a combination of drugs that are each at least that; ``"extrapolation"`` beyond. A
+    combination takes the least similar of its drugs.
+    """
+    measured = query.index >= 0
+    best, value = _nearest(query, design)
+    distance = np.zeros(len(best))
+    if design.dosed:
+        low, high = np.array([(d.min(), d.max()) for d in map(design.doses_of, query.part)]).T
+        with np.errstate(divide="ignore"):
+            distance = np.maximum(np.log2(low / query.part_dose), np.log2(query.part_dose / high)).clip(min=0)
+    near = measured | (value >= MIN_SIMILARITY)
+    grade = np.where(measured & (distance == 0), 0, np.where(near & (distance <= MAX_DOUBLINGS), 1, 2))
+    start = np.searchsorted(query.row, np.arange(len(query.drug)))
+    grade = np.maximum(np.maximum.reduceat(grade, start), query.combined)
+    worst = np.array([a + value[a:b].argmin() for a, b in zip(start, [*start[1:], len(value)], strict=True)])
+    return pd.DataFrame(
+        {
+            "nearest_drug": np.where(value[worst] > 0, design.drugs[best[worst]], ""),
+            "similarity": value[worst],
+            "dose_in_range": np.maximum.reduceat(distance, start) == 0,
+            "trust": GRADES[grade],
+        }
+    )
+
+
+def _nearest(query: Query, design: Design) -> tuple[np.ndarray, np.ndarray]:
+    """The most similar training drug of every part of a query, itself where it was measured, and the similarity."""
+    alike = (
+        similarity(query.features, design.features)
+        if query.features.shape[1]
+        else np.zeros((len(query.index), len(design.drugs)))
+    )
+    measured = query.index >= 0
+    alike[measured, query.index[measured]] = 1.0
+    best = np.where(measured, query.index, alike.argmax(1))
+    return best, alike[np.arange(len(best)), best]

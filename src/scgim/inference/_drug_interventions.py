@@ -1,0 +1,127 @@
+"""The interventions of a request: what the generator says of every row and line, and what its own data say."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, NamedTuple, NoReturn
+
+import numpy as np
+
+from scgim.data._design import condition_keys
+from scgim.module import Responses
+
+from ._counterfactuals import DrugIntervention, Measured
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from scgim.data._training_summary import Fitted
+    from scgim.module import Hard, Shift
+
+    from ._combinations import InterventionDistribution
+    from ._counterfactuals import Targets
+    from ._query import Query
+    from ._target_ranking import Evidence
+
+
+def not_measured(drug: str, dose: float | None, line: str) -> NoReturn:
+    """Raise ValueError: a request for data of a condition without any."""
+    known = dose is not None and not np.isnan(dose)
+    where = f"{drug!r}" + (f" at {dose:g}" if known else "") + (f" in {line!r}" if line else "")
+    raise ValueError(
+        f"evidence='data' needs a measured condition, and {where} is none. Use evidence='auto' or 'features'."
+    )
+
+
+class _OfLine(NamedTuple):
+    """What is known of all rows of a request in one cell line."""
+
+    said: InterventionDistribution
+    own: np.ndarray  # (rows, genes) changes by the drugs' own data, training scale
+    delta: np.ndarray | None  # (rows, genes) mean changes, where one matrix product gives them all
+
+
+class DrugInterventions:
+    """Interventions of the rows of a query, line by line.
+
+    Parameters
+    ----------
+    summary, kind
+        What training learned of the data, and the kind of intervention.
+    query, targets, evidence
+        What is asked, see :meth:`scgim.GIM.predict`.
+    only
+        Keys of the conditions that are wanted; ``None`` for all rows in all lines.
+    generated
+        Asks the generator of a query's rows in a line.
+    mean_changes
+        Mean changes under interventions, where one matrix product gives those of all rows; else ``None``.
+    """
+
+    def __init__(
+        self,
+        summary: Fitted,
+        kind: type[Shift] | type[Hard],
+        query: Query,
+        *,
+        targets: Targets,
+        evidence: Evidence,
+        only: set[tuple] | None,
+        generated: Callable[[Query, str], InterventionDistribution],
+        mean_changes: Callable[[InterventionDistribution, Targets], np.ndarray] | None,
+    ) -> None:
+        self.summary, self.kind, self.query, self.targets = summary, kind, query, targets
+        self.evidence, self.only, self.generated, self.mean_changes = evidence, only, generated, mean_changes
+        self.doses, self.combined = query.doses, query.combined
+        self.responses = Responses.from_state(self.summary.responses)
+        measured = condition_keys(self.summary.design.names()) if evidence != "features" else ()
+        self.measured, self._lines = set(measured), {}
+
+    def source(self, line: str, i: int) -> str | None:
+        """What a prediction rests on: "data", "drug" or "features"; ``None`` where none is wanted."""
+        query, drug = self.query, self.query.drug[i]
+        dose = None if np.isnan(query.dose[i]) else float(query.dose[i])
+        if self.only is not None and (drug, dose, line) not in self.only:
+            return None
+        if self.evidence == "features" or (query.index[query.row == i] < 0).any() or not self.responses.processes:
+            found = "features"
+        elif self.combined[i]:
+            found = "drug"
+        else:
+            found = "data" if (drug, dose, line) in self.measured else "drug"
+        if self.evidence == "data" and found != "data":
+            not_measured(drug, dose, line)
+        return found
+
+    def intervention(self, line: str, i: int) -> DrugIntervention:
+        """The intervention of a row in a line."""
+        query, known = self.query, self._of_line(line)
+        label = (query.drug[i], self.doses[i] if self.combined[i] else query.dose[i])
+        measured = None
+        if not self.combined[i] and self.source(line, i) != "features":
+            measured = Measured(known.own[i], self.responses.weight)
+        delta = None if known.delta is None else known.delta[i]
+        parts = self._parts(line, i) if self.combined[i] else ()
+        return DrugIntervention(label, known.said.row(i), self.targets, self.kind, parts, measured, delta)
+
+    def _of_line(self, line: str) -> _OfLine:
+        if line not in self._lines:
+            said = self.generated(self.query, line)
+            delta = None if self.mean_changes is None else self.mean_changes(said, self.targets)
+            self._lines[line] = _OfLine(said, self._own(self.query, line), delta)
+        return self._lines[line]
+
+    def _own(self, query: Query, line: str) -> np.ndarray:
+        return self.responses.own(query.rows(self.summary.design, line)) * self.summary.scale
+
+    def _parts(self, line: str, i: int) -> tuple[DrugIntervention, ...]:
+        """The drugs of a combination, each alone."""
+        alone = self.query.alone(i)
+        said = self.generated(alone, line)
+        data: list[Measured | None] = [None] * len(alone.drug)
+        if self.evidence != "features" and self.responses.processes:
+            own = zip(self._own(alone, line), alone.index, strict=True)
+            data = [Measured(x, self.responses.weight) if k >= 0 else None for x, k in own]
+        return tuple(
+            DrugIntervention((name, dose), said.row(a), self.targets, self.kind, measured=data[a])
+            for a, (name, dose) in enumerate(zip(alone.drug, alone.dose, strict=True))
+        )

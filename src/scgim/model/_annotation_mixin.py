@@ -1,0 +1,125 @@
+"""The model's verb that writes results into an AnnData."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, get_args
+
+import numpy as np
+import scipy.sparse as sp
+
+from scgim import _keys
+from scgim._checks import check_option, refuse_view
+from scgim._version import __version__
+from scgim.data._columns import ScreenColumns
+from scgim.data._design import condition_keys
+from scgim.data._registered_screen import require_genes
+from scgim.inference._target_ranking import Evidence
+
+from ._annotate import write_graph, write_shift, write_targets
+
+if TYPE_CHECKING:
+    from anndata import AnnData
+
+
+class AnnotationMixin:
+    """Results where scanpy's plots look for them."""
+
+    def annotate(self, adata: AnnData | None = None, *, evidence: Evidence = "auto") -> None:
+        """Write predictions, targets and graph into an AnnData.
+
+        ``.obsm["scgim_shift"]``: predicted change of every cell's own drug and dose, 0 for controls;
+        ``.obsm["scgim_pred"]``: its control mean plus that; ``.uns["scgim_targets"]``: targets in ``rank_genes_groups``
+        format, ``scores`` = probability x abs(effect), ``logfoldchanges`` = effect in control sd, p-values NaN: a group for
+        each of the AnnData's drugs (best over its doses and lines) and one of zeros for the control;
+        ``.varp["scgim_graph"]``: edge weights, row = source; ``.var["scgim_in_degree"]``, ``.var["scgim_out_degree"]``;
+        ``.uns["scgim"]``: provenance.
+
+        Parameters
+        ----------
+        adata
+            The training AnnData by default; another one must have the same genes, drug columns, lines and batches.
+        evidence
+            As in :meth:`predict` and :meth:`rank_targets`.
+
+        Returns
+        -------
+        Nothing; the AnnData is written to.
+
+        Raises
+        ------
+        ValueError
+            If ``adata`` is a view, holds other genes, lines or batches than the training data, or no drug that the model
+            can speak of.
+
+        Examples
+        --------
+        >>> import scgim
+        >>> adata = scgim.datasets.sachs()
+        >>> scgim.setup_anndata(adata, drug_key="drug", control="cd3cd28", scale="continuous", smiles_key="smiles")
+        >>> model = scgim.GIM(adata)
+        >>> model.train(max_epochs=20, enable_progress_bar=False)  # for the example; the default gets further
+        >>> model.annotate()
+        >>> adata.obsm["scgim_shift"].shape
+        (6564, 11)
+        """
+        predictor = self._predictor()
+        summary = predictor.summary
+        adata = self.adata if adata is None else adata
+        if adata is None:
+            raise ValueError("This model was loaded without data: pass the AnnData to annotate.")
+        check_option("evidence", evidence, get_args(Evidence))
+        refuse_view(adata)
+        genes = adata.var_names.to_numpy(str)
+        require_genes(genes, summary.genes)
+        columns = ScreenColumns.of_setup(self.registry_["setup_args"])
+        cells = columns.table(adata, split=False)  # the side of a split does not matter here, and new data has none
+        groups = set(zip(summary.group_line, summary.group_batch, strict=True))
+        if alien := sorted(set(zip(cells["line"], cells["batch"], strict=True)) - groups):
+            raise ValueError(f"No training controls for line, batch = {alien[0]}, so nothing to add a change to.")
+        treated = cells.loc[~cells["control"], ["drug", "dose", "line"]]
+        query, present = predictor.query_of(treated), set(condition_keys(treated))
+        targets = predictor.rank_targets(query, evidence, present)
+        rows, change = predictor.changes(query, evidence, present)
+        order = np.searchsorted(summary.genes, genes)
+        write_shift(adata, cells, summary, order, rows, change)
+        weight, _ = self.module.mechanism.effects(summary.standardised_controls())
+        write_graph(adata, weight.numpy()[np.ix_(order, order)])
+        if self.stability_ is not None:
+            recurs = np.where(self.module.mechanism.graph.numpy(), self.stability_.direct, 0.0)
+            adata.varp[_keys.STABILITY] = sp.csr_matrix(recurs[np.ix_(order, order)])
+        write_targets(adata, targets, drug_key=columns.drug_key, control=str(columns.control))
+        adata.uns[_keys.UNS] = self._provenance()
+
+    def _provenance(self) -> dict:
+        """What a reader of the file needs to know of where the results come from; None becomes an empty string."""
+        args = {name: "" if value is None else value for name, value in self.registry_["setup_args"].items()}
+        settings = args | self._written_settings() | {"generator": self.generator_}
+        fitted = self.summary_
+        counts = {"n_contexts": len(fitted.design.drug), "n_cells": int(fitted.statistics.n_cells)}
+        return {
+            "version": __version__,
+            "seed": self.seed_,
+            "data_hash": fitted.data_hash,
+            "settings": settings,
+            "training": counts | {"n_edges": int(self.module.mechanism.graph.sum())},
+            "generator_choice": self._generator_choice(),
+            "graph_choice": {} if self.graph_choice_ is None else self.graph_choice_.about(),
+            "charge": self.calibration_,
+        }
+
+    def _generator_choice(self) -> dict:
+        """Why this generator, and the scores of all that were compared."""
+        about = {"asked": self.settings_["generator"], "reason": self._choice.reason}
+        scores = self._choice.scores
+        if scores is None:
+            return about
+        return about | {"generator": scores.index.to_numpy(str)} | {name: scores[name].to_numpy() for name in scores}
+
+    def _written_settings(self) -> dict:
+        """The settings as a file takes them: no None, and priors as their tables."""
+        settings = {name: "" if value is None else value for name, value in self.settings_.items()}
+        prior, regulators = self.settings_["prior_graph"], self.settings_["regulators"]
+        return settings | {
+            "prior_graph": "" if prior is None else prior.astype(str),
+            "regulators": "" if regulators is None else np.asarray(regulators, dtype=object),
+        }
