@@ -30,13 +30,13 @@ def draw(kind: str, *, drugs: int = 32, doses: int = 3, genes: int = 8, bits: in
     )
 
 
-def choose(conditions, residual, **options):
-    doses = torch.unique(conditions.log_dose).tolist()
+def choose(inputs, residual, **options):
+    doses = torch.unique(inputs.log_dose).tolist()
     n, variance = torch.full((len(residual), 1), 50.0).double(), torch.ones(residual.shape[1]).double()
     build = lambda name, genes: GENERATORS[name](
-        conditions.features.shape[1], genes, n_drugs=int(conditions.drug.max()) + 1, dosed=True, log_doses=doses
+        inputs.features.shape[1], genes, n_drugs=int(inputs.drug.max()) + 1, dosed=True, log_doses=doses
     )
-    return choose_generator(build, conditions, residual, n * residual**2 / 2, n, variance, charge=CHARGE, **options)
+    return choose_generator(build, inputs, residual, n * residual**2 / 2, n, variance, charge=CHARGE, **options)
 
 
 @pytest.mark.parametrize(
@@ -81,12 +81,12 @@ def test_equal_bits_on_every_call_and_the_global_random_state_is_left_alone():
 
 
 def test_the_mean_is_scored_on_drugs_that_it_did_not_see():
-    conditions, residual = draw("noise", drugs=10, doses=4)
-    _, table = choose(conditions, residual, candidates=["mean"], folds=10)
+    inputs, residual = draw("noise", drugs=10, doses=4)
+    _, table = choose(inputs, residual, candidates=["mean"], folds=10)
     loss = torch.zeros(len(residual))
-    for out in [conditions.drug == drug for drug in range(10)] + list(deal_doses(conditions, 0)):
+    for out in [inputs.drug == drug for drug in range(10)] + list(deal_doses(inputs, 0)):
         for k in torch.nonzero(out)[:, 0]:
-            known = ~out & (conditions.log_dose == conditions.log_dose[k])
+            known = ~out & (inputs.log_dose == inputs.log_dose[k])
             loss[k] += ((residual[k] - residual[known].mean(0)) ** 2).mean()
     assert table["loss"].item() == pytest.approx(loss.mean().item(), rel=1e-6)
 
@@ -95,8 +95,8 @@ def test_every_other_dose_of_a_drug_is_held_out_once():
     rng = np.random.default_rng(0)
     drug = torch.as_tensor(np.repeat(np.arange(12), 8)[rng.permutation(96)])
     log_dose = torch.as_tensor(rng.integers(5, size=96)).double() * (drug > 2)  # three drugs have one dose
-    conditions = Conditions(torch.zeros(96, 1), drug, log_dose, torch.zeros(96, dtype=torch.int64))
-    held = deal_doses(conditions, 0)
+    inputs = Conditions(torch.zeros(96, 1), drug, log_dose, torch.zeros(96, dtype=torch.int64))
+    held = deal_doses(inputs, 0)
     assert held.shape == (2, 96)
     assert (held.sum(0) == (drug > 2)).all()
     for d in range(3, 12):
@@ -105,23 +105,23 @@ def test_every_other_dose_of_a_drug_is_held_out_once():
         assert sides == [set(doses[i::2].tolist()) for i in (0, 1)] or sides == [
             set(doses[i::2].tolist()) for i in (1, 0)
         ]
-    assert not len(deal_doses(conditions._replace(log_dose=torch.zeros(96)), 0))
+    assert not len(deal_doses(inputs._replace(log_dose=torch.zeros(96)), 0))
 
 
 def test_what_is_known_of_a_drug_is_not_lost_where_features_say_nothing():
     """Effects of every drug's own; all that can be predicted is its other doses."""
     for doses, names in ((1, {"mean"}), (4, {"kernel", "hill"})):
-        conditions, residual = draw("noise", drugs=24, doses=doses, bits=40)
+        inputs, residual = draw("noise", drugs=24, doses=doses, bits=40)
         own = 2 * torch.randn(24, 8, generator=torch.Generator().manual_seed(0)).double()
-        assert choose(conditions, residual + own[conditions.drug])[0] in names
+        assert choose(inputs, residual + own[inputs.drug])[0] in names
 
 
 def test_twins_are_held_out_together():
-    conditions, residual = draw("noise", drugs=20)
-    twin = conditions.drug // 2
-    conditions = conditions._replace(features=conditions.features[twin * 6])
+    inputs, residual = draw("noise", drugs=20)
+    twin = inputs.drug // 2
+    inputs = inputs._replace(features=inputs.features[twin * 6])
     own = 3 * torch.randn(10, 8, generator=torch.Generator().manual_seed(0)).double()
-    _, table = choose(conditions, residual + own[twin], candidates=["mean", "kernel"])
+    _, table = choose(inputs, residual + own[twin], candidates=["mean", "kernel"])
     mean, kernel = table["loss"]
     assert kernel > 0.5 * mean
 
@@ -130,29 +130,29 @@ def test_twins_are_held_out_together():
     ("drugs", "features"), [pytest.param(7, 5, id="few drugs"), pytest.param(20, 0, id="no features")]
 )
 def test_says_when_there_is_nothing_to_choose_by(drugs, features):
-    conditions, residual = draw("noise", drugs=drugs)
-    conditions = conditions._replace(features=conditions.features[:, :features])
+    inputs, residual = draw("noise", drugs=drugs)
+    inputs = inputs._replace(features=inputs.features[:, :features])
     with pytest.raises(ValueError, match="too few for cross-validation"):
-        choose(conditions, residual)
+        choose(inputs, residual)
 
 
 def test_many_genes_are_represented_by_the_strongest():
-    conditions, residual = draw("hill", genes=8)
+    inputs, residual = draw("hill", genes=8)
     silent = torch.zeros(len(residual), 200, dtype=torch.float64)
     wide = torch.cat([silent, residual, silent], 1)
-    assert choose(conditions, wide)[0] == "hill"
+    assert choose(inputs, wide)[0] == "hill"
 
 
 def test_a_little_structure_in_every_gene_is_found_among_all_of_them():
     rng = np.random.default_rng(0)
-    conditions, _ = draw("smooth", drugs=60, doses=1)
-    x = conditions.features.numpy()
+    inputs, _ = draw("smooth", drugs=60, doses=1)
+    x = inputs.features.numpy()
     weak = np.sin(1.5 * x @ rng.normal(size=(2, 600))) + 2 * rng.normal(size=(60, 600)) + rng.normal(size=600)
-    name, table = choose(conditions, torch.as_tensor(weak), candidates=["mean", "kernel"])
+    name, table = choose(inputs, torch.as_tensor(weak), candidates=["mean", "kernel"])
     losses = table.set_index("generator")["loss_all_genes"]
     assert name == "kernel"
     assert losses["kernel"] < losses["mean"]
     # what the features do not tell is none
-    dealt = conditions._replace(features=conditions.features[torch.as_tensor(rng.permutation(60))])
+    dealt = inputs._replace(features=inputs.features[torch.as_tensor(rng.permutation(60))])
     mean, kernel = choose(dealt, torch.as_tensor(weak), candidates=["mean", "kernel"])[1]["loss_all_genes"]
     assert kernel > 0.999 * mean

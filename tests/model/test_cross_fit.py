@@ -13,7 +13,7 @@ from scgim.train._folds import Evidence, Folds
 PENALTY = 5.0
 
 
-def conditions(drugs: int = 24, doses: int = 1, lines: int = 1, bits: int = 8, seed: int = 0) -> Conditions:
+def inputs(drugs: int = 24, doses: int = 1, lines: int = 1, bits: int = 8, seed: int = 0) -> Conditions:
     drug, dose, line = (a.ravel() for a in np.meshgrid(range(drugs), range(doses), range(lines), indexing="ij"))
     features = np.random.default_rng(seed).integers(2, size=(drugs, bits)).astype(float)
     return Conditions(*map(torch.as_tensor, (features[drug], drug, np.linspace(-1.0, 1.0, doses)[dose], line)))
@@ -41,7 +41,7 @@ def noise(given: Conditions, genes: int, seed: int = 0) -> np.ndarray:
 @pytest.mark.parametrize("name", ["hill", "kernel", "mean", "network"])
 def test_random_structures_vouch_for_nothing(name):
     """Some drugs of random features have strong targets: what is said of any is no more than the penalty from placebos allows."""
-    given = conditions(drugs=30, bits=60)
+    given = inputs(drugs=30, bits=60)
     shift = noise(given, 10)
     shift[np.arange(10), np.arange(10)] += 3
     said = fit(name, given, shift)
@@ -50,7 +50,7 @@ def test_random_structures_vouch_for_nothing(name):
 
 
 def test_features_that_other_drugs_bear_out_speak_for_targets():
-    given = conditions(drugs=60)
+    given = inputs(drugs=60)
     shift = noise(given, 8)
     for feature in range(4):
         shift[:, feature] += 2 * given.features[:, feature].numpy()
@@ -64,7 +64,7 @@ def test_features_that_other_drugs_bear_out_speak_for_targets():
 
 def test_a_condition_is_never_vouched_for_by_its_own_data():
     """What is said of a condition stays the same if the condition shows something else."""
-    given = conditions(drugs=40)
+    given = inputs(drugs=40)
     shift = noise(given, 8)
     shift[:, 0] += 2 * given.features[:, 0].numpy()
     before = fit("kernel", given, shift)
@@ -74,19 +74,19 @@ def test_a_condition_is_never_vouched_for_by_its_own_data():
 
 
 def test_drugs_known_by_name_and_few_drugs_are_not_cross_fitted():
-    given = conditions(drugs=30)
+    given = inputs(drugs=30)
     assert fit("identity", given, noise(given, 5)) is None
-    few = conditions(drugs=7)
+    few = inputs(drugs=7)
     assert fit("hill", few, noise(few, 5)) is None
 
 
 def test_every_condition_is_held_out_once_and_drugs_of_one_condition_with_their_duplicates():
-    given = conditions(drugs=20, doses=3, lines=2)
+    given = inputs(drugs=20, doses=3, lines=2)
     held, *_ = Folds.of_conditions(given, 4, 0)
     assert (held.sum(0) == 1).all()
     for drug in range(20):  # something is known of the drug in every fold
         assert not held[:, given.drug == drug].all(1).any()
-    single = conditions(drugs=20)
+    single = inputs(drugs=20)
     single = single._replace(features=single.features[single.drug // 2])
     held, *_ = Folds.of_conditions(single, 4, 0)
     assert (held.sum(0) == 1).all()

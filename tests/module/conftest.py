@@ -102,7 +102,7 @@ def build_case(
     s = accumulate([(x, code)], n_contexts=len(sizes), n_genes=d, own=True)
     n = torch.as_tensor(s.n[1:, None])
     own = module.mechanism.families(torch.as_tensor(s.own[1:]), n) if mechanism == "linear" else None
-    conditions = Conditions(
+    inputs = Conditions(
         features=torch.as_tensor(rng.integers(0, 2, (k, n_features)).astype(float)),
         drug=torch.arange(k) % n_drugs,
         log_dose=torch.as_tensor(rng.normal(size=k)),
@@ -110,7 +110,7 @@ def build_case(
     )
     needs = module.needs_own
     contexts = Contexts(
-        n, *map(torch.as_tensor, (s.mean[1:], s.squares[1:] / s.n[1:, None])), conditions, own if needs else None
+        n, *map(torch.as_tensor, (s.mean[1:], s.squares[1:] / s.n[1:, None])), inputs, own if needs else None
     )
     scatter = s.own[0] if needs else s.scatter
     controls = Controls(*map(torch.as_tensor, (s.n[0], s.mean[:1], scatter)))

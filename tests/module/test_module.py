@@ -19,7 +19,7 @@ def densities(case, k: int) -> tuple[np.ndarray, np.ndarray]:
     module, rows = case.module, case.code == k
     with torch.no_grad():
         predicted = module.mechanism(torch.as_tensor(case.x)).numpy()[rows]
-        psi = module.generator(case.contexts.conditions)[1].numpy()
+        psi = module.generator(case.contexts.inputs)[1].numpy()
         scale = module.log_scale(case.contexts)
     sigma, x = np.exp(module.mechanism.log_sigma.detach().numpy()), case.x[rows]
     untouched = norm.logpdf(x, predicted, sigma).sum(0)
@@ -35,7 +35,7 @@ def brute_force(case, targets: np.ndarray | None = None) -> np.ndarray:
 
     Plain numpy from the cells and the parameters, sharing nothing with the likelihood but the equations.
     """
-    logits = case.module.generator(case.contexts.conditions)[0].detach().numpy()
+    logits = case.module.generator(case.contexts.inputs)[0].detach().numpy()
     d, out = case.x.shape[1], []
     for k in range(int(case.code.max()) + 1):
         untouched, touched = densities(case, k)
@@ -91,7 +91,7 @@ def test_em_does_not_lose_likelihood(case, model):
     """With the posterior as targets the loss bounds the mixture's, up to the entropy of the posterior, exactly."""
     made = case(3, **model)
     module, moments = made.module, made.moments
-    logits, psi = module.generator(made.contexts.conditions)
+    logits, psi = module.generator(made.contexts.inputs)
     scale = module.log_scale(made.contexts)
     touched, untouched = evidence(module.intervention, moments, psi, made.contexts.n, module.mechanism.variance, scale)
     p = torch.sigmoid(logits + touched - untouched - module.charge).clamp(1e-12, 1 - 1e-12).detach()
@@ -105,7 +105,7 @@ def test_the_losses_are_parts_of_one_another(case):
     assert loss.item() == pytest.approx(-made.module.evidence(made.contexts, made.moments).sum().item())
     assert penalty.item() == pytest.approx(made.joint()[1].item())
     assert penalty.item() == pytest.approx(
-        made.module.generator.penalty(*made.module.generator(made.contexts.conditions)).item()
+        made.module.generator.penalty(*made.module.generator(made.contexts.inputs)).item()
     )
 
 
@@ -195,7 +195,7 @@ def test_the_posterior_is_that_of_numerical_integration_over_psi(case, model):
     made = case(1, d=3, sizes=(10, 1, 6, 13), **model)
     module, contexts = made.module, made.contexts
     spread = torch.tensor([0.05, 0.7, 3.0], dtype=torch.float64)
-    logits, psi_hat = (t.detach() for t in module.generator(contexts.conditions))
+    logits, psi_hat = (t.detach() for t in module.generator(contexts.inputs))
     features = FeatureEvidence(torch.sigmoid(logits), logsigmoid(logits) - logsigmoid(-logits) - 1, psi_hat, spread)
     probability, mean, error = module.posterior(contexts, made.moments, spread, features)
     odds, psi_hat = np.exp(features.log_odds.numpy()), psi_hat.numpy()
@@ -258,7 +258,7 @@ def test_the_posterior_is_that_of_numerical_integration_over_psi(case, model):
 def test_the_posterior_between_its_extremes(case):
     made = case(4)
     module, contexts, moments = made.module, made.contexts, made.moments
-    _, shift = module.generator(contexts.conditions)
+    _, shift = module.generator(contexts.inputs)
     certain, vague = (torch.full((4,), v, dtype=torch.float64) for v in (0.0, 1e200))
     # no spread: the shift is the generator's or what is seen, and the odds those of the two
     probability, mean, error = module.posterior(contexts, moments, certain)

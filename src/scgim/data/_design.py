@@ -75,7 +75,7 @@ class Design:
         """Distinct training doses over :attr:`reference_dose`, logged and sorted; none without doses."""
         return np.unique(np.log(self.dose / self.reference_dose)).tolist() if self.dosed else []
 
-    def conditions(self) -> Conditions:
+    def inputs(self) -> Conditions:
         """Of the training contexts."""
         return self.encode(self.features[self.drug], self.drug, self.dose, self.line)
 

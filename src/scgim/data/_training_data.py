@@ -238,7 +238,7 @@ def _tensors(fitted: Fitted, store: CellStore | None) -> tuple[Contexts, Control
     own = None if statistics.own is None else torch.as_tensor(statistics.own[1:])
     n = statistics.n[1:] if store is None else store.size[1:].numpy().astype(float)
     spread = statistics.squares[1:] / statistics.n[1:, None]
-    train = Contexts(*map(torch.as_tensor, (n[:, None], statistics.mean[1:], spread)), fitted.design.conditions(), own)
+    train = Contexts(*map(torch.as_tensor, (n[:, None], statistics.mean[1:], spread)), fitted.design.inputs(), own)
     scatter = statistics.scatter if own is None else statistics.own[0]
     n_control = statistics.n[0] if store is None else float(store.size[0])
     return train, Controls(*map(torch.as_tensor, (n_control, statistics.mean[:1], scatter)))

@@ -95,12 +95,12 @@ class Fitted:
         features, n = parts.pop("features", None), torch.as_tensor(parts.pop("n"))
         moments = Moments(**_tensors(parts))
         said = None if features is None else FeatureEvidence(**_tensors(features))
-        return Contexts(n, moments.value, moments.spread, self.design.conditions()), moments, said
+        return Contexts(n, moments.value, moments.spread, self.design.inputs()), moments, said
 
     def rows(self) -> Rows:
         """The measured contexts, as their responses take them."""
-        conditions = self.design.conditions()
-        return Rows(self.design.drug, conditions.log_dose.numpy(), self.design.line)
+        inputs = self.design.inputs()
+        return Rows(self.design.drug, inputs.log_dose.numpy(), self.design.line)
 
 
 def _arrays(tensors: NamedTuple) -> dict[str, np.ndarray]:

@@ -26,7 +26,7 @@ class InterventionDistribution(NamedTuple):
 
 @torch.no_grad()
 def intervention_distribution(
-    module: GIMModule, conditions: Conditions, row: np.ndarray, n_rows: int
+    module: GIMModule, inputs: Conditions, row: np.ndarray, n_rows: int
 ) -> InterventionDistribution:
     r"""Of rows that are one drug or several.
 
@@ -45,10 +45,10 @@ def intervention_distribution(
     n_rows
         Rows.
     """
-    logits, psi = module.generator(conditions)
-    scale = torch.zeros_like(psi) if module.scale_map is None else module.scale_map(conditions)
+    logits, psi = module.generator(inputs)
+    scale = torch.zeros_like(psi) if module.scale_map is None else module.scale_map(inputs)
     one = InterventionDistribution(
-        *(a.numpy() for a in (torch.sigmoid(logits), psi, module.generator.uncertainty(conditions), torch.exp(scale)))
+        *(a.numpy() for a in (torch.sigmoid(logits), psi, module.generator.uncertainty(inputs), torch.exp(scale)))
     )
     if len(row) == n_rows:
         return one

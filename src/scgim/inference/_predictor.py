@@ -140,8 +140,8 @@ class Predictor:
 
     def interventions(self, query: Query, line: str, module: GIMModule | None = None) -> InterventionDistribution:
         """What the generator (of another module) says of a query's rows in a cell line."""
-        conditions = query.conditions(self.summary.design, line)
-        return intervention_distribution(module or self.module, conditions, query.row, len(query.drug))
+        inputs = query.inputs(self.summary.design, line)
+        return intervention_distribution(module or self.module, inputs, query.row, len(query.drug))
 
     # ---- predictions -------------------------------------------------------------------------------------------------
 
@@ -277,7 +277,7 @@ class Predictor:
         if features is None:
             return None, None
         unit, n = self.summary.relative_scale(self.summary.design.line), len(self.summary.design.drug)
-        every = intervention_distribution(self.module, conditions.conditions, np.arange(n), n)
+        every = intervention_distribution(self.module, conditions.inputs, np.arange(n), n)
         blind = every._replace(probability=features.probability.numpy(), psi=features.psi.numpy())
         return unit * self.mean_changes(every), unit * self.mean_changes(blind)
 

@@ -50,8 +50,8 @@ class Query:
     def rows(self, design: Design, line: str) -> Rows:
         """Of every row's first drug in a cell line, as responses take them."""
         first = np.searchsorted(self.row, np.arange(len(self.drug)))
-        conditions = self.conditions(design, line)
-        return Rows(self.index[first], conditions.log_dose.numpy()[first], np.full(len(first), design.line_index(line)))
+        inputs = self.inputs(design, line)
+        return Rows(self.index[first], inputs.log_dose.numpy()[first], np.full(len(first), design.line_index(line)))
 
     def take(self, rows: np.ndarray) -> Query:
         """Some rows: numbers or a mask."""
@@ -69,7 +69,7 @@ class Query:
         blank = np.full(len(at), "", dtype=object)
         return Query(name, dose, blank, np.arange(len(at)), name, dose, self.index[at], self.features[at])
 
-    def conditions(self, design: Design, line: str) -> Conditions:
+    def inputs(self, design: Design, line: str) -> Conditions:
         """Of every part in a cell line, as the generator takes them."""
         at = np.full(len(self.index), design.line_index(line))
         return design.encode(self.features, self.index, self.part_dose, at)

@@ -25,7 +25,7 @@ def posterior(module: GIMModule, fitted: Fitted) -> tuple[np.ndarray, ...]:
     """Probability, effect and its standard error in pooled control sd, ``(contexts, genes)`` each; see ``GIMModule.posterior``."""
     contexts, moments, features = fitted.contexts()
     # a generator that fits perfectly must not silence a context's own data
-    prior = (module.generator.uncertainty(contexts.conditions) ** 2).clamp(min=LEAST_VARIANCE)
+    prior = (module.generator.uncertainty(contexts.inputs) ** 2).clamp(min=LEAST_VARIANCE)
     unit = fitted.relative_scale(fitted.design.line)
     found = module.posterior(contexts, moments, prior, features, torch.as_tensor(unit))
     probability, psi, error = (a.numpy() for a in found)

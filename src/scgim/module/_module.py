@@ -92,7 +92,7 @@ class GIMModule(nn.Module):
 
     def log_scale(self, contexts: Contexts) -> Tensor | float:
         """Log of what a touched mechanism's noise is multiplied by, ``(contexts, genes)``; 0 if it never is."""
-        return 0.0 if self.scale_map is None else self.scale_map(contexts.conditions)
+        return 0.0 if self.scale_map is None else self.scale_map(contexts.inputs)
 
     def profile(self, contexts: Contexts, moments: Moments) -> Tensor:
         """By how many nats a touched mechanism explains a context better, its psi chosen at best; ``(contexts, genes)``."""
@@ -115,7 +115,7 @@ class GIMModule(nn.Module):
 
         ``targets``, ``(contexts, genes)``, forces them (bool), or gives their probabilities; ``charge`` is :attr:`charge` unless given.
         """
-        return self._evidence(contexts, moments, *self.generator(contexts.conditions), targets, charge)
+        return self._evidence(contexts, moments, *self.generator(contexts.inputs), targets, charge)
 
     def _evidence(
         self,
@@ -151,7 +151,7 @@ class GIMModule(nn.Module):
         ``weight`` is what a context counts for, ``(contexts, 1)``; ``charge`` is :attr:`charge` unless given. With frozen moments, what
         they leave out is missing.
         """
-        logits, psi = self.generator(contexts.conditions)
+        logits, psi = self.generator(contexts.inputs)
         penalty = self.generator.penalty(logits, psi)
         if self.scale_map is not None:
             penalty = penalty + self.scale_map.penalty()
@@ -223,7 +223,7 @@ class GIMModule(nn.Module):
         if features is not None:
             _, log_odds, psi, prior_variance = features
         else:
-            _, psi = self.generator(contexts.conditions)
+            _, psi = self.generator(contexts.inputs)
             log_odds = (-charge - math.log(2)).expand_as(psi)
         if alone and of_means:
             psi, prior_variance = torch.zeros_like(psi), self.slab

@@ -17,7 +17,7 @@ class Contexts(NamedTuple):
     n: Tensor  # (contexts, 1) cells
     mean: Tensor  # (contexts, genes) standardised
     spread: Tensor  # (contexts, genes) variance within the context
-    conditions: Conditions
+    inputs: Conditions
     own: object = None  # what `LinearMechanism.families` made of every context's own scatter, where that is needed
 
 

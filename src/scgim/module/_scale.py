@@ -26,10 +26,10 @@ class ScaleMap(nn.Module):
         self.base = nn.Parameter(torch.zeros(n_genes, dtype=torch.float64))
         self.strength = penalty
 
-    def forward(self, conditions: Conditions) -> Tensor:
+    def forward(self, inputs: Conditions) -> Tensor:
         """``(rows, genes)``, 0 at dose 0, within a factor of e^3 of no change: beyond that it is a gene that stands still."""
-        there = (conditions.log_dose > -torch.inf)[:, None]
-        return there * 3 * torch.tanh((conditions.features @ self.weight + self.base) / 3)
+        there = (inputs.log_dose > -torch.inf)[:, None]
+        return there * 3 * torch.tanh((inputs.features @ self.weight + self.base) / 3)
 
     def penalty(self) -> Tensor:
         """Nats charged for the map."""

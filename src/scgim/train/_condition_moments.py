@@ -92,7 +92,7 @@ class ConditionMoments:
         probability = torch.sigmoid(self.module.profile(contexts, moments) - self.module.charge)
         if not self.module.generator.by_gradient:  # which take every shift for one, however weak
             best = best - self.rest
-        return contexts.conditions, best, probability, contexts.n, self.module.mechanism.variance.detach()
+        return contexts.inputs, best, probability, contexts.n, self.module.mechanism.variance.detach()
 
     @cached_property
     def rest(self) -> torch.Tensor:

@@ -43,7 +43,7 @@ class Reliability(NamedTuple):
 def cross_fit(
     name: str,
     build: Callable[[], Generator],
-    conditions: Conditions,
+    inputs: Conditions,
     evidence: Evidence,
     sure: Evidence,
     penalty: Tensor,
@@ -80,12 +80,12 @@ def cross_fit(
     ``None`` where fewer than eight drugs differ in their features, or where the generator knows drugs only by name.
     """
     generator = build()
-    groups = len(torch.unique(equal_drugs(conditions)))
+    groups = len(torch.unique(equal_drugs(inputs)))
     if not generator.pools_drugs or groups < MIN_DRUGS:
         return None
     used = learning_penalty if generator.by_gradient else penalty
-    folds = Folds.of_conditions(conditions, FOLDS, seed)
-    logits, psi = (each[0] for each in answers(name, generator, conditions, evidence, folds, used, share=share))
+    folds = Folds.of_conditions(inputs, FOLDS, seed)
+    logits, psi = (each[0] for each in answers(name, generator, inputs, evidence, folds, used, share=share))
     noise = sure.variance / sure.n
     certain = torch.sigmoid(sure.gain - penalty)
     excess, targets = (certain * ((sure.observed - psi) ** 2 - noise)).sum(0), certain.sum(0)
@@ -95,7 +95,7 @@ def cross_fit(
     # the odds of a target by the condition's own data, as features say or of the drug's own
     gap = (sure.observed - psi) ** 2 / (2 * total)
     odds = sure.gain - 0.5 * torch.log(total / noise) + torch.log(0.5 * torch.exp(-gap) + 0.5)
-    found = reliability(logits, odds, conditions.drug)
+    found = reliability(logits, odds, inputs.drug)
     # trusted, one gene is expected to be a target; untrusted, either of two cases pays the penalty that placebos set
     chance = penalty.clamp(max=math.log(max(len(penalty) - 1, 2)))
     cost = found.trust * chance + (1 - found.trust) * (penalty + math.log(2))

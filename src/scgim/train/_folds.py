@@ -32,21 +32,21 @@ class Folds(NamedTuple):
     lines: Tensor
 
     @classmethod
-    def deal(cls, conditions: Conditions, folds: int, seed: int) -> Folds:
+    def deal(cls, inputs: Conditions, folds: int, seed: int) -> Folds:
         """Drugs of equal features stay together; no fold of a kind that the screen does not have."""
         return cls(
-            deal_groups(equal_drugs(conditions), folds, seed),
-            deal_doses(conditions, seed),
-            deal_lines(conditions, LINE_FOLDS, seed),
+            deal_groups(equal_drugs(inputs), folds, seed),
+            deal_doses(inputs, seed),
+            deal_lines(inputs, LINE_FOLDS, seed),
         )
 
     @classmethod
-    def of_conditions(cls, conditions: Conditions, folds: int, seed: int) -> Folds:
+    def of_conditions(cls, inputs: Conditions, folds: int, seed: int) -> Folds:
         """Every condition is held out once: every other one of a drug that has several, together with drugs of equal features else."""
-        none = torch.zeros(0, len(conditions.drug), dtype=torch.bool)
-        held = deal_groups(equal_drugs(conditions), folds, seed)
-        drug = conditions.drug.numpy()
-        order = np.lexsort((conditions.line.numpy(), conditions.log_dose.numpy(), drug))
+        none = torch.zeros(0, len(inputs.drug), dtype=torch.bool)
+        held = deal_groups(equal_drugs(inputs), folds, seed)
+        drug = inputs.drug.numpy()
+        order = np.lexsort((inputs.line.numpy(), inputs.log_dose.numpy(), drug))
         rank = np.empty(len(drug), dtype=np.int64)
         rank[order] = np.arange(len(drug)) - np.searchsorted(drug[order], drug[order])
         turn = np.random.default_rng([seed, 1]).integers(folds, size=drug.max() + 1)[drug]
@@ -85,7 +85,7 @@ class Evidence(NamedTuple):
 def answers(
     name: str,
     generator: Generator,
-    conditions: Conditions,
+    inputs: Conditions,
     evidence: Evidence,
     folds: Folds,
     penalty: Tensor,
@@ -99,13 +99,13 @@ def answers(
     """
     if GENERATORS[name].by_gradient:
         steps, lr = SCHEDULE.get(name, STEPS)
-        return _descend(generator, conditions, evidence, folds, penalty, max(int(share * steps), 1), lr)
-    return _solve(generator, conditions, evidence, folds, penalty)
+        return _descend(generator, inputs, evidence, folds, penalty, max(int(share * steps), 1), lr)
+    return _solve(generator, inputs, evidence, folds, penalty)
 
 
-def equal_drugs(conditions: Conditions) -> Tensor:
+def equal_drugs(inputs: Conditions) -> Tensor:
     """Group of every condition: its drug, and all drugs of the same features."""
-    features = torch.nn.functional.pad(conditions.features, (0, 1))  # without any, all are equal
+    features = torch.nn.functional.pad(inputs.features, (0, 1))  # without any, all are equal
     return torch.unique(features, dim=0, return_inverse=True)[1]
 
 
@@ -115,9 +115,9 @@ def deal_groups(group: Tensor, folds: int, seed: int) -> Tensor:
     return torch.as_tensor(fold)[group] == torch.arange(folds)[:, None]
 
 
-def deal_doses(conditions: Conditions, seed: int) -> Tensor:
+def deal_doses(inputs: Conditions, seed: int) -> Tensor:
     """As :func:`deal_groups`, every other dose of each drug that has several; no fold if none has."""
-    drug, dose = conditions.drug.numpy(), conditions.log_dose.numpy()
+    drug, dose = inputs.drug.numpy(), inputs.log_dose.numpy()
     (drugs, _), place = np.unique(np.stack([drug, dose]), axis=1, return_inverse=True)
     drugs = drugs.astype(int)  # of every drug and dose, sorted by both
     rank, several = np.arange(len(drugs)) - np.searchsorted(drugs, drugs), np.bincount(drugs)[drugs] > 1
@@ -126,9 +126,9 @@ def deal_doses(conditions: Conditions, seed: int) -> Tensor:
     return torch.as_tensor(held[: 2 * int(several.any())])
 
 
-def deal_lines(conditions: Conditions, folds: int, seed: int) -> Tensor:
+def deal_lines(inputs: Conditions, folds: int, seed: int) -> Tensor:
     """As :func:`deal_groups`, whole cell lines; no fold where there is one line."""
-    line = torch.unique(conditions.line, return_inverse=True)[1]
+    line = torch.unique(inputs.line, return_inverse=True)[1]
     n_lines = int(line.max()) + 1
     if n_lines < 2:
         return torch.zeros(0, len(line), dtype=torch.bool)
@@ -136,16 +136,16 @@ def deal_lines(conditions: Conditions, folds: int, seed: int) -> Tensor:
 
 
 def _solve(
-    generator: Generator, conditions: Conditions, evidence: Evidence, folds: Folds, penalty: Tensor
+    generator: Generator, inputs: Conditions, evidence: Evidence, folds: Folds, penalty: Tensor
 ) -> tuple[Tensor, Tensor]:
     """As :func:`answers`, in closed form."""
     observed, gain, n, variance = evidence
     out, probability = observed.new_zeros(2, len(folds), *observed.shape), torch.sigmoid(gain - penalty)
     for kind, held in ((kind, held) for kind, each in enumerate(folds) for held in each):
-        known = type(conditions)(*(each[~held] for each in conditions))
+        known = type(inputs)(*(each[~held] for each in inputs))
         generator.reset()
         generator.solve(known, observed[~held], probability[~held], n[~held], variance)
-        said = generator(type(conditions)(*(each[held] for each in conditions)))
+        said = generator(type(inputs)(*(each[held] for each in inputs)))
         out[:, kind, held] = torch.stack([each.detach() for each in said])
     return out[0], out[1]
 
@@ -157,16 +157,16 @@ class _Blind(nn.Module):
         super().__init__()
         self.generator = generator
 
-    def forward(self, conditions: Conditions, out: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    def forward(self, inputs: Conditions, out: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Logits, psi and penalty."""
-        logits, psi = self.generator(conditions)
+        logits, psi = self.generator(inputs)
         # where a gene is surely a target, its psi costs nothing
         return logits, psi, self.generator.penalty(torch.where(out[:, None], torch.inf, logits), psi)
 
 
 def _descend(
     generator: Generator,
-    conditions: Conditions,
+    inputs: Conditions,
     evidence: Evidence,
     folds: Folds,
     penalty: Tensor,
@@ -178,7 +178,7 @@ def _descend(
     In single precision, which ranks candidates as well and takes a third of the time.
     """
     module, held = _Blind(generator.float()), folds.all
-    conditions = type(conditions)(*(each.float() if each.is_floating_point() else each for each in conditions))
+    inputs = type(inputs)(*(each.float() if each.is_floating_point() else each for each in inputs))
     residual, gain, n, variance = (each.float() for each in evidence)
     penalty = penalty.float()
     parameters = {
@@ -190,7 +190,7 @@ def _descend(
     use = ~held[..., None]
 
     def answer(parameters: dict, buffers: dict, out: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        return functional_call(module, (parameters, buffers), (conditions, out))
+        return functional_call(module, (parameters, buffers), (inputs, out))
 
     optimizer = torch.optim.Adam(parameters.values(), lr=lr, betas=(0.9, 0.99))
     for step in range(steps):

@@ -28,7 +28,7 @@ MANY_FOLDS, MOST_CONTEXTS = 10, 1000  # of generators in closed form: folds, and
 
 def choose_generator(
     build: Callable[[str, int], Generator],
-    conditions: Conditions,
+    inputs: Conditions,
     residual: Tensor,
     gain: Tensor,
     n: Tensor,
@@ -94,7 +94,7 @@ def choose_generator(
     ValueError
         If fewer than eight drugs differ in their features: nothing can be learned across drugs.
     """
-    n_groups, n_features = len(torch.unique(equal_drugs(conditions))), conditions.features.shape[1]
+    n_groups, n_features = len(torch.unique(equal_drugs(inputs))), inputs.features.shape[1]
     if n_groups < MIN_DRUGS:
         raise ValueError(
             f"{n_groups} drugs that differ in their {n_features} features are too few for cross-validation over drugs: it takes "
@@ -115,7 +115,7 @@ def choose_generator(
             logits, psi = answers(
                 name,
                 build(name, len(genes)),
-                conditions,
+                inputs,
                 seen.of_genes(genes),
                 held,
                 (taught if gradient else charge)[genes],
@@ -125,12 +125,12 @@ def choose_generator(
 
     def nothing(held: Folds, genes: Tensor) -> np.ndarray:
         zero = expected.new_zeros(len(held), len(expected), len(genes))
-        return _by_drug(_squared(zero, expected[:, genes], variance[genes], held).sum(0), conditions.drug)
+        return _by_drug(_squared(zero, expected[:, genes], variance[genes], held).sum(0), inputs.drug)
 
     def by_drug(losses: dict[str, Tensor]) -> dict[str, np.ndarray]:
-        return {name: _by_drug(loss.sum(0), conditions.drug) for name, loss in losses.items()}
+        return {name: _by_drug(loss.sum(0), inputs.drug) for name, loss in losses.items()}
 
-    held, genes = Folds.deal(conditions, folds, seed), _strongest(gain, charge)
+    held, genes = Folds.deal(inputs, folds, seed), _strongest(gain, charge)
     parts = losses_of(candidates, held, genes)
     losses = by_drug(parts)
     table = _table(losses, parts, held)
@@ -138,7 +138,7 @@ def choose_generator(
     closed = [name for name in candidates if not GENERATORS[name].by_gradient]
     if chosen in closed and len(closed) > 1:
         if len(gain) <= MOST_CONTEXTS:
-            held = Folds.deal(conditions, MANY_FOLDS, seed)
+            held = Folds.deal(inputs, MANY_FOLDS, seed)
         genes = torch.arange(len(variance))
         losses = by_drug(losses_of(closed, held, genes))
         chosen = _decide(losses, nothing(held, genes), privilege=False)

@@ -124,7 +124,7 @@ class GeneratorSelection:
             gain = module.profile(contexts, moments)
         return choose_generator(
             self.build,
-            contexts.conditions,
+            contexts.inputs,
             observed,
             gain,
             contexts.n,

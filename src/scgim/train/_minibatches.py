@@ -104,7 +104,7 @@ class Minibatches:
             n=self.contexts.n[chosen],
             mean=self.contexts.mean[chosen],
             spread=self.contexts.spread[chosen],
-            conditions=type(self.contexts.conditions)(*(a[chosen] for a in self.contexts.conditions)),
+            inputs=type(self.contexts.inputs)(*(a[chosen] for a in self.contexts.inputs)),
         )
         return Batch(contexts, moments, self.targets[chosen], weight, 1 / size)
 

@@ -159,7 +159,7 @@ class TrainingPlan(pl.LightningModule):
         """
         contexts, change, n, variance = self.conditions.changes_as_residuals(error)
         learned = Evidence(change, n * change**2 / (2 * variance), n, variance)
-        return self._cross_fit(contexts.conditions, learned, learned)
+        return self._cross_fit(contexts.inputs, learned, learned)
 
     def _cross_fit(self, conditions: object, learned: Evidence, sure: Evidence) -> FeatureEvidence | None:
         with torch.enable_grad():

@@ -21,7 +21,7 @@ FEATURES, GENES, DRUGS, CONTEXTS = 3, 5, 4, 8
 class Screen(NamedTuple):
     """What closed-form generators learn from: the arguments of ``solve``."""
 
-    conditions: Conditions
+    inputs: Conditions
     residual: Tensor
     probability: Tensor
     n: Tensor
@@ -30,12 +30,12 @@ class Screen(NamedTuple):
     def __getitem__(self, rows) -> Screen:
         """Some contexts."""
         return Screen(
-            select(self.conditions, rows), self.residual[rows], self.probability[rows], self.n[rows], self.variance
+            select(self.inputs, rows), self.residual[rows], self.probability[rows], self.n[rows], self.variance
         )
 
 
-def select(conditions: Conditions, rows) -> Conditions:
-    return Conditions(*(each[rows] for each in conditions))
+def select(inputs: Conditions, rows) -> Conditions:
+    return Conditions(*(each[rows] for each in inputs))
 
 
 def draw_conditions(seed: int = 0) -> Conditions:
@@ -68,20 +68,20 @@ def draw_screen(
 
 def build_for(generator: type[Generator], screen: Screen, **options) -> Generator:
     """A generator of the sizes of a screen."""
-    doses = torch.unique(screen.conditions.log_dose).tolist()
-    options = {"dosed": len(doses) > 1, "log_doses": doses, "n_lines": int(screen.conditions.line.max()) + 1} | options
-    n_drugs = int(screen.conditions.drug.max()) + 1
-    return generator(screen.conditions.features.shape[1], screen.residual.shape[1], n_drugs=n_drugs, **options)
+    doses = torch.unique(screen.inputs.log_dose).tolist()
+    options = {"dosed": len(doses) > 1, "log_doses": doses, "n_lines": int(screen.inputs.line.max()) + 1} | options
+    n_drugs = int(screen.inputs.drug.max()) + 1
+    return generator(screen.inputs.features.shape[1], screen.residual.shape[1], n_drugs=n_drugs, **options)
 
 
-def predict(generator: Generator, conditions: Conditions) -> Tensor:
+def predict(generator: Generator, inputs: Conditions) -> Tensor:
     """The expected shift."""
-    logits, psi = generator(conditions)
+    logits, psi = generator(inputs)
     return (torch.sigmoid(logits) * psi).detach()
 
 
 @pytest.fixture
-def conditions() -> Conditions:
+def inputs() -> Conditions:
     return draw_conditions()
 
 

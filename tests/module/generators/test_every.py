@@ -19,8 +19,8 @@ CASES = [
 ]
 
 
-def rows(conditions, which):
-    return type(conditions)(*(each[which] for each in conditions))
+def rows(inputs, which):
+    return type(inputs)(*(each[which] for each in inputs))
 
 
 @pytest.fixture(params=CASES, ids=str)
@@ -36,7 +36,7 @@ def case(request, random_parameters, screen, build):
         generator.solve(*data)
     generator.calibrate(*data)
     assert generator.dosed == dosed
-    return SimpleNamespace(generator=generator, new=new, at=rows(data.conditions, slice(1, None, 3)), data=data)
+    return SimpleNamespace(generator=generator, new=new, at=rows(data.inputs, slice(1, None, 3)), data=data)
 
 
 def answers(case, at=None):
@@ -172,8 +172,8 @@ def test_calibration_finds_how_far_effects_lie_from_psi(screen, build):
     spread = torch.tensor([0.0, 0.5, 2.0], dtype=torch.float64)
     noise = torch.randn(data.residual.shape, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
     residual = noise * (spread**2 + data.variance / data.n).sqrt()
-    generator.calibrate(data.conditions, residual, data.probability, data.n, data.variance)
-    torch.testing.assert_close(generator.uncertainty(data.conditions)[0], spread, atol=0.08, rtol=0.1)
+    generator.calibrate(data.inputs, residual, data.probability, data.n, data.variance)
+    torch.testing.assert_close(generator.uncertainty(data.inputs)[0], spread, atol=0.08, rtol=0.1)
 
 
 def test_the_registry_is_of_generators_with_one_signature():

@@ -17,51 +17,51 @@ def hill(random_parameters):
     return generator
 
 
-def test_the_hill_response_is_its_formula(hill, conditions):
-    f, c = conditions.features.numpy(), np.exp(conditions.log_dose.numpy())[:, None]
+def test_the_hill_response_is_its_formula(hill, inputs):
+    f, c = inputs.features.numpy(), np.exp(inputs.log_dose.numpy())[:, None]
     p = {name.removeprefix("dose_response."): value.detach().numpy() for name, value in hill.named_parameters()}
     ec50 = np.exp(f @ p["log_ec50"] + p["log_ec50_0"])[:, None]
-    logits, psi = hill(conditions)
+    logits, psi = hill(inputs)
     np.testing.assert_allclose(logits.detach(), f @ p["logit"] + p["logit_0"])
     np.testing.assert_allclose(psi.detach(), f @ p["effect"] * c / (c + ec50))
 
 
-def test_logits_do_not_depend_on_the_dose(hill, conditions):
-    later = conditions._replace(log_dose=conditions.log_dose + 5)
-    assert (hill(conditions)[0] == hill(later)[0]).all()
-    assert (hill(conditions)[1] != hill(later)[1]).all()
+def test_logits_do_not_depend_on_the_dose(hill, inputs):
+    later = inputs._replace(log_dose=inputs.log_dose + 5)
+    assert (hill(inputs)[0] == hill(later)[0]).all()
+    assert (hill(inputs)[1] != hill(later)[1]).all()
 
 
-def test_the_effect_grows_with_the_dose_from_nothing_to_its_maximum(hill, conditions):
+def test_the_effect_grows_with_the_dose_from_nothing_to_its_maximum(hill, inputs):
     doses = torch.tensor([-torch.inf, *np.linspace(-30, 30, 40), torch.inf], dtype=torch.float64)
-    effect = torch.stack([hill(conditions._replace(log_dose=dose.expand(CONTEXTS)))[1].abs() for dose in doses])
+    effect = torch.stack([hill(inputs._replace(log_dose=dose.expand(CONTEXTS)))[1].abs() for dose in doses])
     assert (effect.diff(dim=0) >= 0).all()
     assert not effect[0].any()
-    torch.testing.assert_close(effect[-1], (conditions.features @ hill.effect).abs())
+    torch.testing.assert_close(effect[-1], (inputs.features @ hill.effect).abs())
 
 
-def test_half_of_it_at_the_half_maximal_dose_for_all_genes_of_a_drug(hill, conditions):
-    half = conditions.features @ hill.dose_response.log_ec50 + hill.dose_response.log_ec50_0
-    torch.testing.assert_close(hill(conditions._replace(log_dose=half))[1], conditions.features @ hill.effect / 2)
+def test_half_of_it_at_the_half_maximal_dose_for_all_genes_of_a_drug(hill, inputs):
+    half = inputs.features @ hill.dose_response.log_ec50 + hill.dose_response.log_ec50_0
+    torch.testing.assert_close(hill(inputs._replace(log_dose=half))[1], inputs.features @ hill.effect / 2)
 
 
 @pytest.mark.parametrize("factor", [1e-3, 1e6])
-def test_the_unit_of_dose_moves_only_the_half_maximal_dose(hill, conditions, factor):
-    before = hill(conditions)
+def test_the_unit_of_dose_moves_only_the_half_maximal_dose(hill, inputs, factor):
+    before = hill(inputs)
     with torch.no_grad():
         hill.dose_response.log_ec50_0 += np.log(factor)
-    for a, b in zip(hill(conditions._replace(log_dose=conditions.log_dose + np.log(factor))), before, strict=True):
+    for a, b in zip(hill(inputs._replace(log_dose=inputs.log_dose + np.log(factor))), before, strict=True):
         torch.testing.assert_close(a, b)
 
 
-def test_a_drug_without_features_has_no_effect(hill, conditions):
-    logits, psi = hill(conditions._replace(features=torch.zeros_like(conditions.features)))
+def test_a_drug_without_features_has_no_effect(hill, inputs):
+    logits, psi = hill(inputs._replace(features=torch.zeros_like(inputs.features)))
     assert not psi.any()
     torch.testing.assert_close(logits, hill.logit_0.expand_as(logits))
 
 
-def test_features_alone_decide(hill, conditions):
-    for a, b in zip(hill(conditions), hill(conditions._replace(drug=conditions.drug.flip(0))), strict=True):
+def test_features_alone_decide(hill, inputs):
+    for a, b in zip(hill(inputs), hill(inputs._replace(drug=inputs.drug.flip(0))), strict=True):
         assert (a == b).all()
 
 
@@ -76,13 +76,13 @@ def test_pruning_keeps_the_largest_of_every_gene(hill, share):
     assert share < 1 or hill.kept.sum() == GENES
 
 
-def test_a_pruned_effect_is_gone_and_no_longer_pulled(hill, conditions):
+def test_a_pruned_effect_is_gone_and_no_longer_pulled(hill, inputs):
     hill.prune(0.5)
     assert not hill.kept.all()
-    before = [answer.detach() for answer in hill(conditions)]
+    before = [answer.detach() for answer in hill(inputs)]
     with torch.no_grad():
         hill.effect[~hill.kept] = 1e6
-    logits, psi = hill(conditions)
+    logits, psi = hill(inputs)
     assert (logits == before[0]).all()
     assert (psi == before[1]).all()
     hill.penalty(logits, psi).backward()
@@ -98,15 +98,15 @@ def test_a_pruned_feature_can_rule_a_target_out_but_not_call_one(hill):
     torch.testing.assert_close(after, torch.where(hill.kept, before, before.clamp(max=0)))
 
 
-def test_a_gene_without_effects_is_not_a_trouble_to_pruning(hill, conditions):
+def test_a_gene_without_effects_is_not_a_trouble_to_pruning(hill, inputs):
     with torch.no_grad():
         hill.effect[:, 2] = 0
     hill.prune()
-    assert not hill(conditions)[1][:, 2].any()
+    assert not hill(inputs)[1][:, 2].any()
 
 
-def test_the_penalty_is_its_formula(hill, conditions):
-    logits, psi = hill(conditions)
+def test_the_penalty_is_its_formula(hill, inputs):
+    logits, psi = hill(inputs)
     p = {name.removeprefix("dose_response."): value.detach() for name, value in hill.named_parameters()}
     idle = ((1 - torch.sigmoid(logits)) * psi**2).sum()
     rest = 0.3 * p["logit"].abs().sum() + p["log_ec50"].pow(2).sum() + p["log_ec50_0"] ** 2
@@ -115,49 +115,49 @@ def test_the_penalty_is_its_formula(hill, conditions):
     torch.testing.assert_close(hill.penalty(logits, psi), idle + rest)
 
 
-def test_the_offset_is_added_whatever_the_dose(hill, conditions):
+def test_the_offset_is_added_whatever_the_dose(hill, inputs):
     generator = HillGenerator(FEATURES, GENES, n_drugs=DRUGS, dosed=True, baseline=True)
     generator.load_state_dict(hill.state_dict() | {"offset": torch.arange(1.0, 1 + GENES, dtype=torch.float64)})
-    logits, psi = generator(conditions)
-    torch.testing.assert_close(psi, hill(conditions)[1] + generator.offset)
-    torch.testing.assert_close(logits, hill(conditions)[0])
+    logits, psi = generator(inputs)
+    torch.testing.assert_close(psi, hill(inputs)[1] + generator.offset)
+    torch.testing.assert_close(logits, hill(inputs)[0])
 
 
-def test_the_offset_costs_two_effects_until_pruning_and_nothing_for_being_idle(hill, conditions):
+def test_the_offset_costs_two_effects_until_pruning_and_nothing_for_being_idle(hill, inputs):
     generator = HillGenerator(FEATURES, GENES, n_drugs=DRUGS, dosed=True, baseline=True)
     generator.load_state_dict(hill.state_dict() | {"offset": torch.arange(1.0, 1 + GENES, dtype=torch.float64)})
-    without = hill.penalty(*hill(conditions))
+    without = hill.penalty(*hill(inputs))
     torch.testing.assert_close(
-        generator.penalty(*generator(conditions)), without + 30 * 2 * generator.offset.abs().sum()
+        generator.penalty(*generator(inputs)), without + 30 * 2 * generator.offset.abs().sum()
     )
     generator.prune(0.0)
-    penalty = generator.penalty(*generator(conditions))
+    penalty = generator.penalty(*generator(inputs))
     penalty.backward()
     torch.testing.assert_close(generator.offset.grad, torch.zeros(GENES, dtype=torch.float64), atol=1e-12, rtol=0)
 
 
-def test_a_measured_drug_is_known_by_its_identity(random_parameters, conditions):
+def test_a_measured_drug_is_known_by_its_identity(random_parameters, inputs):
     generator = IdentityGenerator(FEATURES, GENES, n_drugs=DRUGS, dosed=False)
     random_parameters(generator, 0)
-    logits, psi = generator(conditions)
-    torch.testing.assert_close(logits, generator.logit[conditions.drug] + generator.logit_0)
-    torch.testing.assert_close(psi, generator.effect[conditions.drug])
-    other = generator(conditions._replace(features=torch.zeros_like(conditions.features)))
+    logits, psi = generator(inputs)
+    torch.testing.assert_close(logits, generator.logit[inputs.drug] + generator.logit_0)
+    torch.testing.assert_close(psi, generator.effect[inputs.drug])
+    other = generator(inputs._replace(features=torch.zeros_like(inputs.features)))
     assert all((a == b).all() for a, b in zip(other, (logits, psi), strict=True))
 
 
 @pytest.mark.parametrize("dosed", [False, True])
-def test_an_unseen_drug_gets_the_base_logit_and_no_effect(dosed, random_parameters, conditions):
+def test_an_unseen_drug_gets_the_base_logit_and_no_effect(dosed, random_parameters, inputs):
     generator = IdentityGenerator(FEATURES, GENES, n_drugs=DRUGS, dosed=dosed)
     random_parameters(generator, 0)
-    logits, psi = generator(conditions._replace(drug=torch.full_like(conditions.drug, -1)))
+    logits, psi = generator(inputs._replace(drug=torch.full_like(inputs.drug, -1)))
     torch.testing.assert_close(logits, generator.logit_0.expand_as(logits))
     assert not psi.any()
 
 
-def test_pruning_an_identity_generator_keeps_every_effect(random_parameters, conditions):
+def test_pruning_an_identity_generator_keeps_every_effect(random_parameters, inputs):
     generator = IdentityGenerator(FEATURES, GENES, n_drugs=DRUGS, dosed=True)
     random_parameters(generator, 0)
-    before = [answer.detach() for answer in generator(conditions)]
+    before = [answer.detach() for answer in generator(inputs)]
     generator.prune()
-    assert all((a == b).all() for a, b in zip(generator(conditions), before, strict=True))
+    assert all((a == b).all() for a, b in zip(generator(inputs), before, strict=True))

@@ -88,20 +88,20 @@ def solved(build, data):
 
 def test_predicts_new_drugs_better_than_the_mean(screen, build, expected):
     data = screen(drugs=60, seed=3)
-    train = data.conditions.drug < 40
+    train = data.inputs.drug < 40
     shifts, error = data.residual[~train], {}
     for kind in (MeanGenerator, KernelGenerator):
         generator = build(kind, data[train])
         generator.solve(*data[train])
-        new = data[~train].conditions
+        new = data[~train].inputs
         error[kind] = ((expected(generator, new._replace(drug=-torch.ones_like(new.drug))) - shifts) ** 2).mean()
     assert error[KernelGenerator] < 0.8 * error[MeanGenerator]
 
 
 def test_averages_of_drugs_tell_what_all_contexts_tell(screen, build, expected, monkeypatch):
     data = screen(drugs=60, doses=3, lines=2, seed=3)
-    train = data.conditions.drug < 45
-    at = data[~train].conditions._replace(drug=-torch.ones_like(data[~train].conditions.drug))
+    train = data.inputs.drug < 45
+    at = data[~train].inputs._replace(drug=-torch.ones_like(data[~train].inputs.drug))
     whole = expected(solved(build, data[train]), at)
     monkeypatch.setattr("scgim.module.generators._kernel.MOST_ROWS", 100)
     averaged = expected(solved(build, data[train]), at)
@@ -129,7 +129,7 @@ def test_falls_back_to_the_mean_without_signal(screen, build, expected):
     data = screen(drugs=60)
     rng = torch.Generator().manual_seed(0)
     data = data._replace(residual=torch.randn(data.residual.shape, dtype=torch.float64, generator=rng))
-    at = data.conditions._replace(drug=-torch.ones_like(data.conditions.drug))
+    at = data.inputs._replace(drug=-torch.ones_like(data.inputs.drug))
     mean = build(MeanGenerator, data)
     mean.solve(*data)
     deviation = expected(solved(build, data), at) - expected(mean, at)
@@ -140,7 +140,7 @@ def test_a_twin_of_a_training_drug_goes_its_way_and_a_far_drug_the_mean(screen, 
     data = screen(drugs=40, seed=2)
     generator, mean = solved(build, data), build(MeanGenerator, data)
     mean.solve(*data)
-    twin = data.conditions._replace(drug=-torch.ones_like(data.conditions.drug))
+    twin = data.inputs._replace(drug=-torch.ones_like(data.inputs.drug))
     base = expected(mean, twin)
     away, seen = expected(generator, twin) - base, data.probability * data.residual - base
     assert torch.corrcoef(torch.stack([away.ravel(), seen.ravel()]))[0, 1] > 0.7
@@ -156,7 +156,7 @@ def test_effects_average_to_zero_over_training_contexts(screen, build, expected)
     data = screen(drugs=40, doses=1, seed=3)
     generator, mean = solved(build, data), build(MeanGenerator, data)
     mean.solve(*data)
-    away = expected(generator, data.conditions) - expected(mean, data.conditions)
+    away = expected(generator, data.inputs) - expected(mean, data.inputs)
     weight = generator.average[:, None] / generator.average.sum()
     torch.testing.assert_close((weight * away).sum(0), torch.zeros(away.shape[1]).double(), atol=1e-9, rtol=0)
     assert away.abs().mean() > 0.05
@@ -176,7 +176,7 @@ def test_a_process_given_its_average_is_what_numpy_conditions(shared):
 def test_uncertainty_of_the_expected_shift_grows_with_distance(screen, build):
     data = screen(drugs=40)
     generator = solved(build, data)
-    one = type(data.conditions)(*(each[:1].repeat_interleave(6, 0) for each in data.conditions))
+    one = type(data.inputs)(*(each[:1].repeat_interleave(6, 0) for each in data.inputs))
     step = torch.tensor([0, 0.5, 1, 2, 4, 20.0]).double()[:, None]
     at = one._replace(features=one.features * (1 + step), drug=-torch.ones_like(one.drug))
     spread = generator.uncertainty(at) * torch.sigmoid(generator(at)[0])
@@ -189,17 +189,17 @@ def test_intervals_cover_new_drugs(screen, build, expected, heavy):
     scale = np.sqrt(4 / rng.chisquare(4, 300)) if heavy else np.ones(300)
     noise = torch.as_tensor(scale[:, None] * rng.normal(size=(300, 20)))
     data = data._replace(residual=data.residual + noise, probability=torch.ones_like(data.probability))
-    train = data.conditions.drug < 200
+    train = data.inputs.drug < 200
     generator = solved(build, data[train])
     new = data[~train]
-    at = new.conditions._replace(drug=-torch.ones_like(new.conditions.drug))
+    at = new.inputs._replace(drug=-torch.ones_like(new.inputs.drug))
     far = (new.residual - expected(generator, at)).abs() / (generator.uncertainty(at) ** 2 + 1 / new.n).sqrt()
     assert 0.87 < (far < 1.645).double().mean() < 0.96
 
 
 def test_strong_drugs_get_a_larger_scale(screen, build):
     data = screen(drugs=60, genes=30)
-    strong = data.conditions.drug % 10 == 0
+    strong = data.inputs.drug % 10 == 0
     noise = torch.randn(data.residual.shape, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
     generator = solved(build, data._replace(residual=data.residual + noise * (1 + 5 * strong[:, None])))
     scale = generator.scale[:-1]
@@ -210,24 +210,24 @@ def test_the_order_of_features_and_contexts_does_not_matter(screen, build):
     data = screen()
     rows, columns = torch.randperm(len(data.n), generator=torch.Generator().manual_seed(0)), torch.tensor([2, 0, 3, 1])
     mixed = data[rows]
-    mixed = mixed._replace(conditions=mixed.conditions._replace(features=mixed.conditions.features[:, columns]))
-    at = data.conditions._replace(features=data.conditions.features[:, columns])
-    for a, b in zip(solved(build, data)(data.conditions), solved(build, mixed)(at), strict=True):
+    mixed = mixed._replace(inputs=mixed.inputs._replace(features=mixed.inputs.features[:, columns]))
+    at = data.inputs._replace(features=data.inputs.features[:, columns])
+    for a, b in zip(solved(build, data)(data.inputs), solved(build, mixed)(at), strict=True):
         torch.testing.assert_close(a, b, atol=1e-6, rtol=1e-6)
 
 
 def test_psi_stays_within_what_was_seen(screen, build):
     data = screen()
     data = data._replace(probability=(data.probability - 0.5) * 0.02)
-    assert (solved(build, data)(data.conditions)[1].abs() <= data.residual.abs().amax(0) * (1 + 1e-9)).all()
+    assert (solved(build, data)(data.inputs)[1].abs() <= data.residual.abs().amax(0) * (1 + 1e-9)).all()
 
 
 @pytest.mark.parametrize("value", [0.0, 1.0])
 def test_features_that_tell_nothing_are_no_trouble(screen, build, value):
     data = screen()
-    features = torch.full_like(data.conditions.features, value)
-    data = data._replace(conditions=data.conditions._replace(features=features))
-    assert all(torch.isfinite(each).all() for each in solved(build, data)(data.conditions))
+    features = torch.full_like(data.inputs.features, value)
+    data = data._replace(inputs=data.inputs._replace(features=features))
+    assert all(torch.isfinite(each).all() for each in solved(build, data)(data.inputs))
 
 
 def test_a_gene_that_nothing_touches_is_no_trouble(screen, build):
@@ -235,5 +235,5 @@ def test_a_gene_that_nothing_touches_is_no_trouble(screen, build):
     data.residual[:, 1] = 0
     data.probability[:, 2] = 0
     generator = solved(build, data)
-    for each in (*generator(data.conditions), generator.uncertainty(data.conditions)):
+    for each in (*generator(data.inputs), generator.uncertainty(data.inputs)):
         assert torch.isfinite(each).all()

@@ -10,7 +10,7 @@ from scgim.module.generators import HillGenerator, IdentityGenerator, KernelGene
 LINES = 3
 
 
-def conditions(line: list[int], n_features: int = 2) -> Conditions:
+def inputs(line: list[int], n_features: int = 2) -> Conditions:
     """One drug in some lines."""
     n = len(line)
     return Conditions(
@@ -32,7 +32,7 @@ def generator(request: pytest.FixtureRequest):
 
 
 def test_effects_may_differ_between_lines(generator) -> None:
-    logits, psi = generator(conditions([0, 1, 2]))
+    logits, psi = generator(inputs([0, 1, 2]))
     assert len(torch.unique(psi, dim=0)) == len(torch.unique(logits, dim=0)) == LINES
 
 
@@ -41,9 +41,9 @@ def test_an_unseen_line_has_the_common_part(generator) -> None:
         with torch.no_grad():
             generator.effect[generator.n_codes :] = 0.0
             generator.logit[generator.n_codes :] = 0.0
-        for seen, unseen in zip(generator(conditions([0, 1, 2])), generator(conditions([-1])), strict=True):
+        for seen, unseen in zip(generator(inputs([0, 1, 2])), generator(inputs([-1])), strict=True):
             torch.testing.assert_close(seen, unseen.expand(LINES, -1))
-    assert all(torch.isfinite(part).all() for part in generator(conditions([-1])))
+    assert all(torch.isfinite(part).all() for part in generator(inputs([-1])))
 
 
 @pytest.mark.parametrize("kind", [HillGenerator, IdentityGenerator])
@@ -85,13 +85,13 @@ def test_the_kernel_tells_what_a_drug_does_in_one_line_from_what_it_does_in_anot
     features = torch.as_tensor(rng.integers(0, 2, (drugs, 12)).astype(float))
     common, own = rng.normal(size=(drugs, 6)), rng.normal(size=(drugs, 2, 6))
     effect = torch.as_tensor(common[drug] + own[drug, line])
-    conditions = Conditions(features[drug], *(torch.as_tensor(a) for a in (drug, np.zeros(2 * drugs), line)))
+    inputs = Conditions(features[drug], *(torch.as_tensor(a) for a in (drug, np.zeros(2 * drugs), line)))
     generator = KernelGenerator(12, 6, n_drugs=drugs, n_lines=2, dosed=False)
     n, variance = torch.full((2 * drugs, 1), 50.0).double(), torch.ones(6).double()
-    generator.solve(conditions, effect, torch.ones_like(effect), n, variance)
+    generator.solve(inputs, effect, torch.ones_like(effect), n, variance)
 
     def said(line: int) -> np.ndarray:
-        logits, psi = generator(conditions._replace(line=torch.full((2 * drugs,), line)))
+        logits, psi = generator(inputs._replace(line=torch.full((2 * drugs,), line)))
         return (torch.sigmoid(logits) * psi).detach().numpy()[::2]
 
     difference = said(1) - said(0)

@@ -58,7 +58,7 @@ class Generator(nn.Module, ABC):
         self.register_buffer("spread", torch.zeros(n_genes, dtype=torch.float64))
 
     @abstractmethod
-    def forward(self, conditions: Conditions) -> tuple[Tensor, Tensor]:
+    def forward(self, inputs: Conditions) -> tuple[Tensor, Tensor]:
         """Logits and psi of rows, ``(rows, genes)`` each."""
 
     def penalty(self, logits: Tensor, psi: Tensor) -> Tensor:
@@ -72,7 +72,7 @@ class Generator(nn.Module, ABC):
         """Start over."""
         self.spread.zero_()
 
-    def solve(self, conditions: Conditions, residual: Tensor, probability: Tensor, n: Tensor, variance: Tensor) -> None:
+    def solve(self, inputs: Conditions, residual: Tensor, probability: Tensor, n: Tensor, variance: Tensor) -> None:
         """Learn in closed form from what the training contexts show.
 
         Parameters
@@ -91,23 +91,23 @@ class Generator(nn.Module, ABC):
 
     @torch.no_grad()
     def calibrate(
-        self, conditions: Conditions, residual: Tensor, probability: Tensor, n: Tensor, variance: Tensor
+        self, inputs: Conditions, residual: Tensor, probability: Tensor, n: Tensor, variance: Tensor
     ) -> None:
         r"""Learn how far true shifts lie from psi; arguments as in :meth:`solve`.
 
         By moments over contexts: :math:`\tau_j^2 = \sum_k p_{kj}\,((r_{kj} - \psi_{kj})^2 - \sigma_j^2 / n_k) / \sum_k p_{kj}`; a gene
         that is touched in fewer than three contexts takes the value of all genes.
         """
-        psi = self(conditions)[1]
+        psi = self(inputs)[1]
         excess, touched = (probability * ((residual - psi) ** 2 - variance / n)).sum(0), probability.sum(0)
         pooled = excess.sum() / touched.sum().clamp(min=1.0)
         own = torch.where(touched >= FEW, excess / touched.clamp(min=FEW), pooled)
         self.spread.copy_(own.clamp(min=0).sqrt())
 
     @torch.no_grad()
-    def uncertainty(self, conditions: Conditions) -> Tensor:
+    def uncertainty(self, inputs: Conditions) -> Tensor:
         """Standard deviation of psi given that the mechanism is touched, ``(rows, genes)``: what :meth:`calibrate` found."""
-        return self.spread.expand(len(conditions.drug), -1)
+        return self.spread.expand(len(inputs.drug), -1)
 
     def at_dose_zero(self, logits: Tensor, log_dose: Tensor) -> Tensor:
         """The logits, but where hard interventions leave a mechanism alone because there is no drug.

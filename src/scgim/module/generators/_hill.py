@@ -83,26 +83,26 @@ class HillGenerator(Generator):
         self.kept.fill_(True)
         self.pruned.fill_(False)
 
-    def code(self, conditions: Conditions) -> Tensor:
+    def code(self, inputs: Conditions) -> Tensor:
         """What the maps know of drugs, ``(rows, codes)``: their features."""
-        return conditions.features
+        return inputs.features
 
-    def encode(self, conditions: Conditions) -> Tensor:
+    def encode(self, inputs: Conditions) -> Tensor:
         """Input of the maps: the drug's code, and once more in the place of its line."""
-        code = self.code(conditions)
+        code = self.code(inputs)
         if self.n_lines == 1:
             return code
-        line = conditions.line[:, None] == torch.arange(self.n_lines, device=conditions.line.device)
+        line = inputs.line[:, None] == torch.arange(self.n_lines, device=inputs.line.device)
         return torch.cat([code, (line[:, :, None] * code[:, None, :]).flatten(1)], dim=1)
 
-    def forward(self, conditions: Conditions) -> tuple[Tensor, Tensor]:
+    def forward(self, inputs: Conditions) -> tuple[Tensor, Tensor]:
         """As in the class above."""
-        f = self.encode(conditions)
+        f = self.encode(inputs)
         # a feature whose effect was pruned may still rule a target out, but no longer call one
         weight = torch.where(self.kept, self.logit, self.logit.clamp(max=0))
-        psi = f @ (self.effect * self.kept) * self.dose_response(f, conditions.log_dose)
+        psi = f @ (self.effect * self.kept) * self.dose_response(f, inputs.log_dose)
         psi = psi if self.offset is None else psi + self.offset
-        return self.at_dose_zero(f @ weight + self.logit_0, conditions.log_dose), psi
+        return self.at_dose_zero(f @ weight + self.logit_0, inputs.log_dose), psi
 
     def penalty(self, logits: Tensor, psi: Tensor) -> Tensor:
         r"""Nats charged for the maps, given what they said of the training contexts.

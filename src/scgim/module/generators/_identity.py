@@ -28,9 +28,9 @@ class IdentityGenerator(HillGenerator):
         """Training drugs."""
         return self.n_drugs
 
-    def code(self, conditions: Conditions) -> Tensor:
+    def code(self, inputs: Conditions) -> Tensor:
         """One-hot identity; a drug that was not measured has none."""
-        return (conditions.drug[:, None] == torch.arange(self.n_drugs, device=conditions.drug.device)).to(torch.float64)
+        return (inputs.drug[:, None] == torch.arange(self.n_drugs, device=inputs.drug.device)).to(torch.float64)
 
     def penalty(self, logits: Tensor, psi: Tensor) -> Tensor:
         """As the class above, but smooth in the logits: nothing is to be selected, and at a kink rounding decides."""

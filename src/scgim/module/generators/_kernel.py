@@ -97,25 +97,25 @@ class KernelGenerator(MeanGenerator):
         self._forget()
 
     @torch.no_grad()
-    def solve(self, conditions: Conditions, residual: Tensor, probability: Tensor, n: Tensor, variance: Tensor) -> None:
+    def solve(self, inputs: Conditions, residual: Tensor, probability: Tensor, n: Tensor, variance: Tensor) -> None:
         """As in the class above."""
         self.reset()
-        super().solve(conditions, residual, probability, n, variance)
-        mean = torch.cat(self.means(conditions), dim=1)
+        super().solve(inputs, residual, probability, n, variance)
+        mean = torch.cat(self.means(inputs), dim=1)
         share = self.share(probability)
         y = torch.cat([share * residual, probability], dim=1) - mean
         noise = share**2 * variance / n
-        self._remember(conditions)
+        self._remember(inputs)
         self._fit(y, noise)
-        self.calibrate(conditions, residual, probability, n, variance)
+        self.calibrate(inputs, residual, probability, n, variance)
 
-    def _remember(self, conditions: Conditions) -> None:
+    def _remember(self, inputs: Conditions) -> None:
         """What covariances with new rows need."""
-        drugs, self.row = torch.unique(conditions.drug, return_inverse=True)
+        drugs, self.row = torch.unique(inputs.drug, return_inverse=True)
         first = (self.row[None, :] == torch.arange(len(drugs))[:, None]).to(torch.int8).argmax(1)
-        self.similarity.fit(conditions.features[first])
+        self.similarity.fit(inputs.features[first])
         self.drug, self.log_dose, self.line = (
-            each.clone() for each in (conditions.drug, conditions.log_dose, conditions.line)
+            each.clone() for each in (inputs.drug, inputs.log_dose, inputs.line)
         )
 
     def _fit(self, y: Tensor, noise: Tensor) -> None:
@@ -185,31 +185,31 @@ class KernelGenerator(MeanGenerator):
         same = (drug[:, None] == self.drug).to(torch.float64)
         return self.similarity(features)[:, self.row] * near, same * near
 
-    def _covariance(self, conditions: Conditions) -> Tensor:
-        structure, same = self._parts(*conditions)
+    def _covariance(self, inputs: Conditions) -> Tensor:
+        structure, same = self._parts(*inputs)
         return (1 - self.own) * structure + self.own * same
 
-    def forward(self, conditions: Conditions) -> tuple[Tensor, Tensor]:
+    def forward(self, inputs: Conditions) -> tuple[Tensor, Tensor]:
         """As in the class above."""
-        shift, p = (self._covariance(conditions) @ self.weight).chunk(2, dim=1)
-        expected, base = self.means(conditions)
-        expected = torch.where((conditions.log_dose > -torch.inf)[:, None], expected + shift, 0.0)
-        return self.as_intervention(expected, base + p, conditions.log_dose)
+        shift, p = (self._covariance(inputs) @ self.weight).chunk(2, dim=1)
+        expected, base = self.means(inputs)
+        expected = torch.where((inputs.log_dose > -torch.inf)[:, None], expected + shift, 0.0)
+        return self.as_intervention(expected, base + p, inputs.log_dose)
 
     @torch.no_grad()
-    def uncertainty(self, conditions: Conditions) -> Tensor:
+    def uncertainty(self, inputs: Conditions) -> Tensor:
         """Standard deviation of psi given that the mechanism is touched, ``(rows, genes)``.
 
         Of the expected shift, over the probability: what the process does not know, and what no structure tells. A new
         drug's scale is the training drugs' average.
         """
-        covariance = self._covariance(conditions)
+        covariance = self._covariance(inputs)
         before = 1 - (covariance @ self.average)[:, None] ** 2
         spectrum = SHARES * self.eigenvalues[:, None] + 1 - SHARES
         explained = SHARES * before - (covariance @ self.root) ** 2 @ (SHARES**2 / spectrum)
-        rest = (1 - SHARES) * self.scale[conditions.drug][:, None]
-        probability = torch.sigmoid(self(conditions)[0]).clamp(min=LEAST_PROBABILITY)
-        there = (conditions.log_dose > -torch.inf)[:, None]
+        rest = (1 - SHARES) * self.scale[inputs.drug][:, None]
+        probability = torch.sigmoid(self(inputs)[0]).clamp(min=LEAST_PROBABILITY)
+        there = (inputs.log_dose > -torch.inf)[:, None]
         return torch.where(there, ((explained.clamp(min=0) + rest) @ self.variance).sqrt() / probability, 0.0)
 
     def _load_from_state_dict(self, state_dict, prefix, *args) -> None:

@@ -68,23 +68,23 @@ class MeanGenerator(Generator):
         self.largest.zero_()
 
     @torch.no_grad()
-    def solve(self, conditions: Conditions, residual: Tensor, probability: Tensor, n: Tensor, variance: Tensor) -> None:
+    def solve(self, inputs: Conditions, residual: Tensor, probability: Tensor, n: Tensor, variance: Tensor) -> None:
         """As in the class above."""
-        self.expected.copy_(self._table(conditions, self.share(probability) * residual, n))
-        self.probability.copy_(self._table(conditions, probability, n))
+        self.expected.copy_(self._table(inputs, self.share(probability) * residual, n))
+        self.probability.copy_(self._table(inputs, probability, n))
         self.largest.copy_(residual.abs().amax(0))
-        self.calibrate(conditions, residual, probability, n, variance)
+        self.calibrate(inputs, residual, probability, n, variance)
 
     def share(self, probability: Tensor) -> Tensor:
         """Of a context's residual, what is taken for the expected shift."""
         return probability if self.baseline else torch.ones_like(probability)
 
-    def _table(self, conditions: Conditions, values: Tensor, n: Tensor) -> Tensor:
+    def _table(self, inputs: Conditions, values: Tensor, n: Tensor) -> Tensor:
         """Means by dose, line and gene, the gaps filled."""
-        line = torch.nn.functional.one_hot(conditions.line % (self.n_lines + 1), self.n_lines + 1).to(torch.float64)
+        line = torch.nn.functional.one_hot(inputs.line % (self.n_lines + 1), self.n_lines + 1).to(torch.float64)
         line[:, -1] = 1.0
-        n = torch.where(conditions.log_dose > -torch.inf, n.mean(1), 0.0)
-        dose = self._doses(conditions)
+        n = torch.where(inputs.log_dose > -torch.inf, n.mean(1), 0.0)
+        dose = self._doses(inputs)
         weight = torch.einsum("k,kc,kl->cl", n, dose, line)[..., None]
         total = torch.einsum("k,kc,kl,kj->clj", n, dose, line, values)
         for axis in (1, 0):  # all lines at this dose, then all doses
@@ -93,25 +93,25 @@ class MeanGenerator(Generator):
             total, weight = torch.where(weight > 0, total, all_total), torch.where(weight > 0, weight, all_weight)
         return total / weight.clamp(min=1e-300)
 
-    def _doses(self, conditions: Conditions) -> Tensor:
+    def _doses(self, inputs: Conditions) -> Tensor:
         """The training dose that a context stands for, one-hot ``(contexts, knots)``; all of them where doses are not compared."""
-        pairs = torch.unique(torch.stack([conditions.drug.to(torch.float64), conditions.log_dose]), dim=1)
+        pairs = torch.unique(torch.stack([inputs.drug.to(torch.float64), inputs.log_dose]), dim=1)
         if (torch.unique(pairs[0], return_counts=True)[1] > 1).to(torch.float64).mean() <= 0.5:
-            return torch.ones(len(conditions.drug), len(self.knots), dtype=torch.float64)
-        distance = (conditions.log_dose.clamp(self.knots[0], self.knots[-1])[:, None] - self.knots).abs()
+            return torch.ones(len(inputs.drug), len(self.knots), dtype=torch.float64)
+        distance = (inputs.log_dose.clamp(self.knots[0], self.knots[-1])[:, None] - self.knots).abs()
         return torch.nn.functional.one_hot(distance.argmin(1), len(self.knots)).to(torch.float64)
 
-    def means(self, conditions: Conditions) -> tuple[Tensor, Tensor]:
+    def means(self, inputs: Conditions) -> tuple[Tensor, Tensor]:
         """Expected shift and probability of rows, ``(rows, genes)`` each."""
-        weight = interpolation(conditions.log_dose, self.knots)
-        there = (conditions.log_dose > -torch.inf)[:, None]
-        tables = (table[:, conditions.line] for table in (self.expected, self.probability))
+        weight = interpolation(inputs.log_dose, self.knots)
+        there = (inputs.log_dose > -torch.inf)[:, None]
+        tables = (table[:, inputs.line] for table in (self.expected, self.probability))
         expected, probability = (torch.einsum("rc,crj->rj", weight, table) for table in tables)
         return torch.where(there, expected, 0.0), probability
 
-    def forward(self, conditions: Conditions) -> tuple[Tensor, Tensor]:
+    def forward(self, inputs: Conditions) -> tuple[Tensor, Tensor]:
         """As in the class above."""
-        return self.as_intervention(*self.means(conditions), conditions.log_dose)
+        return self.as_intervention(*self.means(inputs), inputs.log_dose)
 
     def as_intervention(self, expected: Tensor, probability: Tensor, log_dose: Tensor) -> tuple[Tensor, Tensor]:
         """Logits and psi with this expected shift, ``probability * psi``."""

@@ -74,23 +74,23 @@ class NetworkGenerator(Generator):
         for weight in self.weights[:-1]:
             weight.copy_(torch.randn(weight.shape, dtype=torch.float64, generator=generator))
 
-    def forward(self, conditions: Conditions) -> tuple[Tensor, Tensor]:
+    def forward(self, inputs: Conditions) -> tuple[Tensor, Tensor]:
         """As in the class above."""
-        x = conditions.features
+        x = inputs.features
         if self.dosed:
-            there = conditions.log_dose > -torch.inf
-            dose = torch.where(there, (conditions.log_dose - self.dose_centre) / self.dose_scale, 0.0)
+            there = inputs.log_dose > -torch.inf
+            dose = torch.where(there, (inputs.log_dose - self.dose_centre) / self.dose_scale, 0.0)
             x = torch.cat([x, dose[:, None]], dim=1)
         if self.lines:  # an unseen one is none of them
             x = torch.cat(
-                [x, (conditions.line[:, None] == torch.arange(self.lines, device=x.device)).to(x.dtype)], dim=1
+                [x, (inputs.line[:, None] == torch.arange(self.lines, device=x.device)).to(x.dtype)], dim=1
             )
         for i, (weight, bias) in enumerate(zip(self.weights, self.biases, strict=True)):
             x = (x if i == 0 else torch.tanh(x)) @ weight / max(len(weight), 1) ** 0.5 + bias
         logits, psi = x.chunk(2, dim=1)
-        psi = psi * self.dose_response(conditions.features, conditions.log_dose)
+        psi = psi * self.dose_response(inputs.features, inputs.log_dose)
         psi = psi if self.offset is None else psi + self.offset
-        return self.at_dose_zero(logits, conditions.log_dose), psi
+        return self.at_dose_zero(logits, inputs.log_dose), psi
 
     def penalty(self, logits: Tensor, psi: Tensor) -> Tensor:
         """Nats charged for the weights, and for psi where it meets no data because nothing is touched."""
