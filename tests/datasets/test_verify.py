@@ -23,7 +23,7 @@ def build(mechanism: str = "linear"):
     measure = Continuous(np.zeros(12), next(s for s in deals if abs(sortability(s, graph) - 0.5) < 0.05))
     oracle = Oracle(model, measure, intervention="shift", rng=rng)
     drugs, _ = motif_drugs(6, 0, n_bits=6, n_genes=12, doses=DOSES, frac_dead=0, rng=rng)
-    return oracle, oracle.contexts(drugs, DOSES)
+    return oracle, oracle.conditions(drugs, DOSES)
 
 
 @pytest.mark.parametrize("mechanism", ["linear", "network"])

@@ -21,8 +21,8 @@ DOSES = [0.1, 1.0, 10.0]
 def annotate(*, drugs: list[str], genes: list[str], cell_lines: list[str], n_edges: int, doses: list[float]) -> AnnData:
     """What `model.annotate()` leaves in an AnnData, drawn at random and without a model."""
     rng = np.random.default_rng(0)
-    contexts = [(d, s, c) for c in cell_lines for d, s in [("DMSO", 0.0), *((d, s) for d in drugs for s in doses)]]
-    obs = pd.DataFrame([c for c in contexts for _ in range(5)], columns=["drug", "dose", "cell_line"])
+    conditions = [(d, s, c) for c in cell_lines for d, s in [("DMSO", 0.0), *((d, s) for d in drugs for s in doses)]]
+    obs = pd.DataFrame([c for c in conditions for _ in range(5)], columns=["drug", "dose", "cell_line"])
     obs["drug"] = pd.Categorical(obs["drug"], ["DMSO", *drugs])
     obs.index = [f"cell{i}" for i in range(len(obs))]
     n = len(genes)

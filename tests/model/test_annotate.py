@@ -125,7 +125,7 @@ def test_provenance(annotated):
     assert settings["scale"] == "continuous"
     assert settings["smiles_key"] == ""
     assert settings["generator"] == annotated.generator_
-    assert about["training"] == {"n_contexts": 60, "n_cells": 700, "n_edges": len(annotated.get_graph())}
+    assert about["training"] == {"n_conditions": 60, "n_cells": 700, "n_edges": len(annotated.get_graph())}
 
 
 @pytest.mark.parametrize("setup", [LINES, {}, {"dose_key": None, "dose_unit": None, "features_key": None}], ids=str)

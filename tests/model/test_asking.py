@@ -74,8 +74,8 @@ def test_every_measured_context_and_every_gene(model):
     assert list(table) == COLUMNS
     assert table.index.equals(pd.RangeIndex(len(table)))
     assert "DMSO" not in set(table["drug"])
-    contexts = list(table[["drug", "dose"]].drop_duplicates().itertuples(index=False, name=None))
-    assert contexts == [(drug, dose) for drug in model.drugs for dose in (0.5, 1.0, 2.0)]
+    conditions = list(table[["drug", "dose"]].drop_duplicates().itertuples(index=False, name=None))
+    assert conditions == [(drug, dose) for drug in model.drugs for dose in (0.5, 1.0, 2.0)]
     for _, part in table.groupby(["drug", "dose"]):
         assert set(part["gene"]) == set(model.adata.var_names)
         assert part["rank"].tolist() == list(range(1, 7))
@@ -137,10 +137,10 @@ def test_all_drugs_at_a_dose_that_was_not_measured(model):
 
 def test_by_line(lines):
     table = lines.rank_targets()
-    contexts = table[["drug", "dose", "cell_line"]].drop_duplicates()
+    conditions = table[["drug", "dose", "cell_line"]].drop_duplicates()
     measured = lines.adata.obs.loc[lines.adata.obs["drug"] != "DMSO", ["drug", "dose", "line"]].drop_duplicates()
-    assert set(contexts.itertuples(index=False, name=None)) == set(measured.itertuples(index=False, name=None))
-    assert ("drug-001", 2.0, "K562") not in set(contexts.itertuples(index=False, name=None))
+    assert set(conditions.itertuples(index=False, name=None)) == set(measured.itertuples(index=False, name=None))
+    assert ("drug-001", 2.0, "K562") not in set(conditions.itertuples(index=False, name=None))
     asked = lines.rank_targets(drug="drug-001", dose=2.0)
     assert asked.groupby("cell_line")["evidence"].first().to_dict() == {"A549": "data", "K562": "features"}
     with pytest.raises(ValueError, match="'drug-001' at 2 in 'K562' is none"):

@@ -156,8 +156,8 @@ def test_statistics_are_those_of_the_cells(monkeypatch, columns, rows, own):
     x, code = rng.normal(size=(100, 5)), np.resize([0, 1, 2], 100)
     cells = reader(x, columns=columns).subset(np.arange(100)[rows])
     code[rows] = rng.integers(2, size=len(code[rows]))
-    found = cells.statistics(code, n_contexts=2, own=own)
-    expected = accumulate([(x[rows][:, columns], code[rows])], n_contexts=2, n_genes=found.mean.shape[1], own=own)
+    found = cells.statistics(code, n_conditions=2, own=own)
+    expected = accumulate([(x[rows][:, columns], code[rows])], n_conditions=2, n_genes=found.mean.shape[1], own=own)
     for name in ("n", "mean", "scatter", "squares", *(["own"] if own else [])):
         np.testing.assert_allclose(getattr(found, name), getattr(expected, name), atol=1e-12)
 
@@ -168,7 +168,7 @@ def shifted(x: np.ndarray, code: np.ndarray) -> np.ndarray:
 
 def test_statistics_of_what_is_made_of_the_cells():
     x, code = np.random.default_rng(0).normal(size=(100, 3)), np.resize([0, 1], 100)
-    found = reader(x).statistics(code, n_contexts=2, n_columns=12, transform=shifted)
+    found = reader(x).statistics(code, n_conditions=2, n_columns=12, transform=shifted)
     np.testing.assert_allclose(found.mean[1], shifted(x, code)[1::2].mean(0), atol=1e-14)
 
 
@@ -198,7 +198,7 @@ def test_a_dask_matrix_gives_the_same_model(kept, form):
 @pytest.mark.parametrize("transform", [None, shifted])
 def test_a_dask_matrix_is_reduced_on_the_workers(transform):
     x, code = np.random.default_rng(0).normal(size=(500, 3)), np.resize([0, 1], 500)
-    options = {"n_contexts": 2, "n_columns": None if transform is None else 12, "transform": transform, "own": True}
+    options = {"n_conditions": 2, "n_columns": None if transform is None else 12, "transform": transform, "own": True}
     expected = reader(x).subset(np.arange(40, 480)).statistics(code, **options)
     found = reader(lazy(x)).subset(np.arange(40, 480)).statistics(code, **options)
     for name in ("n", "mean", "scatter", "squares", "own"):
@@ -378,5 +378,5 @@ def test_a_gene_that_varies_between_contexts_only_is_named(screen, setup_kwargs,
     adata.X = adata.X.astype(np.float64)
     adata.X[:, 2] = value * (1 + adata.obs["drug"].cat.codes)
     scgim.setup_anndata(adata, **setup_kwargs)
-    with pytest.raises(ValueError, match=f"1 genes do not vary within any context, e.g. '{adata.var_names[2]}'"):
+    with pytest.raises(ValueError, match=f"1 genes do not vary within any condition, e.g. '{adata.var_names[2]}'"):
         scgim.GIM(adata).train(enable_progress_bar=False)

@@ -4,10 +4,10 @@ import numpy as np
 import pytest
 import torch
 
-from scgim.module import Conditions
+from scgim.module import TreatmentInputs
 from scgim.module.generators import GENERATORS
 from scgim.train._folds import deal_doses
-from scgim.train._generator_cv import _decide, choose_generator
+from scgim.train._generator_cv import _decide, cross_validate_generators
 
 CHARGE = 5.0
 
@@ -25,7 +25,7 @@ def draw(kind: str, *, drugs: int = 32, doses: int = 3, genes: int = 8, bits: in
         effect = 2 * np.sin(1.5 * x @ rng.normal(size=(2, genes)))
     factor = 1 / (1 + np.exp(-log_dose - 1)) if kind == "hill" else np.ones(len(drug))
     residual = effect[drug] * factor[:, None] + rng.normal(size=(len(drug), genes)) / n**0.5
-    return Conditions(*map(torch.as_tensor, (x[drug], drug, log_dose, np.zeros(len(drug), int)))), torch.as_tensor(
+    return TreatmentInputs(*map(torch.as_tensor, (x[drug], drug, log_dose, np.zeros(len(drug), int)))), torch.as_tensor(
         residual
     )
 
@@ -36,7 +36,9 @@ def choose(inputs, residual, **options):
     build = lambda name, genes: GENERATORS[name](
         inputs.features.shape[1], genes, n_drugs=int(inputs.drug.max()) + 1, dosed=True, log_doses=doses
     )
-    return choose_generator(build, inputs, residual, n * residual**2 / 2, n, variance, charge=CHARGE, **options)
+    return cross_validate_generators(
+        build, inputs, residual, n * residual**2 / 2, n, variance, target_penalty=CHARGE, **options
+    )
 
 
 @pytest.mark.parametrize(
@@ -95,7 +97,7 @@ def test_every_other_dose_of_a_drug_is_held_out_once():
     rng = np.random.default_rng(0)
     drug = torch.as_tensor(np.repeat(np.arange(12), 8)[rng.permutation(96)])
     log_dose = torch.as_tensor(rng.integers(5, size=96)).double() * (drug > 2)  # three drugs have one dose
-    inputs = Conditions(torch.zeros(96, 1), drug, log_dose, torch.zeros(96, dtype=torch.int64))
+    inputs = TreatmentInputs(torch.zeros(96, 1), drug, log_dose, torch.zeros(96, dtype=torch.int64))
     held = deal_doses(inputs, 0)
     assert held.shape == (2, 96)
     assert (held.sum(0) == (drug > 2)).all()

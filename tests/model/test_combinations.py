@@ -11,7 +11,7 @@ import pytest
 import torch
 from anndata.tests.helpers import assert_equal
 
-from scgim.module import Conditions
+from scgim.module import TreatmentInputs
 
 pytestmark = pytest.mark.usefixtures("generator_alone")
 
@@ -63,7 +63,7 @@ def said(model, *parts):
     index = np.array([design.drugs.tolist().index(name) for name, _ in parts])
     dose = np.array([value for _, value in parts])
     rows = len(parts)
-    conditions = Conditions(
+    conditions = TreatmentInputs(
         torch.as_tensor(design.features[index]),
         torch.as_tensor(index),
         torch.as_tensor(np.log(dose / np.exp(np.log(design.dose).mean()))),

@@ -1,4 +1,4 @@
-"""UMI counts end to end: learned from the contexts' means, asked on the training scale."""
+"""UMI counts end to end: learned from the conditions' means, asked on the training scale."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import scipy.sparse as sp
 from anndata.tests.helpers import assert_equal
 
 import scgim
-from scgim.data._mean_evidence import slope_of_scale
+from scgim.data._mean_evidence import log_rate_slope
 
 SCREEN = {"observation": "counts", "n_genes": 12, "n_drugs": 10, "doses": (1.0,), "n_cells": 60, "n_control": 300}
 SCREEN |= {"n_new_drugs": 2, "depth": 5.0}
@@ -145,7 +145,7 @@ def test_a_small_change_of_rates_moves_the_training_scale_by_its_slope(rate, var
     step = 0.2
     low, middle, high = (rng.poisson(cell * np.exp(change)) for change in (-step, 0, step))
     scale = np.array([0.7])
-    slope = slope_of_scale(sp.csr_matrix(np.column_stack([middle, size])), scale)
+    slope = log_rate_slope(sp.csr_matrix(np.column_stack([middle, size])), scale)
     gap = np.log1p(1e4 * high / size).mean() - np.log1p(1e4 * low / size).mean()
     np.testing.assert_allclose(slope, gap / (2 * step) / scale, rtol=0.05)
 
@@ -194,11 +194,16 @@ def test_annotate_says_how_targets_were_charged(counts, train, tmp_path):
     adata = counts()
     model = train(adata)
     model.annotate()
-    charge = adata.uns["scgim"]["charge"]
-    assert {"charge_median", "placebos", "level", "overdispersion_max"} <= set(charge)
-    assert charge["placebos"] == 200
-    assert 5 <= charge["charge_min"] <= charge["charge_median"] <= charge["charge_max"]
-    assert charge["charge_median"] == pytest.approx(np.median(model.module.charge.numpy()))
+    target_penalty = adata.uns["scgim"]["target_penalty"]
+    assert {"target_penalty_median", "placebos", "level", "overdispersion_max"} <= set(target_penalty)
+    assert target_penalty["placebos"] == 200
+    assert (
+        5
+        <= target_penalty["target_penalty_min"]
+        <= target_penalty["target_penalty_median"]
+        <= target_penalty["target_penalty_max"]
+    )
+    assert target_penalty["target_penalty_median"] == pytest.approx(np.median(model.module.target_penalty.numpy()))
     for kind in ("h5ad", "zarr"):
         getattr(adata, f"write_{kind}")(tmp_path / kind)
         assert_equal(getattr(ad, f"read_{kind}")(tmp_path / kind).uns["scgim"], adata.uns["scgim"])
@@ -457,7 +462,7 @@ def test_setup_and_training_leave_the_data_alone(counts, train):
 
 
 def test_contexts_too_weak_to_pay_learn_together_what_they_share():
-    """At 3 counts a gene a context brings a few nats for a target, less than it costs, and forty that share a motif bring many."""
+    """At 3 counts a gene a condition brings a few nats for a target, less than it costs, and forty that share a motif bring many."""
     adata = scgim.datasets.simulate_screen(observation="counts", depth=3, seed=5)
     unseen = adata.uns["truth"]["unseen_drug"]
     drug = unseen["drug"].astype(str)
@@ -467,9 +472,9 @@ def test_contexts_too_weak_to_pay_learn_together_what_they_share():
         adata, drug_key="drug", control="DMSO", dose_key="dose", dose_unit="uM", features_key="drug_features", **COUNTS
     )
     f1 = []
-    for charge in (0.5, np.inf):
+    for target_penalty in (0.5, np.inf):
         model = scgim.GIM(adata, generator="hill")
-        model.train(enable_progress_bar=False, plan_kwargs={"generator_charge": charge})
+        model.train(enable_progress_bar=False, plan_kwargs={"generator_target_penalty": target_penalty})
         ranking = model.rank_targets(
             drug=list(features.index), features=features, evidence="features", dose=sorted(set(unseen["dose"]))
         )

@@ -6,26 +6,26 @@ import torch
 from scipy.optimize import minimize
 from scipy.special import expit
 
-from scgim.module import GENERATORS, Conditions
+from scgim.module import GENERATORS, TreatmentInputs
 from scgim.train._cross_fit import cross_fit, reliability
 from scgim.train._folds import Evidence, Folds
 
 PENALTY = 5.0
 
 
-def inputs(drugs: int = 24, doses: int = 1, lines: int = 1, bits: int = 8, seed: int = 0) -> Conditions:
+def inputs(drugs: int = 24, doses: int = 1, lines: int = 1, bits: int = 8, seed: int = 0) -> TreatmentInputs:
     drug, dose, line = (a.ravel() for a in np.meshgrid(range(drugs), range(doses), range(lines), indexing="ij"))
     features = np.random.default_rng(seed).integers(2, size=(drugs, bits)).astype(float)
-    return Conditions(*map(torch.as_tensor, (features[drug], drug, np.linspace(-1.0, 1.0, doses)[dose], line)))
+    return TreatmentInputs(*map(torch.as_tensor, (features[drug], drug, np.linspace(-1.0, 1.0, doses)[dose], line)))
 
 
-def build(given: Conditions, genes: int, name: str):
+def build(given: TreatmentInputs, genes: int, name: str):
     doses = torch.unique(given.log_dose).tolist()
     sizes = {"n_drugs": int(given.drug.max()) + 1, "n_lines": int(given.line.max()) + 1}
     return lambda: GENERATORS[name](given.features.shape[1], genes, dosed=True, log_doses=doses, **sizes)
 
 
-def fit(name: str, given: Conditions, shift: np.ndarray, n: float = 50.0):
+def fit(name: str, given: TreatmentInputs, shift: np.ndarray, n: float = 50.0):
     observed = torch.as_tensor(shift)
     evidence = Evidence(
         observed, n * observed**2 / 2, torch.full_like(observed, n), torch.ones(shift.shape[1]).double()
@@ -34,7 +34,7 @@ def fit(name: str, given: Conditions, shift: np.ndarray, n: float = 50.0):
     return cross_fit(name, build(given, shift.shape[1], name), given, evidence, evidence, penalty, penalty, seed=0)
 
 
-def noise(given: Conditions, genes: int, seed: int = 0) -> np.ndarray:
+def noise(given: TreatmentInputs, genes: int, seed: int = 0) -> np.ndarray:
     return np.random.default_rng(seed).normal(size=(len(given.drug), genes)) / 50**0.5
 
 

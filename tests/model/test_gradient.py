@@ -91,10 +91,10 @@ def test_joint_likelihood_is_that_of_the_module(screen, fit):
     model = fit(screen(), gim=GRADIENT, train=TRAIN)
     module, (data, _) = model.module, model._collect(0)
     assert isinstance(module.mechanism, LinearMechanism)
-    moments = module.mechanism.moments(data.contexts, data.controls)
-    joint = JointLikelihood(module, data.contexts, data.search, {"mechanism.log_sigma": 0.1})
+    moments = module.mechanism.moments(data.conditions, data.controls)
+    joint = JointLikelihood(module, data.conditions, data.search, {"mechanism.log_sigma": 0.1})
     found = joint(*Residuals(moments.residual, moments.within, moments.pooled), False)
-    expected = module.joint_loss(data.contexts, moments, data.n_cells)
+    expected = module.joint_loss(data.conditions, moments, data.n_cells)
     for a, b in zip(found[:2], expected, strict=True):
         torch.testing.assert_close(a, b)
 

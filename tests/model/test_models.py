@@ -242,7 +242,7 @@ def test_a_replaced_mechanism_sees_no_parents(models, kind, targets, monkeypatch
     hit = np.arange(6) == at
     force(monkeypatch, model, np.where(hit, 800, -800), np.where(hit, 1.5, 0.0))
     mechanism, scale = model.module.mechanism, model.fitted.scale
-    z = model.fitted.standardised_controls()
+    z = model.fitted.standardized_controls()
     noise = (z - mechanism(z))[:, at].numpy()
     if model.module.scale_map is not None:
         query = model._resolve(drug="drug-000", dose=1.0)
@@ -286,7 +286,7 @@ def test_samples_of_a_replaced_gene_are_independent_of_its_parents(models, kind,
 def test_what_would_not_fit_into_memory_is_refused(screen, fit, monkeypatch, options, numbers):
     monkeypatch.setattr(_training_data, "MAX_OWN", numbers - 1)
     with pytest.raises(
-        ValueError, match=r"each of 31 contexts.*: \d+ GB for 6 genes.*highly_variable.*intervention='shift'"
+        ValueError, match=r"each of 31 conditions.*: \d+ GB for 6 genes.*highly_variable.*intervention='shift'"
     ):
         fit(screen(), gim=options)
     fit(screen(), gim={"generator": "hill"}, train={"max_epochs": 5})

@@ -5,10 +5,17 @@ import pytest
 import scipy.sparse as sp
 from scipy.stats import chi2
 
-from scgim.data._mean_evidence import MeanEvidence
+from scgim.data._mean_evidence import ConditionMeansModel
 from scgim.data._placebos import N_PLACEBOS, Placebos
-from scgim.statistics import Sizes, accumulate, log_changes
-from scgim.train._calibration import LEAST_CHARGE, LEVEL, calibrate, error_of, excess_of_cells, excess_of_counts
+from scgim.statistics import SizeFactors, accumulate, log_fold_changes
+from scgim.train._calibration import (
+    LEVEL,
+    MIN_TARGET_PENALTY,
+    calibrate,
+    error_of,
+    placebo_squares_of_cells,
+    placebo_squares_of_counts,
+)
 
 GROUP = np.repeat([0, 1, 2], [120, 60, 9])
 CONTEXTS = np.array([[30, 0, 0], [10, 10, 0], [0, 500, 0], [3, 2, 4], [1, 0, 0]])
@@ -70,8 +77,10 @@ def test_sums_by_group_are_those_of_the_members():
 def test_no_controls_to_spare_no_placebos(group):
     placebos = Placebos.draw(group, np.ones((4, int(group.max()) + 1)), 0)
     assert placebos.member.shape == (0, len(group))
-    found = calibrate(excess_of_cells(placebos, np.ones((len(group), 3)), np.ones(3)), least=np.array([1.0, 7.0, 5.5]))
-    np.testing.assert_array_equal(found.charge, [5.0, 7.0, 5.5])
+    found = calibrate(
+        placebo_squares_of_cells(placebos, np.ones((len(group), 3)), np.ones(3)), least=np.array([1.0, 7.0, 5.5])
+    )
+    np.testing.assert_array_equal(found.target_penalty, [5.0, 7.0, 5.5])
     assert found.placebos == 0
     assert found.about()["overdispersion_max"] == 1
 
@@ -82,8 +91,8 @@ def test_no_controls_to_spare_no_placebos(group):
 @pytest.mark.parametrize("d", [5, 50, 500])
 def test_normal_placebos_get_the_charge_of_a_normal(d):
     found = calibrate(np.random.default_rng(0).normal(size=(200, d)) ** 2)
-    assert (found.charge >= LEAST_CHARGE).all()
-    np.testing.assert_allclose(found.charge, max(0.5 * chi2.ppf(1 - LEVEL / d, 1), 5), rtol=0.35)
+    assert (found.target_penalty >= MIN_TARGET_PENALTY).all()
+    np.testing.assert_allclose(found.target_penalty, max(0.5 * chi2.ppf(1 - LEVEL / d, 1), 5), rtol=0.35)
     assert found.overdispersion.max() < 1.4
     assert found.placebos == 200
 
@@ -104,8 +113,8 @@ def test_few_new_placebos_have_a_target(draw, level):
     share = []
     for seed in range(10):
         rng = np.random.default_rng(seed)
-        charge = calibrate(draw(rng, (200, 40)) ** 2, least=0.0, level=level).charge
-        share.append((0.5 * draw(rng, (2000, 40)) ** 2 > charge).any(1).mean())
+        target_penalty = calibrate(draw(rng, (200, 40)) ** 2, least=0.0, level=level).target_penalty
+        share.append((0.5 * draw(rng, (2000, 40)) ** 2 > target_penalty).any(1).mean())
     assert np.mean(share) <= level + 0.01
     assert max(share) <= 2.5 * level
 
@@ -114,7 +123,7 @@ def test_overdispersed_genes_cost_more():
     squares = np.random.default_rng(0).normal(size=(200, 30)) ** 2
     squares[:, :3] *= 4
     found = calibrate(squares)
-    assert found.charge[:3].min() > 2 * found.charge[3:].max()
+    assert found.target_penalty[:3].min() > 2 * found.target_penalty[3:].max()
     assert found.overdispersion[:3].min() > 2.2
     assert found.overdispersion[3:].max() < 1.8
 
@@ -132,25 +141,27 @@ def test_no_charge_is_below_least(scale):
     squares = scale * np.random.default_rng(0).normal(size=(100, 8)) ** 2
     least = np.linspace(3, 40, 8)
     found = calibrate(squares, least)
-    assert (found.charge >= np.maximum(least, LEAST_CHARGE)).all()
+    assert (found.target_penalty >= np.maximum(least, MIN_TARGET_PENALTY)).all()
     assert (found.overdispersion >= 1).all()
-    assert np.isfinite(found.charge).all()
-    np.testing.assert_allclose(found.charge, np.maximum(found.chance, least))
-    assert (found.chance >= LEAST_CHARGE).all()
+    assert np.isfinite(found.target_penalty).all()
+    np.testing.assert_allclose(found.target_penalty, np.maximum(found.chance, least))
+    assert (found.chance >= MIN_TARGET_PENALTY).all()
     np.testing.assert_array_equal(found.chance, calibrate(squares).chance)  # what chance brings about costs no more
 
 
 def test_a_stricter_level_costs_more():
     squares = np.random.default_rng(0).normal(size=(200, 20)) ** 2
-    assert (calibrate(squares, 0.0, level=0.001).charge > calibrate(squares, 0.0, level=0.2).charge).all()
+    assert (
+        calibrate(squares, 0.0, level=0.001).target_penalty > calibrate(squares, 0.0, level=0.2).target_penalty
+    ).all()
 
 
 def test_order_of_genes_and_placebos():
     rng = np.random.default_rng(0)
     squares, genes = rng.normal(size=(100, 8)) ** 2 * rng.uniform(1, 5, 8), rng.permutation(8)
     plain = calibrate(squares)
-    np.testing.assert_allclose(calibrate(squares[:, genes]).charge, plain.charge[genes])
-    np.testing.assert_allclose(calibrate(squares[::-1]).charge, plain.charge)
+    np.testing.assert_allclose(calibrate(squares[:, genes]).target_penalty, plain.target_penalty[genes])
+    np.testing.assert_allclose(calibrate(squares[::-1]).target_penalty, plain.target_penalty)
 
 
 def test_one_huge_square_does_not_make_a_gene_overdispersed():
@@ -158,13 +169,13 @@ def test_one_huge_square_does_not_make_a_gene_overdispersed():
     before = calibrate(squares)
     squares[0, 0] = 1e6
     np.testing.assert_allclose(calibrate(squares).overdispersion, before.overdispersion, atol=0.06)
-    np.testing.assert_allclose(calibrate(squares).charge, before.charge, rtol=0.1)
+    np.testing.assert_allclose(calibrate(squares).target_penalty, before.target_penalty, rtol=0.1)
 
 
 def test_provenance_is_plain():
     about = calibrate(np.random.default_rng(0).normal(size=(50, 4)) ** 2).about()
     assert {type(value) for value in about.values()} <= {str, int, float}
-    assert about["charge_min"] <= about["charge_median"] <= about["charge_max"]
+    assert about["target_penalty_min"] <= about["target_penalty_median"] <= about["target_penalty_max"]
 
 
 # ---- what placebos show ----------------------------------------------------------------------------------------------
@@ -179,12 +190,12 @@ def test_provenance_is_plain():
     ],
 )
 def test_independent_cells_have_excesses_of_1(group):
-    of_contexts = np.array([[40.0, 4.0, 2.0], [10.0, 0.0, 0.0], [5.0, 15.0, 0.0]])[:, : group.max() + 1]
+    of_conditions = np.array([[40.0, 4.0, 2.0], [10.0, 0.0, 0.0], [5.0, 15.0, 0.0]])[:, : group.max() + 1]
     rng, excess = np.random.default_rng(0), []
     for seed in range(6):
         residual = rng.normal(size=(300, 20)) * np.linspace(0.5, 3, 20) + 5 * rng.normal(size=(3, 20))[group]
-        placebos = Placebos.draw(group, of_contexts, seed)
-        excess.append(excess_of_cells(placebos, residual, np.linspace(0.5, 3, 20) ** 2))
+        placebos = Placebos.draw(group, of_conditions, seed)
+        excess.append(placebo_squares_of_cells(placebos, residual, np.linspace(0.5, 3, 20) ** 2))
     assert np.mean(excess) == pytest.approx(1, abs=0.05)
     np.testing.assert_allclose(np.mean(excess, axis=(0, 1)), 1, atol=0.35)
 
@@ -197,7 +208,7 @@ def test_excess_of_cells_is_the_squared_difference_of_two_means_in_one_group():
     for row in placebos.member.toarray() > 0:
         gap = x[row].mean(0) - x[~row].mean(0)
         expected.append(gap**2 / (variance * (1 / 12 + 1 / 38)))
-    np.testing.assert_allclose(excess_of_cells(placebos, x, variance), expected)
+    np.testing.assert_allclose(placebo_squares_of_cells(placebos, x, variance), expected)
 
 
 def test_a_variance_that_is_too_small_shows():
@@ -205,22 +216,24 @@ def test_a_variance_that_is_too_small_shows():
     rng = np.random.default_rng(0)
     x = rng.normal(size=(400, 10))
     placebos = Placebos.draw(np.zeros(400, dtype=int), np.array([[40]]), 0)
-    assert excess_of_cells(placebos, x, np.full(10, 0.25)).mean() == pytest.approx(4, rel=0.15)
+    assert placebo_squares_of_cells(placebos, x, np.full(10, 0.25)).mean() == pytest.approx(4, rel=0.15)
 
 
-def evidence_of(counts: np.ndarray, size: np.ndarray, group: np.ndarray, rng: np.random.Generator) -> MeanEvidence:
-    """Of controls and of one context for each group, all alike."""
+def evidence_of(
+    counts: np.ndarray, size: np.ndarray, group: np.ndarray, rng: np.random.Generator
+) -> ConditionMeansModel:
+    """Of controls and of one condition for each group, all alike."""
     n, groups = len(counts), int(group.max()) + 1
     treated = rng.choice(n, n // 2, replace=False)
     x, sizes = np.vstack([counts, counts[treated]]), np.r_[size, size[treated]]
     code = np.r_[group, groups + group[treated]]
     wide = np.column_stack([x, sizes])
-    totals = accumulate([(wide, code)], n_contexts=2 * groups, n_genes=wide.shape[1])
+    totals = accumulate([(wide, code)], n_conditions=2 * groups, n_genes=wide.shape[1])
     of_group, label = np.tile(np.arange(groups), 2), np.repeat([0, 1], groups)
-    found = Sizes(totals, of_group, label)
-    residuals = accumulate([(found.residuals(wide, code), code)], n_contexts=2 * groups, n_genes=wide.shape[1])
-    means = log_changes(totals, residuals, found.rate, of_group, label, np.zeros(1, dtype=int))
-    return MeanEvidence(means, np.ones(counts.shape[1]), found)
+    found = SizeFactors(totals, of_group, label)
+    residuals = accumulate([(found.residuals(wide, code), code)], n_conditions=2 * groups, n_genes=wide.shape[1])
+    means = log_fold_changes(totals, residuals, found.rate, of_group, label, np.zeros(1, dtype=int))
+    return ConditionMeansModel(means, np.ones(counts.shape[1]), found)
 
 
 @pytest.mark.parametrize(
@@ -247,7 +260,7 @@ def test_counts_without_effect_have_excesses_of_1_or_less(rate, dispersion, grou
         counts = rng.poisson(mean).astype(float)
         evidence = evidence_of(counts, size, group, rng)
         placebos = Placebos.draw(group, np.full((1, groups), 60 // groups), seed)
-        excess.append(excess_of_counts(placebos, np.column_stack([counts, size]), evidence, weight))
+        excess.append(placebo_squares_of_counts(placebos, np.column_stack([counts, size]), evidence, weight))
     assert np.isfinite(excess).all()
     assert low < np.mean(excess) < 1.1
 
@@ -258,7 +271,7 @@ def test_sparse_counts_are_the_same_as_dense_ones():
     evidence = evidence_of(counts, size, group, rng)
     placebos, x = Placebos.draw(group, np.array([[20, 5, 9]]), 0), np.column_stack([counts, size])
     dense, sparse = (
-        excess_of_counts(placebos, kind(x), evidence, np.zeros((6, 6))) for kind in (np.array, sp.csr_matrix)
+        placebo_squares_of_counts(placebos, kind(x), evidence, np.zeros((6, 6))) for kind in (np.array, sp.csr_matrix)
     )
     np.testing.assert_allclose(sparse, dense)
 
@@ -270,10 +283,10 @@ def test_counts_of_placebos_that_differ_exceed():
     evidence = evidence_of(counts, size, group, rng)
     placebos = Placebos.draw(group, np.array([[50]]), 0)
     x = np.column_stack([counts, size])
-    plain = excess_of_counts(placebos, x, evidence, np.zeros((6, 6)))
+    plain = placebo_squares_of_counts(placebos, x, evidence, np.zeros((6, 6)))
     member = sp.csr_matrix((np.ones(50), (np.zeros(50, dtype=int), np.arange(50))), shape=(1, 400))
     x[:50, 0] *= 3
-    other = excess_of_counts(Placebos(member, group), x, evidence, np.zeros((6, 6)))
+    other = placebo_squares_of_counts(Placebos(member, group), x, evidence, np.zeros((6, 6)))
     assert other[0, 0] > 50 > plain.max()
 
 
@@ -286,7 +299,9 @@ def test_counts_of_zero_are_finite(zero):
     size = np.full(100, 50.0)
     evidence = evidence_of(rng.poisson(2.0, (100, 5)).astype(float), size, group, rng)
     placebos = Placebos.draw(group, np.array([[10, 3], [0, 1]]), 0)
-    assert np.isfinite(excess_of_counts(placebos, np.column_stack([counts, size]), evidence, np.zeros((5, 5)))).all()
+    assert np.isfinite(
+        placebo_squares_of_counts(placebos, np.column_stack([counts, size]), evidence, np.zeros((5, 5)))
+    ).all()
 
 
 def test_error_of_residuals_is_the_quadratic_form():

@@ -202,7 +202,7 @@ def test_a_gene_that_varies_only_between_contexts_is_named(screen, setup_kwargs)
     adata = screen()
     adata.X[:, 0] = (adata.obs["drug"] == "drug-000").to_numpy()
     scgim.setup_anndata(adata, **setup_kwargs)
-    with pytest.raises(ValueError, match=f"do not vary within any context.*'{adata.var_names[0]}'"):
+    with pytest.raises(ValueError, match=f"do not vary within any condition.*'{adata.var_names[0]}'"):
         scgim.GIM(adata).train(enable_progress_bar=False)
 
 

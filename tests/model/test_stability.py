@@ -6,12 +6,12 @@ import pytest
 
 import scgim
 from scgim import _keys
-from scgim.statistics import Means, accumulate
-from scgim.structure.bootstrap import Recurrence, edge_table, recurrence, redraw
+from scgim.statistics import ConditionMeans, accumulate
+from scgim.structure.bootstrap import EdgeFrequencies, bootstrap_statistics, edge_frequencies, edge_table
 
 
 def cells(seed: int, n: int = 3000, d: int = 5) -> tuple[np.ndarray, np.ndarray]:
-    """A chain over genes, in five contexts that shift one gene each."""
+    """A chain over genes, in five conditions that shift one gene each."""
     rng = np.random.default_rng(seed)
     code = np.repeat(np.arange(d + 1), n // (d + 1))
     x = rng.normal(size=(len(code), d))
@@ -24,7 +24,7 @@ def cells(seed: int, n: int = 3000, d: int = 5) -> tuple[np.ndarray, np.ndarray]
 @pytest.fixture(scope="module")
 def statistics():
     x, code = cells(0)
-    return accumulate([(x, code)], n_contexts=6, n_genes=5)
+    return accumulate([(x, code)], n_conditions=6, n_genes=5)
 
 
 @pytest.fixture(scope="module")
@@ -39,8 +39,8 @@ def model() -> scgim.GIM:
 @pytest.mark.parametrize("own", [False, True])
 def test_draws_have_the_mean_and_the_spread_of_a_bootstrap(own: bool) -> None:
     x, code = cells(1)
-    s = accumulate([(x, code)], n_contexts=6, n_genes=5, own=own)
-    draws = list(redraw(s, 300, 0))
+    s = accumulate([(x, code)], n_conditions=6, n_genes=5, own=own)
+    draws = list(bootstrap_statistics(s, 300, 0))
     n, freedom = s.n[0], s.n_cells - len(s.n)
     mean = np.array([draw.mean for draw in draws])
     np.testing.assert_allclose(mean.mean(0), s.mean, atol=4 * np.sqrt(s.scatter.max() / freedom / n / 300))
@@ -53,22 +53,22 @@ def test_draws_have_the_mean_and_the_spread_of_a_bootstrap(own: bool) -> None:
 
 
 def test_draws_of_means_vary_by_their_sampling_errors(statistics) -> None:
-    means = Means.of(statistics, np.zeros(5, dtype=int))
-    change = np.array([draw.change for draw in redraw(means, 400, 0)])
+    means = ConditionMeans.of(statistics, np.zeros(5, dtype=int))
+    change = np.array([draw.change for draw in bootstrap_statistics(means, 400, 0)])
     expected = means.variance + means.control[0]
     np.testing.assert_allclose(change.var(0), expected, rtol=0.35)
-    assert all(np.linalg.eigvalsh(draw.latent)[0] > 0 for draw in redraw(means, 3, 0))
+    assert all(np.linalg.eigvalsh(draw.latent)[0] > 0 for draw in bootstrap_statistics(means, 3, 0))
 
 
 def test_same_seed_same_draws(statistics) -> None:
-    a, b, c = (next(redraw(statistics, 1, seed)).scatter for seed in (0, 0, 1))
+    a, b, c = (next(bootstrap_statistics(statistics, 1, seed)).scatter for seed in (0, 0, 1))
     np.testing.assert_array_equal(a, b)
     assert (a != c).any()
 
 
 def test_recurrence_counts_edges_and_either_direction(statistics) -> None:
     graphs = [np.array([[0, 1], [0, 0]], bool), np.array([[0, 0], [1, 0]], bool), np.zeros((2, 2), bool)]
-    found = recurrence(lambda _, seed: graphs[seed], redraw(statistics, 3, 0))
+    found = edge_frequencies(lambda _, seed: graphs[seed], bootstrap_statistics(statistics, 3, 0))
     np.testing.assert_allclose(found.direct, [[0, 1 / 3], [1 / 3, 0]])
     np.testing.assert_allclose(found.either, [[0, 2 / 3], [2 / 3, 0]])
     assert found.modules() == [[0, 1]]  # joined again and again, in changing directions
@@ -77,7 +77,7 @@ def test_recurrence_counts_edges_and_either_direction(statistics) -> None:
 def test_a_decided_edge_is_in_no_module() -> None:
     direct = np.zeros((4, 4))
     direct[0, 1], direct[1, 2], direct[2, 1] = 1.0, 0.4, 0.4
-    found = Recurrence(direct, np.minimum(direct + direct.T, 1))
+    found = EdgeFrequencies(direct, np.minimum(direct + direct.T, 1))
     assert found.modules() == [[1, 2]]
     graph = np.zeros((4, 4), dtype=bool)
     graph[0, 1] = graph[1, 2] = True
@@ -89,7 +89,7 @@ def test_a_decided_edge_is_in_no_module() -> None:
 def test_an_edge_that_is_often_the_other_way_round_does_not_recur() -> None:
     direct = np.array([[0.0, 0.6], [0.4, 0.0]])
     graph = np.array([[False, True], [False, False]])
-    table = edge_table(graph, np.array(["a", "b"]), Recurrence(direct, direct + direct.T))
+    table = edge_table(graph, np.array(["a", "b"]), EdgeFrequencies(direct, direct + direct.T))
     assert table["stability"].tolist() == [0.6]
     assert not table["recurs"].any()
 

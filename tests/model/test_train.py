@@ -11,7 +11,7 @@ from lightning.pytorch.loggers import CSVLogger
 from scvi.train import SaveCheckpoint
 
 import scgim
-from scgim.data._training_data import collect, hold_out
+from scgim.data._training_data import collect, validation_cells
 
 PHASES = ["structure_score", "mechanisms_nll", "generator_nll"]
 QUIET = {"enable_progress_bar": False}
@@ -162,9 +162,9 @@ class Keep(pl.Callback):
 
 @pytest.mark.parametrize("phase", ["mechanisms", "generator"])
 def test_resumes_in_a_phase_as_if_nothing_had_happened(screen, fit, tmp_path, phase, assert_same_bits):
-    keep = Keep(tmp_path)
-    through = fit(screen(), train={"max_epochs": 40, "callbacks": [keep]})
-    path = keep.paths[phase][1]
+    sample_cells = Keep(tmp_path)
+    through = fit(screen(), train={"max_epochs": 40, "callbacks": [sample_cells]})
+    path = sample_cells.paths[phase][1]
     resumed = fit(screen(), train={"max_epochs": 40, "ckpt_path": str(path)})
     assert_same_bits(through, resumed)
     assert repr(through) == repr(resumed)
@@ -172,17 +172,17 @@ def test_resumes_in_a_phase_as_if_nothing_had_happened(screen, fit, tmp_path, ph
 
 @pytest.mark.parametrize("generator", ["network", "kernel", "mean"])
 def test_resumes_with_a_generator_of_any_kind(screen, fit, tmp_path, generator, assert_same_bits):
-    keep, gim = Keep(tmp_path), {"generator": generator}
-    through = fit(screen(), gim=gim, train={"max_epochs": 40, "callbacks": [keep]})
-    path = keep.paths["generator" if "generator" in keep.paths else "done"][0]
+    sample_cells, gim = Keep(tmp_path), {"generator": generator}
+    through = fit(screen(), gim=gim, train={"max_epochs": 40, "callbacks": [sample_cells]})
+    path = sample_cells.paths["generator" if "generator" in sample_cells.paths else "done"][0]
     resumed = fit(screen(), gim=gim, train={"max_epochs": 40, "ckpt_path": str(path)})
     assert_same_bits(through, resumed)
 
 
 def test_resumes_in_the_search(screen, fit, tmp_path):
-    keep = Keep(tmp_path)
-    fit(screen(), train={"max_epochs": 40, "callbacks": [keep]})
-    resumed = fit(screen(), train={"max_epochs": 40, "ckpt_path": str(keep.paths["structure"][1])})
+    sample_cells = Keep(tmp_path)
+    fit(screen(), train={"max_epochs": 40, "callbacks": [sample_cells]})
+    resumed = fit(screen(), train={"max_epochs": 40, "ckpt_path": str(sample_cells.paths["structure"][1])})
     assert list(resumed.history) == [*PHASES, "generator_choice"]
     assert np.isfinite(resumed.predict(as_="mean").X).all()
 
@@ -201,7 +201,7 @@ def test_checkpoints_of_scvi(screen, fit, tmp_path, monkeypatch, own):
         assert float(model.trainer.checkpoint_callback.best_model_score) == pytest.approx(score.min())
 
 
-# ---- validation contexts ---------------------------------------------------------------------------------------------
+# ---- validation conditions ---------------------------------------------------------------------------------------------
 
 
 def test_validation_contexts_are_held_out_whole(screen, fit, assert_same_bits):
@@ -226,10 +226,12 @@ def validation_loss(model, train_size):
     """`nll_validation` of a trained model, computed anew."""
     table = model._context_field().table(model.adata)
     cells, genes = model._cells()
-    held = hold_out(table, 1 - train_size, seed=0)
+    held = validation_cells(table, 1 - train_size, seed=0)
     data = collect(cells, table, genes, model.table.frame, seed=0, held=held)
     moments = model.module.mechanism.moments(data.held, data.controls)
-    return -model.module.evidence(data.held, moments, charge=model.module.taught).sum().item() / len(data.held.n)
+    return -model.module.evidence(data.held, moments, target_penalty=model.module.generator_penalty).sum().item() / len(
+        data.held.n
+    )
 
 
 @pytest.mark.parametrize("patience", [20, 10_000])
@@ -260,8 +262,8 @@ def test_validation_in_lines(in_lines, fit):
 @pytest.mark.parametrize(
     ("train", "message"),
     [
-        pytest.param({"early_stopping": True}, "needs validation contexts: pass train_size < 1", id="no validation"),
-        pytest.param({"train_size": 0}, r"a share of contexts in \(0, 1\], got 0", id="train_size 0"),
+        pytest.param({"early_stopping": True}, "needs validation conditions: pass train_size < 1", id="no validation"),
+        pytest.param({"train_size": 0}, r"a share of conditions in \(0, 1\], got 0", id="train_size 0"),
         pytest.param({"train_size": 1.2}, "got 1.2", id="train_size above 1"),
         pytest.param({"train_size": np.nan}, "got nan", id="train_size NaN"),
     ],
@@ -277,7 +279,7 @@ def test_validation_needs_two_contexts(screen, setup_kwargs):
     adata = adata[
         (adata.obs["drug"] == "DMSO") | ((adata.obs["drug"] == "drug-001") & (adata.obs["dose"] == 1.0))
     ].copy()
-    with pytest.raises(ValueError, match="at least two contexts"):
+    with pytest.raises(ValueError, match="at least two conditions"):
         untrained(adata, setup_kwargs).train(train_size=0.5, **QUIET)
 
 
@@ -363,7 +365,7 @@ def test_repr(screen, setup_kwargs, model):
     lines = repr(model).splitlines()
     assert lines[0] == "GIM"
     facts = {line[2:17].strip(): line[17:].strip() for line in lines[1:]}
-    assert facts["screen"] == "6 genes, 10 drugs, 30 contexts, control 'DMSO'"
+    assert facts["screen"] == "6 genes, 10 drugs, 30 conditions, control 'DMSO'"
     assert facts["scale"] == "continuous, dose in uM"
     assert facts["generator"] == f"{model.generator_} (auto: cross-validated over unseen drugs, unseen doses)"
     assert facts["trained"] == f"seed 0, {len(model.get_graph())} edges"

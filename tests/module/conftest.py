@@ -10,12 +10,12 @@ from scgim.module import (
     GENERATORS,
     INTERVENTIONS,
     CellStore,
-    Conditions,
-    Contexts,
     Controls,
     GIMModule,
+    MeasuredConditions,
     Moments,
-    ScaleMap,
+    NoiseScale,
+    TreatmentInputs,
     cell_moments,
 )
 from scgim.statistics import accumulate
@@ -47,12 +47,12 @@ def randomise(module: torch.nn.Module, seed: int, scale: float = 0.7) -> None:
 
 
 class Case(NamedTuple):
-    """A module with random parameters, cells of a few contexts (0: controls), and what the module sees of them."""
+    """A module with random parameters, cells of a few conditions (0: controls), and what the module sees of them."""
 
     module: GIMModule
     x: np.ndarray
     code: np.ndarray
-    contexts: Contexts
+    conditions: MeasuredConditions
     controls: Controls
     store: CellStore
 
@@ -61,7 +61,9 @@ class Case(NamedTuple):
         """By the way that training takes."""
         mechanism = self.module.mechanism
         return (
-            mechanism.moments(self.contexts, self.controls) if mechanism.affine else cell_moments(mechanism, self.store)
+            mechanism.moments(self.conditions, self.controls)
+            if mechanism.affine
+            else cell_moments(mechanism, self.store)
         )
 
     @property
@@ -69,7 +71,7 @@ class Case(NamedTuple):
         return float(len(self.x))
 
     def joint(self, targets: torch.Tensor | None = None) -> tuple[torch.Tensor, torch.Tensor]:
-        return self.module.joint_loss(self.contexts, self.moments, self.n_cells, targets)
+        return self.module.joint_loss(self.conditions, self.moments, self.n_cells, targets)
 
 
 def build_case(
@@ -78,7 +80,7 @@ def build_case(
     d: int = 4,
     sizes: tuple[int, ...] = (9, 1, 4, 7, 2),
     generator: str = "hill",
-    charge: float = 1.3,
+    target_penalty: float = 1.3,
     mechanism: str = "linear",
     intervention: str = "shift",
     scale_shift: bool = False,
@@ -92,31 +94,31 @@ def build_case(
         ),
         mechanism=mechanism,
         intervention=intervention,
-        scale_map=ScaleMap(n_features, d) if scale_shift else None,
-        charge=charge,
+        scale_map=NoiseScale(n_features, d) if scale_shift else None,
+        target_penalty=target_penalty,
     )
     set_graph(module.mechanism, draw_graph(rng, d))
     randomise(module, seed)
     code = rng.permutation(np.repeat(np.arange(len(sizes)), sizes))
     x = (rng.normal(size=(len(code), d)) + rng.normal(size=(len(sizes), d))[code]).astype(np.float32).astype(float)
-    s = accumulate([(x, code)], n_contexts=len(sizes), n_genes=d, own=True)
+    s = accumulate([(x, code)], n_conditions=len(sizes), n_genes=d, own=True)
     n = torch.as_tensor(s.n[1:, None])
     own = module.mechanism.families(torch.as_tensor(s.own[1:]), n) if mechanism == "linear" else None
-    inputs = Conditions(
+    inputs = TreatmentInputs(
         features=torch.as_tensor(rng.integers(0, 2, (k, n_features)).astype(float)),
         drug=torch.arange(k) % n_drugs,
         log_dose=torch.as_tensor(rng.normal(size=k)),
         line=torch.zeros(k, dtype=torch.int64),
     )
     needs = module.needs_own
-    contexts = Contexts(
+    conditions = MeasuredConditions(
         n, *map(torch.as_tensor, (s.mean[1:], s.squares[1:] / s.n[1:, None])), inputs, own if needs else None
     )
     scatter = s.own[0] if needs else s.scatter
     controls = Controls(*map(torch.as_tensor, (s.n[0], s.mean[:1], scatter)))
     order = np.argsort(code, kind="stable")
     store = CellStore(torch.as_tensor(x[order]), torch.as_tensor(np.bincount(code)))
-    return Case(module, x, code, contexts, controls, store)
+    return Case(module, x, code, conditions, controls, store)
 
 
 def set_graph(mechanism: torch.nn.Module, graph: np.ndarray) -> None:

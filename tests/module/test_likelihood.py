@@ -9,12 +9,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.stats import norm
 
-from scgim.module import Hard, Moments, Shift, complete, evidence, mixture, noise_loss
-from scgim.module.likelihood import doubted
+from scgim.module import Hard, Moments, Shift, complete_log_likelihood, evidence, marginal_log_likelihood, noise_loss
+from scgim.module.likelihood import graph_averaged
 
 
 def shift_evidence(residual, shift, n, variance):
-    """Of contexts whose scatter no shift changes."""
+    """Of conditions whose scatter no shift changes."""
     zero = torch.zeros_like(residual)
     return evidence(Shift, Moments(residual, zero, zero, zero, zero), shift, n, variance)
 
@@ -30,14 +30,14 @@ def interventions(d: int) -> np.ndarray:
     return np.array(list(product([False, True], repeat=d)))
 
 
-@pytest.mark.parametrize("charge", [0.0, 5.0])
+@pytest.mark.parametrize("target_penalty", [0.0, 5.0])
 @pytest.mark.parametrize("d", [1, 2, 4, 6])
-def test_mixture_is_the_sum_over_all_intervention_sets(d, charge):
+def test_mixture_is_the_sum_over_all_intervention_sets(d, target_penalty):
     logits, touched, untouched = draw(d, (3, d))
     sets = torch.as_tensor(interventions(d))
-    terms = [complete(logits, touched, untouched, charge, I.expand(3, d)).sum(1) for I in sets]
+    terms = [complete_log_likelihood(logits, touched, untouched, target_penalty, I.expand(3, d)).sum(1) for I in sets]
     expected = torch.logsumexp(torch.stack(terms), 0)
-    torch.testing.assert_close(mixture(logits, touched, untouched, charge).sum(1), expected)
+    torch.testing.assert_close(marginal_log_likelihood(logits, touched, untouched, target_penalty).sum(1), expected)
 
 
 def test_complete_is_the_joint_density_of_data_and_set():
@@ -45,19 +45,19 @@ def test_complete_is_the_joint_density_of_data_and_set():
     p = 1 / (1 + np.exp(-logits))
     for I in interventions(4):
         expected = np.log(np.where(I, p, 1 - p)).sum() + np.where(I, touched, untouched).sum() - 2.5 * I.sum()
-        found = complete(*map(torch.as_tensor, (logits, touched, untouched)), 2.5, torch.as_tensor(I))
+        found = complete_log_likelihood(*map(torch.as_tensor, (logits, touched, untouched)), 2.5, torch.as_tensor(I))
         assert found.sum().item() == pytest.approx(expected)
 
 
 def test_the_prior_alone_sums_to_one():
     logits, zero = draw(0)[0], torch.zeros(3, 4, dtype=torch.float64)
-    torch.testing.assert_close(mixture(logits, zero, zero, 0.0), zero)
+    torch.testing.assert_close(marginal_log_likelihood(logits, zero, zero, 0.0), zero)
 
 
 def test_the_gradient_by_the_logit_is_the_posterior_less_the_prior():
     logits, touched, untouched = draw(1)
     logits.requires_grad_()
-    (gradient,) = torch.autograd.grad(mixture(logits, touched, untouched, 2.0).sum(), logits)
+    (gradient,) = torch.autograd.grad(marginal_log_likelihood(logits, touched, untouched, 2.0).sum(), logits)
     posterior = torch.sigmoid(logits + touched - 2.0 - untouched)
     torch.testing.assert_close(gradient, posterior - torch.sigmoid(logits))
 
@@ -68,19 +68,20 @@ def test_the_gradient_by_the_shift_is_weighed_by_the_posterior():
     n, variance = torch.tensor([[3.0], [50.0], [1.0]], dtype=torch.float64), torch.as_tensor(rng.uniform(0.5, 2, 4))
     shift.requires_grad_()
     touched, untouched = shift_evidence(residual, shift, n, variance)
-    (gradient,) = torch.autograd.grad(mixture(logits, touched, untouched, 1.0).sum(), shift)
+    (gradient,) = torch.autograd.grad(marginal_log_likelihood(logits, touched, untouched, 1.0).sum(), shift)
     posterior = torch.sigmoid(logits + touched - 1.0 - untouched)
     torch.testing.assert_close(gradient, (posterior * n * (residual - shift) / variance).detach())
 
 
-@pytest.mark.parametrize("charge", [0.0, 5.0])
-def test_gradients_agree_with_differences(charge):
+@pytest.mark.parametrize("target_penalty", [0.0, 5.0])
+def test_gradients_agree_with_differences(target_penalty):
     rng = np.random.default_rng(2)
     logits, residual, shift = (torch.as_tensor(rng.normal(size=(3, 2))).requires_grad_() for _ in range(3))
     variance = torch.as_tensor(rng.uniform(0.5, 2, 2)).requires_grad_()
     n = torch.tensor([[3.0], [8.0], [1.0]], dtype=torch.float64)
     assert torch.autograd.gradcheck(
-        lambda l, r, p, v: mixture(l, *shift_evidence(r, p, n, v), charge), (logits, residual, shift, variance)
+        lambda l, r, p, v: marginal_log_likelihood(l, *shift_evidence(r, p, n, v), target_penalty),
+        (logits, residual, shift, variance),
     )
 
 
@@ -88,11 +89,11 @@ finite = st.floats(-1e6, 1e6)
 
 
 @settings(max_examples=200, deadline=None, derandomize=True)
-@given(logit=finite, touched=finite, untouched=finite, charge=st.floats(0, 100))
-def test_extremes_stay_finite_and_between_their_parts(logit, touched, untouched, charge):
+@given(logit=finite, touched=finite, untouched=finite, target_penalty=st.floats(0, 100))
+def test_extremes_stay_finite_and_between_their_parts(logit, touched, untouched, target_penalty):
     parts = [torch.tensor([v], dtype=torch.float64, requires_grad=True) for v in (logit, touched, untouched)]
-    value = mixture(*parts, charge)
-    a, b = (complete(*parts, charge, torch.tensor([known])) for known in (True, False))
+    value = marginal_log_likelihood(*parts, target_penalty)
+    a, b = (complete_log_likelihood(*parts, target_penalty, torch.tensor([known])) for known in (True, False))
     assert torch.isfinite(value)
     assert max(a, b) - 1e-9 <= value <= max(a, b) + np.log(2) + 1e-9
     value.backward()
@@ -107,7 +108,9 @@ def test_extreme_logits_and_residuals_have_finite_gradients(dtype, logit, residu
     shift = torch.full((2, 3), 3.0, dtype=dtype, requires_grad=True)
     variance = torch.tensor([1e-6, 1.0, 1e6], dtype=dtype, requires_grad=True)
     n = torch.tensor([[1.0], [1e5]], dtype=dtype)
-    value = mixture(logits, *shift_evidence(torch.full((2, 3), residual, dtype=dtype), shift, n, variance), 5.0)
+    value = marginal_log_likelihood(
+        logits, *shift_evidence(torch.full((2, 3), residual, dtype=dtype), shift, n, variance), 5.0
+    )
     assert torch.isfinite(value).all()
     value.sum().backward()
     assert all(torch.isfinite(t.grad).all() for t in (logits, shift, variance))
@@ -115,8 +118,8 @@ def test_extreme_logits_and_residuals_have_finite_gradients(dtype, logit, residu
 
 def test_a_certain_target_and_a_certain_non_target():
     _, touched, untouched = draw(3)
-    for logit, charge, expected in [(800.0, 1.5, touched - 1.5), (-800.0, 1.5, untouched)]:
-        found = mixture(torch.full_like(touched, logit), touched, untouched, charge)
+    for logit, target_penalty, expected in [(800.0, 1.5, touched - 1.5), (-800.0, 1.5, untouched)]:
+        found = marginal_log_likelihood(torch.full_like(touched, logit), touched, untouched, target_penalty)
         torch.testing.assert_close(found, expected)
 
 
@@ -164,17 +167,17 @@ def test_pooled_scatter_and_mean_residual_make_up_the_density_of_cells():
 def test_doubt_is_the_mean_over_a_right_and_a_wrong_graph():
     generator = torch.Generator().manual_seed(0)
     p, moved = torch.rand(2, 50, 8, generator=generator, dtype=torch.float64)
-    for row, (own, marginal) in zip(doubted(p, moved, 0.2), zip(p, moved, strict=True), strict=True):
+    for row, (own, marginal) in zip(graph_averaged(p, moved, 0.2), zip(p, moved, strict=True), strict=True):
         share = min(1.0, float(own.sum() / marginal.sum()))
         torch.testing.assert_close(row, 0.8 * own + 0.2 * share * marginal)
-    assert (doubted(p, moved) <= torch.maximum(p, moved)).all()
-    torch.testing.assert_close(doubted(p, moved, 0.0), p)
+    assert (graph_averaged(p, moved) <= torch.maximum(p, moved)).all()
+    torch.testing.assert_close(graph_averaged(p, moved, 0.0), p)
 
 
 def test_doubt_adds_no_targets_and_finds_none_where_nothing_moved():
     p = torch.tensor([[0.9, 0.0, 0.0, 0.0], [0.001, 0.0, 0.0, 0.0]], dtype=torch.float64)
     moved = torch.tensor([[1.0, 1.0, 1.0, 0.0], [0.0, 0.0, 0.0, 0.0]], dtype=torch.float64)
-    out = doubted(p, moved, 0.2)
+    out = graph_averaged(p, moved, 0.2)
     torch.testing.assert_close(out[0].sum(), p[0].sum())
     assert out[0, 0] > 0.5 > out[0, 1] > 0.05
     assert out[0, 3] == 0

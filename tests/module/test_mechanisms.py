@@ -7,9 +7,9 @@ import torch
 from scgim.module import (
     MECHANISMS,
     CellStore,
-    Contexts,
     Controls,
     LinearMechanism,
+    MeasuredConditions,
     NetworkMechanism,
     cell_moments,
 )
@@ -95,16 +95,18 @@ def test_the_penalty_is_a_positive_number_and_ignores_what_is_off_the_graph(mech
 def test_moments_are_those_of_cells(mechanism, x, own):
     """By either way: from sufficient statistics where the mechanism is affine, and from the cells."""
     code = np.sort(np.random.default_rng(0).permutation(np.arange(len(x)) % 3))
-    s = accumulate([(x.numpy(), code)], n_contexts=3, n_genes=D, own=True)
+    s = accumulate([(x.numpy(), code)], n_conditions=3, n_genes=D, own=True)
     n = torch.as_tensor(s.n[1:, None])
     noise = (x - mechanism(x)).detach().numpy()
     mean, within = (np.array([f(noise[code == k], 0) for k in range(3)]) for f in (np.mean, np.var))
     found = [cell_moments(mechanism, CellStore(x, torch.as_tensor(np.bincount(code))))]
     if mechanism.affine:
         families = mechanism.families(torch.as_tensor(s.own[1:]), n) if own else None
-        contexts = Contexts(n, *map(torch.as_tensor, (s.mean[1:], s.squares[1:] / s.n[1:, None])), CONDITIONS, families)
+        conditions = MeasuredConditions(
+            n, *map(torch.as_tensor, (s.mean[1:], s.squares[1:] / s.n[1:, None])), CONDITIONS, families
+        )
         scatter = s.own[0] if own else s.scatter
-        found.append(mechanism.moments(contexts, Controls(*map(torch.as_tensor, (s.n[0], s.mean[:1], scatter)))))
+        found.append(mechanism.moments(conditions, Controls(*map(torch.as_tensor, (s.n[0], s.mean[:1], scatter)))))
     at_controls = (noise[code == 0] ** 2).sum(0)
     pooled = [at_controls, at_controls if own else at_controls + (within[1:] * s.n[1:, None]).sum(0)]
     for moments, expected in zip(found, pooled, strict=False):
@@ -144,8 +146,8 @@ def test_warm_start_takes_the_least_squares_fit(random_graph):
     rng = np.random.default_rng(1)
     graph, code = random_graph(rng, D), np.repeat([0, 1, 2], [100, 30, 50])
     x = rng.normal(size=(180, D)) @ rng.normal(size=(D, D))
-    s = accumulate([(x, code)], n_contexts=3, n_genes=D)
-    fit, mechanism = fit_graph(graph, s, charge=1e9), LinearMechanism(D)
+    s = accumulate([(x, code)], n_conditions=3, n_genes=D)
+    fit, mechanism = fit_graph(graph, s, target_penalty=1e9), LinearMechanism(D)
     mechanism.warm_start(torch.as_tensor(graph), fit)
     np.testing.assert_array_equal(mechanism.graph, graph)
     np.testing.assert_allclose(mechanism.variance.detach(), fit.variance)
@@ -160,7 +162,7 @@ def test_the_warm_start_is_where_the_likelihood_of_control_cells_is_flat(random_
     """Least squares is maximum likelihood: no gradient is left."""
     rng = np.random.default_rng(1)
     graph, x = random_graph(rng, D), rng.normal(size=(180, D)) @ rng.normal(size=(D, D))
-    s, mechanism = accumulate([(x, np.zeros(180, dtype=int))], n_contexts=1, n_genes=D), LinearMechanism(D)
+    s, mechanism = accumulate([(x, np.zeros(180, dtype=int))], n_conditions=1, n_genes=D), LinearMechanism(D)
     mechanism.warm_start(torch.as_tensor(graph), fit_graph(graph, s))
     cells = torch.as_tensor(x)
     nll = -torch.distributions.Normal(mechanism(cells), mechanism.variance.sqrt()).log_prob(cells).sum()
@@ -169,8 +171,8 @@ def test_the_warm_start_is_where_the_likelihood_of_control_cells_is_flat(random_
 
 
 def network_fit(graph, x):
-    """Least squares of the basis on cells of one context."""
-    s = accumulate([(expand(x), np.zeros(len(x), dtype=int))], n_contexts=1, n_genes=4 * D)
+    """Least squares of the basis on cells of one condition."""
+    s = accumulate([(expand(x), np.zeros(len(x), dtype=int))], n_conditions=1, n_genes=4 * D)
     return fit_graph(graph, s, columns=4)
 
 

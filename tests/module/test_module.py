@@ -10,17 +10,17 @@ from scipy.special import expit, logsumexp
 from scipy.stats import norm
 from torch.nn.functional import logsigmoid
 
-from scgim.module import GENERATORS, INTERVENTIONS, MECHANISMS, FeatureEvidence, GIMModule, ScaleMap, evidence
+from scgim.module import GENERATORS, INTERVENTIONS, MECHANISMS, FeatureEvidence, GIMModule, NoiseScale, evidence
 from scgim.module.likelihood import SPIKE, capped, negligible_gain
 
 
 def densities(case, k: int) -> tuple[np.ndarray, np.ndarray]:
-    """Log densities of a context's cells if a gene is untouched and touched, ``(genes,)`` each; from the cells themselves."""
+    """Log densities of a condition's cells if a gene is untouched and touched, ``(genes,)`` each; from the cells themselves."""
     module, rows = case.module, case.code == k
     with torch.no_grad():
         predicted = module.mechanism(torch.as_tensor(case.x)).numpy()[rows]
-        psi = module.generator(case.contexts.inputs)[1].numpy()
-        scale = module.log_scale(case.contexts)
+        psi = module.generator(case.conditions.inputs)[1].numpy()
+        scale = module.log_scale(case.conditions)
     sigma, x = np.exp(module.mechanism.log_sigma.detach().numpy()), case.x[rows]
     untouched = norm.logpdf(x, predicted, sigma).sum(0)
     if k == 0:
@@ -31,11 +31,11 @@ def densities(case, k: int) -> tuple[np.ndarray, np.ndarray]:
 
 
 def brute_force(case, targets: np.ndarray | None = None) -> np.ndarray:
-    """Log likelihood of every context's cells, each intervention set taken in turn; controls first, for whom it is empty.
+    """Log likelihood of every condition's cells, each intervention set taken in turn; controls first, for whom it is empty.
 
     Plain numpy from the cells and the parameters, sharing nothing with the likelihood but the equations.
     """
-    logits = case.module.generator(case.contexts.inputs)[0].detach().numpy()
+    logits = case.module.generator(case.conditions.inputs)[0].detach().numpy()
     d, out = case.x.shape[1], []
     for k in range(int(case.code.max()) + 1):
         untouched, touched = densities(case, k)
@@ -46,7 +46,7 @@ def brute_force(case, targets: np.ndarray | None = None) -> np.ndarray:
         for I in map(np.array, product([0, 1], repeat=d)):
             if targets is not None and (targets[k - 1] != I).any():
                 continue
-            prior = np.log(np.where(I, p, 1 - p)).sum() - (case.module.charge.numpy() * I).sum()
+            prior = np.log(np.where(I, p, 1 - p)).sum() - (case.module.target_penalty.numpy() * I).sum()
             terms.append(prior + np.where(I, touched, untouched).sum())
         out.append(logsumexp(terms))
     return np.array(out)
@@ -56,8 +56,8 @@ CASES = [
     pytest.param({"d": 1, "sizes": (3, 2)}, id="one-gene"),
     pytest.param({"d": 3, "sizes": (50, 1, 1, 1)}, id="single-cells"),
     pytest.param({"d": 4}, id="unequal"),
-    pytest.param({"d": 5, "charge": 0.0}, id="no-charge"),
-    pytest.param({"d": 5, "sizes": (1, 30, 2), "charge": 5.0}, id="one-control"),
+    pytest.param({"d": 5, "target_penalty": 0.0}, id="no-charge"),
+    pytest.param({"d": 5, "sizes": (1, 30, 2), "target_penalty": 5.0}, id="one-control"),
     pytest.param({"d": 6, "sizes": (20, 3, 11)}, id="six-genes"),
     pytest.param({"d": 4, "generator": "identity"}, id="identity"),
 ]
@@ -91,29 +91,31 @@ def test_em_does_not_lose_likelihood(case, model):
     """With the posterior as targets the loss bounds the mixture's, up to the entropy of the posterior, exactly."""
     made = case(3, **model)
     module, moments = made.module, made.moments
-    logits, psi = module.generator(made.contexts.inputs)
-    scale = module.log_scale(made.contexts)
-    touched, untouched = evidence(module.intervention, moments, psi, made.contexts.n, module.mechanism.variance, scale)
-    p = torch.sigmoid(logits + touched - untouched - module.charge).clamp(1e-12, 1 - 1e-12).detach()
+    logits, psi = module.generator(made.conditions.inputs)
+    scale = module.log_scale(made.conditions)
+    touched, untouched = evidence(
+        module.intervention, moments, psi, made.conditions.n, module.mechanism.variance, scale
+    )
+    p = torch.sigmoid(logits + touched - untouched - module.target_penalty).clamp(1e-12, 1 - 1e-12).detach()
     entropy = -(p * p.log() + (1 - p) * (-p).log1p()).sum()
     assert made.joint(p)[0].item() - entropy.item() == pytest.approx(made.joint()[0].item(), rel=1e-6)
 
 
 def test_the_losses_are_parts_of_one_another(case):
     made = case(0)
-    loss, penalty = made.module.generator_loss(made.contexts, made.moments)
-    assert loss.item() == pytest.approx(-made.module.evidence(made.contexts, made.moments).sum().item())
+    loss, penalty = made.module.generator_loss(made.conditions, made.moments)
+    assert loss.item() == pytest.approx(-made.module.evidence(made.conditions, made.moments).sum().item())
     assert penalty.item() == pytest.approx(made.joint()[1].item())
     assert penalty.item() == pytest.approx(
-        made.module.generator.penalty(*made.module.generator(made.contexts.inputs)).item()
+        made.module.generator.penalty(*made.module.generator(made.conditions.inputs)).item()
     )
 
 
 def test_a_sample_of_contexts_stands_for_all(case):
     made = case(0)
     module, moments = made.module, made.moments
-    half = [made.module.joint_loss(made.contexts, moments, made.n_cells, weight=2.0)[0], made.joint()[0]]
-    evidence_of_all = module.evidence(made.contexts, moments).sum()
+    half = [made.module.joint_loss(made.conditions, moments, made.n_cells, weight=2.0)[0], made.joint()[0]]
+    evidence_of_all = module.evidence(made.conditions, moments).sum()
     assert (half[1] - half[0]).item() == pytest.approx(evidence_of_all.item())
 
 
@@ -124,12 +126,12 @@ def test_frozen_moments_differ_by_what_no_drug_changes(case, model, known):
     module, moments = made.module, made.moments
     module.mechanism.requires_grad_(False)
     targets = torch.as_tensor(np.random.default_rng(0).random((4, 4)) < 0.5) if known else None
-    frozen, gaps, gradients = module.freeze(made.contexts, moments), [], []
+    frozen, gaps, gradients = module.freeze(made.conditions, moments), [], []
     for scale in (1.0, 0.3):
         with torch.no_grad():
             for parameter in module.generator.parameters():
                 parameter.mul_(scale)
-        losses = [module.generator_loss(made.contexts, m, targets)[0] for m in (moments, frozen)]
+        losses = [module.generator_loss(made.conditions, m, targets)[0] for m in (moments, frozen)]
         gaps.append((losses[0] - losses[1]).item())
         gradients += [
             torch.autograd.grad(loss, list(module.generator.parameters()), allow_unused=True) for loss in losses
@@ -191,15 +193,15 @@ def test_extreme_logits_keep_loss_and_gradients_finite(case, logit, model):
 
 @pytest.mark.parametrize("model", MODELS)
 def test_the_posterior_is_that_of_numerical_integration_over_psi(case, model):
-    """From the cells of a context: prior x likelihood, integrated over psi, which is as features say or around what is seen."""
+    """From the cells of a condition: prior x likelihood, integrated over psi, which is as features say or around what is seen."""
     made = case(1, d=3, sizes=(10, 1, 6, 13), **model)
-    module, contexts = made.module, made.contexts
+    module, conditions = made.module, made.conditions
     spread = torch.tensor([0.05, 0.7, 3.0], dtype=torch.float64)
-    logits, psi_hat = (t.detach() for t in module.generator(contexts.inputs))
+    logits, psi_hat = (t.detach() for t in module.generator(conditions.inputs))
     features = FeatureEvidence(torch.sigmoid(logits), logsigmoid(logits) - logsigmoid(-logits) - 1, psi_hat, spread)
-    probability, mean, error = module.posterior(contexts, made.moments, spread, features)
+    probability, mean, error = module.posterior(conditions, made.moments, spread, features)
     odds, psi_hat = np.exp(features.log_odds.numpy()), psi_hat.numpy()
-    scale = module.log_scale(contexts)
+    scale = module.log_scale(conditions)
     with torch.no_grad():
         predicted = module.mechanism(torch.as_tensor(made.x)).numpy()
     sigma, (best, _) = module.mechanism.variance.sqrt().detach().numpy(), module.intervention.observed(made.moments)
@@ -210,7 +212,7 @@ def test_the_posterior_is_that_of_numerical_integration_over_psi(case, model):
         wide = sigma[j] * (np.exp(scale[k, j].item()) if isinstance(scale, torch.Tensor) else 1.0)
         cells = made.x[rows, j] - centre
         likelihood = lambda psi, c=cells, s=wide, u=untouched: np.exp(norm.logpdf(c, psi, s).sum() - u)
-        told, own, seen = odds[k, j], np.exp(-module.charge[j].item()) / 2, best[k, j].item()
+        told, own, seen = odds[k, j], np.exp(-module.target_penalty[j].item()) / 2, best[k, j].item()
         weight = lambda psi, k=k, j=j, tau=tau, f=likelihood, told=told, own=own, seen=seen: (
             f(psi) * (told * norm.pdf(psi, psi_hat[k, j], tau) + own * norm.pdf(psi, seen, tau))
         )
@@ -257,26 +259,26 @@ def test_the_posterior_is_that_of_numerical_integration_over_psi(case, model):
 
 def test_the_posterior_between_its_extremes(case):
     made = case(4)
-    module, contexts, moments = made.module, made.contexts, made.moments
-    _, shift = module.generator(contexts.inputs)
+    module, conditions, moments = made.module, made.conditions, made.moments
+    _, shift = module.generator(conditions.inputs)
     certain, vague = (torch.full((4,), v, dtype=torch.float64) for v in (0.0, 1e200))
     # no spread: the shift is the generator's or what is seen, and the odds those of the two
-    probability, mean, error = module.posterior(contexts, moments, certain)
-    args = contexts.n, module.mechanism.variance
+    probability, mean, error = module.posterior(conditions, moments, certain)
+    args = conditions.n, module.mechanism.variance
     gains = [torch.sub(*evidence(module.intervention, moments, at, *args)) for at in (shift, moments.residual)]
-    told, own = (gain - module.charge - np.log(2) for gain in gains)  # nothing is known of the features
+    told, own = (gain - module.target_penalty - np.log(2) for gain in gains)  # nothing is known of the features
     share = torch.sigmoid(told - own)
     torch.testing.assert_close(mean, torch.lerp(moments.residual, shift, share).detach())
-    v = module.mechanism.variance / contexts.n
+    v = module.mechanism.variance / conditions.n
     between = share * (1 - share) * (moments.residual - shift) ** 2 + (1 - share) * v
     torch.testing.assert_close(error, between.sqrt().detach())
     small = negligible_gain(moments.residual, v, module.min_effect)
     expected = torch.sigmoid(torch.logaddexp(told, own) - small).detach()
     torch.testing.assert_close(probability, capped(expected, mean, error, module.min_effect).detach())
     # any shift goes: the residual itself, which is no evidence
-    probability, mean, error = module.posterior(contexts, moments, vague)
+    probability, mean, error = module.posterior(conditions, moments, vague)
     torch.testing.assert_close(mean, moments.residual.detach())
-    torch.testing.assert_close(error, (module.mechanism.variance / contexts.n).sqrt().detach())
+    torch.testing.assert_close(error, (module.mechanism.variance / conditions.n).sqrt().detach())
     assert (probability < 1e-2).all()
 
 
@@ -286,8 +288,8 @@ def test_more_cells_of_the_same_residual_draw_the_posterior_to_the_data(case):
     moments = made.moments._replace(residual=made.moments.residual.detach() + 3)
     gaps = []
     for n in (1.0, 10.0, 1e4):
-        contexts = made.contexts._replace(n=torch.full((4, 1), n, dtype=torch.float64))
-        probability, mean, error = module.posterior(contexts, moments, spread)
+        conditions = made.conditions._replace(n=torch.full((4, 1), n, dtype=torch.float64))
+        probability, mean, error = module.posterior(conditions, moments, spread)
         gaps.append((mean - moments.residual).abs().detach())
     assert (gaps[0] >= gaps[1]).all()
     assert (gaps[1] >= gaps[2]).all()
@@ -301,12 +303,14 @@ def test_a_likely_target_moves_its_gene_by_more_than_its_error_and_the_least_eff
     case, model, generator, random_parameters
 ):
     for seed in range(3):
-        made = case(seed, **{"d": 6, "sizes": (200, 4, 9, 30, 100, 7), "charge": 1.0, "generator": generator, **model})
+        made = case(
+            seed, **{"d": 6, "sizes": (200, 4, 9, 30, 100, 7), "target_penalty": 1.0, "generator": generator, **model}
+        )
         module, last = made.module, None
         alone = made.moments.value - made.moments.residual if model["intervention"] == "hard" else 0.0
         for least in (0.0, 0.1, 0.3, 1.0):
             module.min_effect.fill_(least)
-            probability, effect, error = module.posterior(made.contexts, made.moments, torch.full((6,), 0.5).double())
+            probability, effect, error = module.posterior(made.conditions, made.moments, torch.full((6,), 0.5).double())
             size, likely = (effect - alone).abs(), probability > 0.5
             assert (size[likely] >= error.expand_as(size)[likely]).all()
             assert (size[likely] >= least).all()
@@ -319,11 +323,11 @@ def test_the_least_effect_is_given_in_the_unit_of_the_answer(case):
     module, tau = made.module, torch.full((4,), 0.5).double()
     unit = torch.rand(made.moments.residual.shape, dtype=torch.float64) + 0.5
     module.min_effect.fill_(0.3)
-    found, *_ = module.posterior(made.contexts, made.moments, tau, unit=unit)
+    found, *_ = module.posterior(made.conditions, made.moments, tau, unit=unit)
     for k in range(len(unit)):
         for j in range(unit.shape[1]):
             module.min_effect.fill_(0.3 / unit[k, j].item())
-            alone, *_ = module.posterior(made.contexts, made.moments, tau)
+            alone, *_ = module.posterior(made.conditions, made.moments, tau)
             torch.testing.assert_close(found[k, j], alone[k, j])
 
 
@@ -363,7 +367,7 @@ def test_any_model_round_trips_through_its_state(case, model, generator, random_
         GENERATORS[generator](3, 4, n_drugs=2, dosed=True, baseline=a.intervention.baseline),
         mechanism=model["mechanism"],
         intervention=model["intervention"],
-        scale_map=ScaleMap(3, 4) if model["scale_shift"] else None,
+        scale_map=NoiseScale(3, 4) if model["scale_shift"] else None,
     )
     b.load_state_dict(a.state_dict())
     assert set(a.state_dict()) == set(b.state_dict())

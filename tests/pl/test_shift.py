@@ -30,8 +30,8 @@ def test_heatmap_of_the_mean_change(predict: Callable[..., AnnData], kind: str):
     ax = shift(pred, n_genes=5)
     assert isinstance(ax, Axes)
     assert ticks(ax.get_xticklabels()) == GENES_BY_CHANGE
-    contexts = [f"{drug}, {dose} uM" for drug in ("(+/-)-JQ1", "Akti-1/2") for dose in ("0.1", "1", "10")]
-    assert ticks(ax.get_yticklabels()) == contexts
+    conditions = [f"{drug}, {dose} uM" for drug in ("(+/-)-JQ1", "Akti-1/2") for dose in ("0.1", "1", "10")]
+    assert ticks(ax.get_yticklabels()) == conditions
     (image,) = ax.images
     expected = np.array([0.1 / 1.1, 0.5, 10 / 11] * 2)[:, None] * [12, -11, 10, -9, 8]
     np.testing.assert_allclose(image.get_array(), expected, rtol=1e-4)
@@ -92,9 +92,9 @@ def test_rows_of_a_context_need_not_be_together(predict: Callable[..., AnnData])
 
 
 def test_only_the_strongest_contexts(predict: Callable[..., AnnData]):
-    ax = shift(predict(dose=[10.0, 0.1, 1.0]), n_contexts=2)
+    ax = shift(predict(dose=[10.0, 0.1, 1.0]), n_conditions=2)
     assert ticks(ax.get_yticklabels()) == ["Akti-1/2, 10 uM", "Akti-1/2, 1 uM"]
-    assert ax.get_title() == "Predicted change, 2 of 3 contexts"
+    assert ax.get_title() == "Predicted change, 2 of 3 conditions"
 
 
 def test_obs_need_not_say_anything(predict: Callable[..., AnnData]):
@@ -122,7 +122,7 @@ def test_draws_where_it_is_told(predict: Callable[..., AnnData], shown: list[int
 
 @pytest.mark.parametrize(
     ("options", "message"),
-    [({"n_genes": 0}, "n_genes is 0"), ({"n_contexts": -3}, "n_contexts is -3")],
+    [({"n_genes": 0}, "n_genes is 0"), ({"n_conditions": -3}, "n_conditions is -3")],
 )
 def test_bad_numbers(predict: Callable[..., AnnData], options: dict, message: str):
     with pytest.raises(ValueError, match=message):

@@ -213,7 +213,7 @@ def test_forms_of_one_compound_count_once_on_any_scaffold():
 
 
 def test_scaffold_split_names_unusable_structures():
-    adata = with_smiles(RINGS | {"mixture": "", "typo": "c1ccc"})
+    adata = with_smiles(RINGS | {"marginal_log_likelihood": "", "typo": "c1ccc"})
     with pytest.raises(ValueError, match=r"2 of 12 drugs have no usable structure: 'mixture'.*'typo'"):
         split(adata, unseen="scaffold", control="DMSO", smiles_key="smiles")
 

@@ -1,23 +1,23 @@
-"""The pass in float32, and contexts' own scatters."""
+"""The pass in float32, and conditions' own scatters."""
 
 from __future__ import annotations
 
 import numpy as np
 import pytest
 
-from scgim.statistics import Statistics, accumulate, combine
+from scgim.statistics import SufficientStatistics, accumulate, combine
 from scgim.statistics import _partial as partial
 
 SIZES = (1, 2, 300, 40, 700, 25)
 
 
-def reduce(x: np.ndarray, code: np.ndarray, *, pieces: int = 5, **options: object) -> Statistics:
+def reduce(x: np.ndarray, code: np.ndarray, *, pieces: int = 5, **options: object) -> SufficientStatistics:
     chunks = zip(np.array_split(x, pieces), np.array_split(code, pieces), strict=True)
-    return accumulate(chunks, n_contexts=int(code.max()) + 1, n_genes=x.shape[1], **options)
+    return accumulate(chunks, n_conditions=int(code.max()) + 1, n_genes=x.shape[1], **options)
 
 
-def without_own(s: Statistics) -> Statistics:
-    return Statistics(s.n, s.mean, s.scatter, s.squares)
+def without_own(s: SufficientStatistics) -> SufficientStatistics:
+    return SufficientStatistics(s.n, s.mean, s.scatter, s.squares)
 
 
 @pytest.mark.parametrize("own", [False, True])
@@ -43,7 +43,7 @@ def test_agrees_with_the_definition_wherever_contexts_lie(
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 def test_a_context_that_drifts_along_the_file_costs_no_precision(brute, assert_close, dtype):
-    # the first cell of context 0 is far from all others, and context 1 moves 1e4 sd from chunk to chunk
+    # the first cell of condition 0 is far from all others, and condition 1 moves 1e4 sd from chunk to chunk
     rng = np.random.default_rng(0)
     x, code = rng.normal(size=(4000, 5)), np.resize([0, 1], 4000)
     x[0] += 1e5
@@ -61,7 +61,7 @@ def test_the_order_of_chunks_changes_nothing(cells, assert_close, own):
     for seed in range(3):
         order = np.random.default_rng(seed).permutation(23)
         chunks = [(x[parts[i]], code[parts[i]]) for i in order]
-        assert_close(accumulate(chunks, n_contexts=len(SIZES), n_genes=6, own=own), expected, 1e-12)
+        assert_close(accumulate(chunks, n_conditions=len(SIZES), n_genes=6, own=own), expected, 1e-12)
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
@@ -94,8 +94,8 @@ def test_any_layout_even_if_it_cannot_be_written(cells, assert_close, layout):
 
 @pytest.mark.parametrize(("rows", "columns"), [(10, 3), (9, 4), (10, 5)])
 def test_chunks_of_another_shape_are_refused(rows, columns):
-    with pytest.raises(ValueError, match=rf"\({rows}, {columns}\) with 10 contexts, for 4 columns"):
-        accumulate([(np.ones((rows, columns)), np.zeros(10, int))], n_contexts=1, n_genes=4)
+    with pytest.raises(ValueError, match=rf"\({rows}, {columns}\) with 10 conditions, for 4 columns"):
+        accumulate([(np.ones((rows, columns)), np.zeros(10, int))], n_conditions=1, n_genes=4)
 
 
 def test_many_contexts():
@@ -113,12 +113,12 @@ def test_many_contexts():
 def test_combining_is_accumulating_all(cells, assert_close, parts, own):
     x, code = cells(sizes=(20, 40, 90, 30), d=5)
     code[: 2 * parts] = np.resize(np.arange(4), 2 * parts)
-    # every part has every context, and some contexts only one cell there
+    # every part has every condition, and some conditions only one cell there
     lot = np.concatenate(
         [np.arange(parts).repeat(4), np.random.default_rng(0).integers(parts, size=len(x) - 4 * parts)]
     )
     code[: 4 * parts] = np.tile(np.arange(4), parts)
-    some = [accumulate([(x[lot == i], code[lot == i])], n_contexts=4, n_genes=5, own=own) for i in range(parts)]
+    some = [accumulate([(x[lot == i], code[lot == i])], n_conditions=4, n_genes=5, own=own) for i in range(parts)]
     assert_close(combine(some), reduce(x, code, own=own), 1e-12)
 
 
@@ -133,7 +133,7 @@ def test_contexts_may_be_absent_in_some_parts(cells, assert_close):
         n[:] = 0
         for new, old in ((n, s.n), (squares, s.squares), (mean, s.mean)):
             new[chosen] = old[chosen]
-        parts.append(Statistics(n, mean, s.own[chosen].sum(0), squares, own))
+        parts.append(SufficientStatistics(n, mean, s.own[chosen].sum(0), squares, own))
     assert_close(combine(parts), s, 1e-14)
     with pytest.raises(ValueError, match=r"without a cell: \[1\]"):
         combine([parts[0], parts[2]])
@@ -165,7 +165,7 @@ def test_merging_own_scatters_keeps_the_scatter_within_the_old_contexts(cells, a
     np.testing.assert_allclose(merged.own, [s.own[[0, 2]].sum(0), s.own[[1, 3]].sum(0)])
     np.testing.assert_allclose(merged.own.sum(0), merged.scatter)
     assert_close(s.merge(np.arange(4)), s, 0.0 + 1e-15)
-    # of contexts with one mean, that is all there is
+    # of conditions with one mean, that is all there is
     x = x - s.mean[code]
     assert_close(reduce(x, code, own=True).merge(label), reduce(x, label[code], own=True))
 

@@ -5,7 +5,15 @@ from typing import NamedTuple, Self
 import numpy as np
 import pytest
 
-from scgim.statistics import Means, Sizes, accumulate, between_batches, change_of, log_changes, own_dispersion
+from scgim.statistics import (
+    ConditionMeans,
+    SizeFactors,
+    accumulate,
+    between_batch_variance,
+    log_fold_change,
+    log_fold_changes,
+    own_dispersion,
+)
 from scgim.statistics._counts import _prior_freedom
 
 FIELDS = ("n", "change", "variance", "line", "control", "correlation", "latent", "reliability", "dispersion")
@@ -13,7 +21,7 @@ OF_GENES = {"change": 1, "variance": 1, "control": 1, "dispersion": 0, "reliabil
 
 
 class Screen(NamedTuple):
-    """Counts and sizes of cells, the fine context of each, and of every fine context its group and context."""
+    """Counts and sizes of cells, the fine condition of each, and of every fine condition its group and condition."""
 
     x: np.ndarray
     size: np.ndarray
@@ -27,15 +35,15 @@ class Screen(NamedTuple):
         return np.column_stack([self.x, self.size])
 
     def _sums(self, x: np.ndarray):
-        return accumulate([(x, self.code)], n_contexts=len(self.group), n_genes=x.shape[1])
+        return accumulate([(x, self.code)], n_conditions=len(self.group), n_genes=x.shape[1])
 
-    def sizes(self) -> Sizes:
-        return Sizes(self._sums(self.wide), self.group, self.label)
+    def sizes(self) -> SizeFactors:
+        return SizeFactors(self._sums(self.wide), self.group, self.label)
 
-    def means(self) -> Means:
+    def means(self) -> ConditionMeans:
         sizes = self.sizes()
         residuals = self._sums(sizes.residuals(self.wide, self.code))
-        return log_changes(self._sums(self.wide), residuals, sizes.rate, self.group, self.label, self.line)
+        return log_fold_changes(self._sums(self.wide), residuals, sizes.rate, self.group, self.label, self.line)
 
     def take_cells(self, rows: np.ndarray) -> Self:
         return self._replace(x=self.x[rows], size=self.size[rows], code=self.code[rows])
@@ -44,7 +52,7 @@ class Screen(NamedTuple):
 def draw(
     seed: int = 0,
     *,
-    contexts: int = 12,
+    conditions: int = 12,
     cells: int = 60,
     controls: int = 300,
     rate: np.ndarray | float = 2.0,
@@ -56,12 +64,12 @@ def draw(
     tau: float = 0.0,
     apart: float = 0.3,
 ) -> Screen:
-    """Contexts spread over all batches of their line; ``effect`` and batches act on log rates, sizes are in thousands."""
+    """Conditions spread over all batches of their line; ``effect`` and batches act on log rates, sizes are in thousands."""
     rng = np.random.default_rng(seed)
-    line = np.arange(contexts) % lines
+    line = np.arange(conditions) % lines
     own = np.arange(lines * batches)
     group = np.r_[own, (line[:, None] * batches + np.arange(batches)).ravel()]
-    label = np.r_[np.zeros(len(own), dtype=int), np.repeat(1 + np.arange(contexts), batches)]
+    label = np.r_[np.zeros(len(own), dtype=int), np.repeat(1 + np.arange(conditions), batches)]
     code = rng.permutation(np.repeat(np.arange(len(group)), np.where(label > 0, cells // batches, controls)))
     log_rate = (tau * rng.normal(size=(len(group), d)) - tau**2 / 2) * (label > 0)[:, None]
     log_rate += apart * rng.normal(size=(len(own), d))[group]  # controls of groups differ
@@ -75,11 +83,11 @@ def draw(
     return Screen(x, 2000 * size, code, group, label, line)
 
 
-def standardised(means: Means) -> np.ndarray:
+def standardised(means: ConditionMeans) -> np.ndarray:
     return means.change / np.sqrt(means.variance + means.control[means.line])
 
 
-def assert_same(one: Means, other: Means, rtol: float = 1e-9) -> None:
+def assert_same(one: ConditionMeans, other: ConditionMeans, rtol: float = 1e-9) -> None:
     for name in FIELDS:
         np.testing.assert_allclose(getattr(one, name), getattr(other, name), rtol, 1e-10, err_msg=name)
     assert one.n_cells == other.n_cells
@@ -89,7 +97,7 @@ def assert_same(one: Means, other: Means, rtol: float = 1e-9) -> None:
 
 
 def slow_between(rows: list[tuple[int, float, float]], freedom_of_prior: float = 10.0) -> tuple[float, float, int]:
-    """Of one gene's (context, change, variance): excess of Q, the factor of tau^2 in it, and the degrees of freedom."""
+    """Of one gene's (condition, change, variance): excess of Q, the factor of tau^2 in it, and the degrees of freedom."""
     q = leverage = 0.0
     freedom = 0
     for k in {k for k, _, _ in rows}:
@@ -154,7 +162,7 @@ def slow_means(screen: Screen, size: np.ndarray) -> dict[str, np.ndarray]:
 @pytest.mark.parametrize("lines", [1, 2])
 def test_agrees_with_the_definition_cell_by_cell(lines, batches):
     effect = np.random.default_rng(0).normal(size=(4, 3)) * 0.2
-    screen = draw(1, contexts=4, cells=30, controls=50, d=3, lines=lines, batches=batches, effect=effect, tau=0.3)
+    screen = draw(1, conditions=4, cells=30, controls=50, d=3, lines=lines, batches=batches, effect=effect, tau=0.3)
     means = screen.means()
     size = screen.size
     strong = screen.sizes().strong
@@ -169,15 +177,15 @@ def test_agrees_with_the_definition_cell_by_cell(lines, batches):
 @pytest.mark.parametrize("dispersion", [1.0, 2.5])
 def test_the_change_is_a_log_ratio_where_small_and_its_variance_its_slope(dispersion):
     ratio, expected = np.array([[0.98, 1.02, 3.0, 0.5]]), np.full((1, 4), 400.0)
-    change, variance = change_of(ratio * expected, expected, np.full(4, dispersion))
+    change, variance = log_fold_change(ratio * expected, expected, np.full(4, dispersion))
     np.testing.assert_allclose(change[0, :2], np.log(ratio[0, :2]), rtol=0.01)
     step = 1e-6
-    slope = (change_of((ratio + step) * expected, expected, np.ones(4))[0] - change) / step
+    slope = (log_fold_change((ratio + step) * expected, expected, np.ones(4))[0] - change) / step
     np.testing.assert_allclose(variance, dispersion * slope**2 * ratio / expected, rtol=1e-4)
 
 
 def test_a_gene_without_counts_does_not_have_a_variance_of_zero():
-    change, variance = change_of(np.zeros((1, 2)), np.array([[3.0, 300.0]]), np.ones(2))
+    change, variance = log_fold_change(np.zeros((1, 2)), np.array([[3.0, 300.0]]), np.ones(2))
     assert (change < -1).all()
     assert (variance > 0).all()
     assert variance[0, 0] > 50 * variance[0, 1]
@@ -198,7 +206,7 @@ def test_a_gene_without_counts_does_not_have_a_variance_of_zero():
     ],
 )
 def test_without_an_effect_changes_have_the_stated_variance(options):
-    z = np.concatenate([standardised(draw(seed, contexts=24, **options).means()) for seed in range(8)])
+    z = np.concatenate([standardised(draw(seed, conditions=24, **options).means()) for seed in range(8)])
     assert z.std() == pytest.approx(1, abs=0.1)
     assert abs(z.mean()) < 0.2
 
@@ -213,7 +221,7 @@ def test_a_known_effect_is_found_within_its_error(fold):
         means = draw(seed, effect=effect, rate=1.0).means()
         pieces.append((means.change[:, 3] - truth) / np.sqrt(means.variance + means.control[means.line])[:, 3])
     z = np.concatenate(pieces)
-    assert abs(z.mean()) < 0.5  # controls are shared, so contexts err together
+    assert abs(z.mean()) < 0.5  # controls are shared, so conditions err together
     assert 0.7 < z.std() < 1.35
 
 
@@ -225,7 +233,7 @@ def screen() -> Screen:
     effect = np.zeros((6, 8))
     effect[1, 2], effect[4, 0] = 1.5, -1.0
     return draw(
-        3, contexts=6, lines=2, batches=2, cells=40, controls=80, effect=effect, covariance=0.2 * np.eye(8) + 0.1
+        3, conditions=6, lines=2, batches=2, cells=40, controls=80, effect=effect, covariance=0.2 * np.eye(8) + 0.1
     )
 
 
@@ -268,7 +276,7 @@ def test_units_of_sizes(factor):
 
 
 def test_half_the_counts_in_cells_of_half_the_size_are_no_effect():
-    screen = draw(5, contexts=4, rate=20.0)
+    screen = draw(5, conditions=4, rate=20.0)
     second = screen.label[screen.code] == 2
     half = np.random.default_rng(0).binomial(screen.x.astype(int), 0.5)
     x, size = np.where(second[:, None], half, screen.x), np.where(second, 0.5 * screen.size, screen.size)
@@ -282,11 +290,11 @@ def test_half_the_counts_in_cells_of_half_the_size_are_no_effect():
 
 
 def composed(seed: int = 0, **options) -> Screen:
-    """Sizes are row sums, and gene 0, a tenth of them, is moved up threefold by context 0."""
+    """Sizes are row sums, and gene 0, a tenth of them, is moved up threefold by condition 0."""
     effect = np.zeros((6, 12))
     effect[0, 0] = np.log(3)
     rate = np.r_[12.0, np.full(11, 9.0)]
-    screen = draw(seed, contexts=6, d=12, rate=rate, effect=effect, cells=200, controls=600, **options)
+    screen = draw(seed, conditions=6, d=12, rate=rate, effect=effect, cells=200, controls=600, **options)
     return screen._replace(size=screen.x.sum(1) + 1)
 
 
@@ -294,7 +302,7 @@ def test_a_gene_that_rules_the_total_is_left_out_of_it():
     """Moved up eightfold, gene 0 more than doubles the total, and all others seem to fall."""
     effect = np.zeros((6, 12))
     effect[0, 0] = np.log(8)
-    screen = draw(0, contexts=6, d=12, rate=np.r_[30.0, np.full(11, 9.0)], effect=effect, cells=200, controls=600)
+    screen = draw(0, conditions=6, d=12, rate=np.r_[30.0, np.full(11, 9.0)], effect=effect, cells=200, controls=600)
     screen = screen._replace(size=screen.x.sum(1) + 1)
     np.testing.assert_array_equal(np.flatnonzero(screen.sizes().strong), [0])
     assert np.abs(standardised(screen.means())[:, 1:]).max() < 4
@@ -307,7 +315,7 @@ def test_a_strong_effect_on_an_abundant_gene_does_not_move_the_others():
     z = standardised(screen.means())
     assert np.abs(z[:, 1:]).max() < 4
     assert z[0, 0] > 20
-    totals = accumulate([(screen.wide, screen.code)], n_contexts=len(screen.group), n_genes=13)
+    totals = accumulate([(screen.wide, screen.code)], n_conditions=len(screen.group), n_genes=13)
     plain = totals.mean[:, :-1] / totals.mean[:, -1:]  # rates by sizes as given
     assert np.log(plain[1, 1:] / plain[0, 1:]).max() < -0.1
 
@@ -333,7 +341,7 @@ def test_sizes_that_are_no_totals_are_taken_as_they_are():
 def test_where_nearly_all_genes_move_the_totals_stay():
     effect = np.zeros((3, 8))
     effect[0] = np.log(4) * np.array([1, -1] * 4)
-    screen = draw(0, contexts=3, cells=300, controls=600, effect=effect, rate=5.0)
+    screen = draw(0, conditions=3, cells=300, controls=600, effect=effect, rate=5.0)
     screen = screen._replace(size=screen.x.sum(1) + 100)
     np.testing.assert_array_equal(screen.sizes().of(screen.wide), screen.size)
 
@@ -346,38 +354,38 @@ def test_a_cell_of_nothing_but_a_strong_gene_keeps_a_size():
 # ---- between batches -------------------------------------------------------------------------------------------------
 
 
-def batched(seed: int, tau: float, *, contexts: int = 40, batches: int = 4, d: int = 10):
-    """Changes, sampling variances, context and cells of every row, and how many contexts."""
+def batched(seed: int, tau: float, *, conditions: int = 40, batches: int = 4, d: int = 10):
+    """Changes, sampling variances, condition and cells of every row, and how many conditions."""
     rng = np.random.default_rng(seed)
-    context = np.repeat(np.arange(contexts), batches)
+    context = np.repeat(np.arange(conditions), batches)
     variance = rng.uniform(0.01, 0.05, (len(context), d))
-    change = rng.normal(size=(contexts, d))[context] + rng.normal(size=variance.shape) * np.sqrt(variance + tau**2)
-    return change, variance, context, np.full(len(context), 30.0), contexts
+    change = rng.normal(size=(conditions, d))[context] + rng.normal(size=variance.shape) * np.sqrt(variance + tau**2)
+    return change, variance, context, np.full(len(context), 30.0), conditions
 
 
 @pytest.mark.parametrize("tau", [0.1, 0.3, 1.0])
 def test_variance_between_batches_is_recovered(tau):
-    between, batches = between_batches(*batched(0, tau, contexts=100))
+    between, batches = between_batch_variance(*batched(0, tau, conditions=100))
     assert between.mean() == pytest.approx(tau**2, rel=0.15)
     np.testing.assert_allclose(between, tau**2, rtol=0.6)
     np.testing.assert_array_equal(batches, np.full((100, 1), 4.0))
 
 
 def test_without_it_there_is_none_up_to_chance():
-    between = np.concatenate([between_batches(*batched(seed, 0.0))[0] for seed in range(5)])
+    between = np.concatenate([between_batch_variance(*batched(seed, 0.0))[0] for seed in range(5)])
     assert (between >= 0).all()
     assert between.mean() < 0.1 * 0.03
     assert between.max() < 0.3 * 0.03
 
 
 def test_agrees_with_the_definition_of_der_simonian_and_laird():
-    change, variance, context, n, k = batched(1, 0.2, contexts=5, d=3)
+    change, variance, context, n, k = batched(1, 0.2, conditions=5, d=3)
     keep = np.array([0, 1, 2, 3, 4, 5, 8, 9, 10, 12, 16, 17])  # 4, 2, 3, 1 and 2 batches
     rows = [list(zip(context[keep], change[keep, j], variance[keep, j], strict=True)) for j in range(3)]
     excess, leverage, freedom = (np.array(each) for each in zip(*map(slow_between, rows), strict=True))
     share = freedom[0] / (freedom[0] + 10)
     expected = share * excess / leverage + (1 - share) * max(excess.sum() / leverage.sum(), 0)
-    between, batches = between_batches(change[keep], variance[keep], context[keep], n[keep], k)
+    between, batches = between_batch_variance(change[keep], variance[keep], context[keep], n[keep], k)
     np.testing.assert_allclose(between, np.maximum(expected, 0), 1e-10)
     np.testing.assert_allclose(batches[:, 0], [4, 2, 3, 1, 2])
 
@@ -386,13 +394,13 @@ def test_agrees_with_the_definition_of_der_simonian_and_laird():
 def test_what_a_context_does_is_not_between_batches(offset):
     change, variance, context, n, k = batched(2, 0.3)
     moved = change + offset * np.arange(k)[context][:, None]
-    there, here = (between_batches(x, variance, context, n, k)[0] for x in (moved, change))
+    there, here = (between_batch_variance(x, variance, context, n, k)[0] for x in (moved, change))
     np.testing.assert_allclose(there, here, rtol=1e-6)
 
 
 def test_one_batch_says_nothing_of_others():
     change, variance, _, n, _ = batched(3, 1.0)
-    between, batches = between_batches(change, variance, np.arange(len(change)), n, len(change))
+    between, batches = between_batch_variance(change, variance, np.arange(len(change)), n, len(change))
     assert not between.any()
     assert (batches == 1).all()
 
@@ -402,7 +410,7 @@ def test_a_mean_over_unequal_batches_has_their_variance():
     rng, tau, n = np.random.default_rng(0), 0.5, np.tile([1000.0, 100.0], 400)
     context = np.repeat(np.arange(400), 2)
     change = rng.normal(0, tau, (800, 5))
-    between, batches = between_batches(change, np.full((800, 5), 1e-6), context, n, 400)
+    between, batches = between_batch_variance(change, np.full((800, 5), 1e-6), context, n, 400)
     mean = np.array([np.average(change[context == k], axis=0, weights=n[:2]) for k in range(400)])
     assert (mean**2).mean() == pytest.approx((between / batches).mean(), rel=0.15)
 
@@ -422,7 +430,7 @@ def covariance_of(correlation: float, d: int = 8) -> np.ndarray:
 @pytest.mark.parametrize("correlation", [0.0, 0.8])
 def test_the_covariance_of_log_rates_is_recovered(correlation, rate):
     truth = covariance_of(correlation)
-    screen = draw(0, contexts=4, cells=500, controls=3000, rate=rate, covariance=truth)
+    screen = draw(0, conditions=4, cells=500, controls=3000, rate=rate, covariance=truth)
     means = screen.means()
     np.testing.assert_allclose(means.latent, truth, atol=0.15 if rate == 0.5 else 0.04)
     strong = np.abs(truth) > 0.1
@@ -442,7 +450,7 @@ def test_reliability_is_the_latent_share_of_the_variance():
 
 
 def test_counts_that_only_measuring_makes_vary_have_no_latent_correlation():
-    means = draw(2, contexts=6, cells=200, controls=2000).means()
+    means = draw(2, conditions=6, cells=200, controls=2000).means()
     assert np.abs(means.latent - np.diag(np.diag(means.latent))).max() < 0.02
     assert means.reliability.max() < 0.2
     assert means.dispersion.max() < 1.1
@@ -452,7 +460,7 @@ def test_counts_that_only_measuring_makes_vary_have_no_latent_correlation():
 # ---- awkward data ----------------------------------------------------------------------------------------------------
 
 
-def assert_sound(means: Means) -> None:
+def assert_sound(means: ConditionMeans) -> None:
     for name in FIELDS:
         assert np.isfinite(getattr(means, name)).all(), name
     assert (means.variance > 0).all()
@@ -462,11 +470,11 @@ def assert_sound(means: Means) -> None:
 
 
 SPOILT = [
-    pytest.param(lambda s: (s.label[s.code] == 2, 0), id="in a context"),
+    pytest.param(lambda s: (s.label[s.code] == 2, 0), id="in a condition"),
     pytest.param(lambda s: (s.label[s.code] == 0, 0), id="in controls"),
     pytest.param(lambda s: (s.group[s.code] == 1, 0), id="in a batch"),
     pytest.param(lambda s: ((s.group[s.code] == 1) & (s.label[s.code] == 0), 0), id="in controls of a batch"),
-    pytest.param(lambda s: (s.label[s.code] == 2, slice(None)), id="of any gene in a context"),
+    pytest.param(lambda s: (s.label[s.code] == 2, slice(None)), id="of any gene in a condition"),
     pytest.param(lambda s: (np.arange(len(s.x)) > 0, 0), id="but in one cell"),
 ]
 
@@ -474,7 +482,7 @@ SPOILT = [
 @pytest.mark.parametrize("where", SPOILT)
 @pytest.mark.parametrize("rate", [0.3, 50.0])
 def test_a_gene_without_counts(where, rate):
-    screen = draw(0, contexts=4, batches=2, rate=rate)
+    screen = draw(0, conditions=4, batches=2, rate=rate)
     rows, genes = where(screen)
     x = screen.x.copy()
     x[rows, genes] = 0
@@ -485,10 +493,10 @@ def test_a_gene_without_counts(where, rate):
 
 @pytest.mark.parametrize("cells", [1, 2, 3])
 def test_contexts_of_few_cells(cells):
-    means = draw(0, cells=cells, contexts=20).means()
+    means = draw(0, cells=cells, conditions=20).means()
     assert_sound(means)
     assert (means.n == cells).all()
-    # a context of one cell is known as badly as its counts are few
+    # a condition of one cell is known as badly as its counts are few
     assert means.variance.min() > 0.3 / (4 * cells * 10)
 
 
@@ -500,7 +508,7 @@ def test_few_controls_are_a_large_error(controls):
 
 
 def test_one_context_of_one_gene():
-    assert_sound(draw(0, contexts=1, d=1).means())
+    assert_sound(draw(0, conditions=1, d=1).means())
 
 
 def test_huge_counts():
@@ -536,7 +544,7 @@ def test_a_burst_in_one_cell_is_as_large_as_its_error():
     own = own_dispersion(dispersion, ((x - rate) ** 2).sum(1), counts, np.full((50, 1), n))
     z, naive = (
         change / np.sqrt(variance)
-        for change, variance in (change_of(counts, np.full((50, 3), 0.2 * n), each) for each in (own, dispersion))
+        for change, variance in (log_fold_change(counts, np.full((50, 3), 0.2 * n), each) for each in (own, dispersion))
     )
     assert abs(z[0, 1]) < 2.5
     assert abs(naive[0, 1]) > 8

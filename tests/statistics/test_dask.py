@@ -12,7 +12,7 @@ import scipy.sparse as sp
 from scgim.statistics import accumulate, accumulate_dask
 from scgim.statistics._partial import Partial
 
-SIZES = {"n_contexts": 4, "n_genes": 5}
+SIZES = {"n_conditions": 4, "n_genes": 5}
 
 
 def chunked(x, code, rows=11):
@@ -52,8 +52,8 @@ def test_what_travels_is_of_the_contexts_in_a_chunk():
     [
         pytest.param([0, 1, 3], r"without a cell: \[2\]", id="missing"),
         pytest.param([], r"without a cell: \[0, 1, 2, 3\]", id="none"),
-        pytest.param([0, 1, 2, 3, 4], r"contexts \[4\], of 4", id="too many"),
-        pytest.param([-1, 0, 1, 2, 3], r"contexts \[-1\], of 4", id="negative"),
+        pytest.param([0, 1, 2, 3, 4], r"conditions \[4\], of 4", id="too many"),
+        pytest.param([-1, 0, 1, 2, 3], r"conditions \[-1\], of 4", id="negative"),
     ],
 )
 def test_contexts_without_cells_are_named(codes, message):

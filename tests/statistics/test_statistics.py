@@ -5,25 +5,25 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from scgim.statistics import Statistics, accumulate
+from scgim.statistics import SufficientStatistics, accumulate
 
 FIELDS = ("n", "mean", "scatter", "squares")
 
 
 def cells(seed: int = 0, *, sizes: tuple[int, ...] = (1, 40, 7, 90), d: int = 4) -> tuple[np.ndarray, np.ndarray]:
-    """Correlated genes, contexts of unequal size with means of their own, in random order."""
+    """Correlated genes, conditions of unequal size with means of their own, in random order."""
     rng = np.random.default_rng(seed)
     code = rng.permutation(np.repeat(np.arange(len(sizes)), sizes))
     return rng.normal(size=(len(code), d)) @ rng.normal(size=(d, d)) + 3 * rng.normal(size=(len(sizes), d))[code], code
 
 
-def reduce(x: np.ndarray, code: np.ndarray, cuts: list[int] | None = None) -> Statistics:
+def reduce(x: np.ndarray, code: np.ndarray, cuts: list[int] | None = None) -> SufficientStatistics:
     cuts = sorted(cuts or [])
     chunks = zip(np.split(x, cuts), np.split(code, cuts), strict=True)
-    return accumulate(chunks, n_contexts=int(code.max()) + 1, n_genes=x.shape[1])
+    return accumulate(chunks, n_conditions=int(code.max()) + 1, n_genes=x.shape[1])
 
 
-def assert_close(a: Statistics, b: Statistics, rtol: float = 1e-10) -> None:
+def assert_close(a: SufficientStatistics, b: SufficientStatistics, rtol: float = 1e-10) -> None:
     for name in FIELDS:
         np.testing.assert_allclose(getattr(a, name), getattr(b, name), rtol, 1e-9, err_msg=name)
 
@@ -55,14 +55,14 @@ def test_neither_chunks_nor_the_order_of_cells_matter(cuts, order):
 def test_empty_chunks_are_skipped_wherever_they_stand():
     x, code = cells()
     empty = (np.empty((0, 4)), np.empty(0, dtype=int))
-    s = accumulate([empty, (x[:5], code[:5]), empty, (x[5:], code[5:]), empty], n_contexts=4, n_genes=4)
+    s = accumulate([empty, (x[:5], code[:5]), empty, (x[5:], code[5:]), empty], n_conditions=4, n_genes=4)
     assert_close(s, reduce(x, code, [5]), 0)
 
 
 def test_chunks_may_come_from_a_generator_and_are_left_alone():
     x, code = cells()
     before = x.copy(), code.copy()
-    s = accumulate(((x[i : i + 9], code[i : i + 9]) for i in range(0, len(x), 9)), n_contexts=4, n_genes=4)
+    s = accumulate(((x[i : i + 9], code[i : i + 9]) for i in range(0, len(x), 9)), n_conditions=4, n_genes=4)
     assert_close(s, reduce(x, code))
     np.testing.assert_array_equal(x, before[0])
     np.testing.assert_array_equal(code, before[1])
@@ -109,12 +109,12 @@ def test_cells_that_agree_have_no_negative_squares(seed):
 def test_contexts_without_cells_are_named(codes, named):
     code = np.array(codes, dtype=int)
     with pytest.raises(ValueError, match=rf"without a cell: {named}"):
-        accumulate([(np.ones((len(code), 2)), code)], n_contexts=3, n_genes=2)
+        accumulate([(np.ones((len(code), 2)), code)], n_conditions=3, n_genes=2)
 
 
 def test_no_chunks_at_all():
     with pytest.raises(ValueError, match="without a cell"):
-        accumulate([], n_contexts=1, n_genes=2)
+        accumulate([], n_conditions=1, n_genes=2)
 
 
 @pytest.mark.parametrize("per_context", [False, True])

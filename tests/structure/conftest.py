@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 
 from scgim.datasets import simulate_screen
-from scgim.statistics import Statistics, accumulate, expand
+from scgim.statistics import SufficientStatistics, accumulate, expand
 from scgim.structure import local_score
 from scgim.structure.score import score_data
 
@@ -17,20 +17,20 @@ if TYPE_CHECKING:
 
 
 class Screen(NamedTuple):
-    """Cells in control-sd units (context 0 holds the controls), their contexts, and the graph they came from."""
+    """Cells in control-sd units (condition 0 holds the controls), their conditions, and the graph they came from."""
 
     x: np.ndarray
     code: np.ndarray
     graph: np.ndarray
-    target: np.ndarray | None = None  # (contexts, genes)
+    target: np.ndarray | None = None  # (conditions, genes)
 
     @property
-    def statistics(self) -> Statistics:
+    def statistics(self) -> SufficientStatistics:
         return self.statistics_of()
 
-    def statistics_of(self, *, columns: int = 1, own: bool = False) -> Statistics:
+    def statistics_of(self, *, columns: int = 1, own: bool = False) -> SufficientStatistics:
         x = self.x if columns == 1 else expand(self.x)
-        return accumulate([(x, self.code)], n_contexts=int(self.code.max()) + 1, n_genes=x.shape[1], own=own)
+        return accumulate([(x, self.code)], n_conditions=int(self.code.max()) + 1, n_genes=x.shape[1], own=own)
 
 
 def draw_screen(
@@ -41,7 +41,7 @@ def draw_screen(
     sizes: tuple[int, ...] = (300, 20, 45, 80, 31, 60, 25, 90),
     hard: bool = False,
 ) -> Screen:
-    """A linear screen of unequal contexts; every context but the first shifts or sets one or two genes."""
+    """A linear screen of unequal conditions; every condition but the first shifts or sets one or two genes."""
     rng = np.random.default_rng(seed)
     rank = rng.permutation(d)
     graph = (rng.random((d, d)) < density) & (rank[:, None] < rank)
@@ -91,7 +91,7 @@ def in_control_sd() -> Callable[[np.ndarray, np.ndarray], np.ndarray]:
 def score() -> Callable[..., float]:
     """The score of a whole graph."""
 
-    def total(graph: np.ndarray, statistics: Statistics, **options) -> float:
+    def total(graph: np.ndarray, statistics: SufficientStatistics, **options) -> float:
         data = score_data(statistics, **options)
         parents = [np.flatnonzero(column) for column in graph.T]
         return sum(local_score(j, p, len(p), data) for j, p in enumerate(parents))

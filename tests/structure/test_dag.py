@@ -20,7 +20,7 @@ def as_networkx(graph: np.ndarray) -> nx.DiGraph:
 GRAPHS = [pytest.param(random_dag(seed), id=f"random-{seed}") for seed in range(6)] + [
     pytest.param(np.zeros((5, 5), dtype=bool), id="empty"),
     pytest.param(np.zeros((1, 1), dtype=bool), id="one-gene"),
-    pytest.param(np.triu(np.ones((7, 7), dtype=bool), 1), id="complete"),
+    pytest.param(np.triu(np.ones((7, 7), dtype=bool), 1), id="complete_log_likelihood"),
     pytest.param(np.eye(6, k=-1, dtype=bool), id="chain-backwards"),
 ]
 

@@ -3,7 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from scgim.statistics import Means, accumulate
+from scgim.statistics import ConditionMeans, accumulate
 from scgim.structure import Calls, GraphEnsemble, decisive_edges, resample
 
 
@@ -31,7 +31,7 @@ def test_the_probability_of_a_direction_is_that_among_graphs_with_the_edge() -> 
 def statistics():
     rng = np.random.default_rng(0)
     code = np.repeat(np.arange(7), [200, *[30] * 6])
-    return accumulate([(rng.normal(size=(len(code), 4)) + code[:, None], code)], n_contexts=7, n_genes=4, own=True)
+    return accumulate([(rng.normal(size=(len(code), 4)) + code[:, None], code)], n_conditions=7, n_genes=4, own=True)
 
 
 def test_blocks_of_conditions_stay_together_and_the_controls_stay(statistics) -> None:
@@ -66,7 +66,7 @@ def test_a_pooled_scatter_keeps_its_covariance(statistics) -> None:
 
 
 def test_means_are_drawn_row_by_row(statistics) -> None:
-    means = Means.of(statistics, np.zeros(6, dtype=int))
+    means = ConditionMeans.of(statistics, np.zeros(6, dtype=int))
     drawn = resample(means, np.arange(6), np.zeros(6, dtype=int), np.random.default_rng(0))
     assert drawn.change.shape == means.change.shape
     for change, variance in zip(drawn.change, drawn.variance, strict=True):

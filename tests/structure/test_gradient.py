@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from scgim.module import GENERATORS, INTERVENTIONS, Conditions, Contexts, GIMModule, Moments
+from scgim.module import GENERATORS, INTERVENTIONS, GIMModule, MeasuredConditions, Moments, TreatmentInputs
 from scgim.statistics import accumulate, expand
 from scgim.structure.gradient import RELAXATIONS, break_cycles, descend_dag, log_det
 from scgim.structure.gradient.descent import preselect
@@ -24,7 +24,7 @@ def one_thread():
 
 
 class Likelihood(nn.Module):
-    """The exact likelihood with a generator that knows every context by name."""
+    """The exact likelihood with a generator that knows every condition by name."""
 
     def __init__(self, statistics, columns=1, intervention="shift"):
         super().__init__()
@@ -32,18 +32,20 @@ class Likelihood(nn.Module):
         baseline = INTERVENTIONS[intervention].baseline
         generator = GENERATORS["identity"](0, d, n_drugs=k, dosed=False, baseline=baseline)
         self.module = GIMModule(d, generator, intervention=intervention)
-        there = Conditions(torch.zeros(k, 0).double(), torch.arange(k), torch.zeros(k).double(), torch.zeros(k).long())
+        there = TreatmentInputs(
+            torch.zeros(k, 0).double(), torch.arange(k), torch.zeros(k).double(), torch.zeros(k).long()
+        )
         mean, spread = statistics.mean[1:, ::columns], (statistics.squares[1:] / statistics.n[1:, None])[:, ::columns]
         n = torch.as_tensor(statistics.n[1:, None])
-        self.contexts = Contexts(n, torch.as_tensor(mean), torch.as_tensor(spread.copy()), there)
+        self.conditions = MeasuredConditions(n, torch.as_tensor(mean), torch.as_tensor(spread.copy()), there)
         self.n_cells = float(statistics.n.sum())
         names = [name for name, _ in self.named_parameters() if "mechanism" not in name]
         self.rates = dict.fromkeys(names, 0.1) | {"module.mechanism.log_sigma": 0.03}
 
     def forward(self, mean, within, pooled, forced):
-        moments = Moments(mean, within, self.contexts.mean, self.contexts.spread, pooled)
-        targets = self.module.profile(self.contexts, moments).detach() > 6 if forced else None
-        loss, penalty = self.module.joint_loss(self.contexts, moments, self.n_cells, targets)
+        moments = Moments(mean, within, self.conditions.mean, self.conditions.spread, pooled)
+        targets = self.module.profile_log_likelihood_ratio(self.conditions, moments).detach() > 6 if forced else None
+        loss, penalty = self.module.joint_loss(self.conditions, moments, self.n_cells, targets)
         return loss, penalty, self.module.mechanism.variance
 
 
@@ -224,7 +226,7 @@ def test_finds_a_small_graph(screen, orientation, columns, hard):
 def test_random_data_give_a_dag_and_the_loss_only_falls(orientation):
     rng = np.random.default_rng(0)
     x = rng.normal(size=(300, 8)) @ rng.normal(size=(8, 8))
-    statistics = accumulate([(x / x.std(0), np.repeat(np.arange(6), 50))], n_contexts=6, n_genes=8)
+    statistics = accumulate([(x / x.std(0), np.repeat(np.arange(6), 50))], n_conditions=6, n_genes=8)
     states = list(descend_dag(statistics, Likelihood(statistics), orientation=orientation, max_rounds=2, steps=40))
     assert len(states) == 3
     assert all(is_dag(state.graph) for state in states)

@@ -6,8 +6,8 @@ import networkx as nx
 import numpy as np
 import pytest
 
-from scgim.statistics import Means
-from scgim.structure import fit_graph, local_score, orient_ties, search_dag
+from scgim.statistics import ConditionMeans
+from scgim.structure import fit_graph, local_score, orient_equivalent_edges, search_dag
 from scgim.structure.candidates import candidates, moving_together
 from scgim.structure.kernels import fit_gene
 from scgim.structure.score import FLOOR, MISFIT, MISMATCH, SLAB, score_data
@@ -20,16 +20,16 @@ def covariance(rng: np.random.Generator, d: int) -> np.ndarray:
     return a @ a.T / (d + 2)
 
 
-def draw_means(seed: int, *, d: int = 6, contexts: int = 12, lines: int = 2) -> Means:
+def draw_means(seed: int, *, d: int = 6, conditions: int = 12, lines: int = 2) -> ConditionMeans:
     """Random in everything that a score may look at."""
     rng = np.random.default_rng(seed)
     correlation, latent = covariance(rng, d), covariance(rng, d)
     sd = np.sqrt(np.diag(correlation))
-    return Means(
-        n=rng.integers(5, 90, contexts).astype(float),
-        change=rng.normal(size=(contexts, d)) * rng.choice([0.1, 1.0], (contexts, d)),
-        variance=rng.uniform(0.001, 0.1, (contexts, d)),
-        line=np.arange(contexts) % lines,
+    return ConditionMeans(
+        n=rng.integers(5, 90, conditions).astype(float),
+        change=rng.normal(size=(conditions, d)) * rng.choice([0.1, 1.0], (conditions, d)),
+        variance=rng.uniform(0.001, 0.1, (conditions, d)),
+        line=np.arange(conditions) % lines,
         control=rng.uniform(0.001, 0.02, (lines, d)),
         correlation=correlation / np.outer(sd, sd),
         latent=latent,
@@ -38,8 +38,10 @@ def draw_means(seed: int, *, d: int = 6, contexts: int = 12, lines: int = 2) -> 
     )
 
 
-def draw_screen(seed: int, *, d: int = 8, hard: bool = False, density: float = 0.3) -> tuple[np.ndarray, Means]:
-    """A linear DAG, every gene shifted alone in three contexts, and what the means of 100 cells of each show."""
+def draw_screen(
+    seed: int, *, d: int = 8, hard: bool = False, density: float = 0.3
+) -> tuple[np.ndarray, ConditionMeans]:
+    """A linear DAG, every gene shifted alone in three conditions, and what the means of 100 cells of each show."""
     rng = np.random.default_rng(seed)
     rank = rng.permutation(d)
     graph = (rng.random((d, d)) < density) & (rank[:, None] < rank)
@@ -52,7 +54,7 @@ def draw_screen(seed: int, *, d: int = 8, hard: bool = False, density: float = 0
         change[:, j] = reads * (change @ weight[:, j]) + shift[:, j]
     variance = np.full(change.shape, 0.01)
     total = np.linalg.inv(np.eye(d) - weight)
-    means = Means(
+    means = ConditionMeans(
         n=np.full(3 * d, 100.0),
         change=change + 0.1 * rng.normal(size=change.shape),
         variance=variance,
@@ -76,8 +78,8 @@ def fit(j: int, parents, data, fill: float = 0.0, moved: bool = False):
 # ---- against the formula ---------------------------------------------------------------------------------------------
 
 
-def slow_error(j, parents, w, means: Means) -> np.ndarray:
-    r""":math:`(1, -w)' S_k (1, -w)`, what the slopes are wrong by, and the floor, ``(contexts,)``."""
+def slow_error(j, parents, w, means: ConditionMeans) -> np.ndarray:
+    r""":math:`(1, -w)' S_k (1, -w)`, what the slopes are wrong by, and the floor, ``(conditions,)``."""
     own = [j, *parents]
     coefficient = np.r_[1.0, -w]
     out = []
@@ -87,8 +89,8 @@ def slow_error(j, parents, w, means: Means) -> np.ndarray:
     return np.array(out)
 
 
-def slow_fit(j, parents, means: Means, charge: float, penalty: float, hard: bool):
-    """The score in dense algebra: a mixture of two normals per context, and Laplace for slopes and controls' errors."""
+def slow_fit(j, parents, means: ConditionMeans, target_penalty: float, penalty: float, hard: bool):
+    """The score in dense algebra: a mixture of two normals per condition, and Laplace for slopes and controls' errors."""
     p, lines, d = len(parents), len(means.control), len(means.latent)
     y = means.change[:, j]
     x = np.column_stack([means.change[:, parents], np.eye(lines)[means.line]])
@@ -104,7 +106,7 @@ def slow_fit(j, parents, means: Means, charge: float, penalty: float, hard: bool
         r = y - x @ theta
         wide = means.variance[:, j] + FLOOR**2 + SLAB if hard else v + SLAB
         untouched = 0.5 * r**2 / v + 0.5 * np.log(v)
-        touched = 0.5 * (y if hard else r) ** 2 / wide + 0.5 * np.log(wide) + charge
+        touched = 0.5 * (y if hard else r) ** 2 / wide + 0.5 * np.log(wide) + target_penalty
         score = -np.logaddexp(-untouched, -touched).sum() + 0.5 * theta @ before @ theta
         share = 1 / (1 + np.exp(untouched - touched))
         precision = share / v + (0 if hard else (1 - share) / wide)
@@ -132,13 +134,13 @@ def choose(seed: int, d: int) -> tuple[int, np.ndarray]:
 
 
 @pytest.mark.parametrize("hard", [False, True], ids=["shift", "hard"])
-@pytest.mark.parametrize(("charge", "penalty"), [(3.0, 1.0), (0.5, 0.0), (20.0, 4.0)])
+@pytest.mark.parametrize(("target_penalty", "penalty"), [(3.0, 1.0), (0.5, 0.0), (20.0, 4.0)])
 @pytest.mark.parametrize("seed", range(12))
-def test_agrees_with_the_formula(seed, charge, penalty, hard):
+def test_agrees_with_the_formula(seed, target_penalty, penalty, hard):
     means = draw_means(seed, lines=1 + seed % 3)
     j, parents = choose(seed, 6)
-    score, w, b, s2, moved = slow_fit(j, parents, means, charge, penalty, hard)
-    options = {"intervention": "hard" if hard else "shift", "charge": charge}
+    score, w, b, s2, moved = slow_fit(j, parents, means, target_penalty, penalty, hard)
+    options = {"intervention": "hard" if hard else "shift", "target_penalty": target_penalty}
     data = score_data(means, penalty=penalty, **options)
     assert local_score(j, parents, len(parents), data) == pytest.approx(score, rel=1e-9, abs=1e-8)
 
@@ -155,7 +157,7 @@ def test_agrees_with_the_formula(seed, charge, penalty, hard):
 def test_defaults_depend_on_the_number_of_genes():
     for d in (1, 2, 6, 30):
         data = score_data(draw_means(0, d=d))
-        assert data.charge == pytest.approx(np.log(max(d - 1, 2)))
+        assert data.target_penalty == pytest.approx(np.log(max(d - 1, 2)))
         assert data.penalty == pytest.approx(0.5 * np.log(max(d, 2)))
         assert data.columns == 1
 
@@ -193,21 +195,21 @@ def test_order_of_parents(seed, intervention):
 @pytest.mark.parametrize("seed", range(4))
 def test_order_of_genes_contexts_and_lines(seed):
     means, rng = draw_means(seed, lines=3), np.random.default_rng(seed)
-    genes, contexts, lines = rng.permutation(6), rng.permutation(12), rng.permutation(3)
+    genes, conditions, lines = rng.permutation(6), rng.permutation(12), rng.permutation(3)
     moved = {}
     for name, axis in OF_GENES.items():
         value = getattr(means, name)
         moved[name] = value[np.ix_(genes, genes)] if axis == 2 else np.take(value, genes, axis)
     moved["control"] = moved["control"][lines]
     for name in ("n", "change", "variance"):
-        moved[name] = (moved | {"n": means.n})[name][contexts]
-    other = replace(means, line=np.argsort(lines)[means.line[contexts]], **moved)
+        moved[name] = (moved | {"n": means.n})[name][conditions]
+    other = replace(means, line=np.argsort(lines)[means.line[conditions]], **moved)
     graph = np.triu(rng.random((6, 6)) < 0.5, 1)
     one, two = fit_graph(graph, means), fit_graph(graph[np.ix_(genes, genes)], other)
     np.testing.assert_allclose(two.weight, one.weight[np.ix_(genes, genes)], atol=1e-8)
     np.testing.assert_allclose(two.variance, one.variance[genes], atol=1e-8)
-    np.testing.assert_allclose(two.error, one.error[np.ix_(contexts, genes)], atol=1e-8)
-    np.testing.assert_array_equal(two.moved, one.moved[np.ix_(contexts, genes)])
+    np.testing.assert_allclose(two.error, one.error[np.ix_(conditions, genes)], atol=1e-8)
+    np.testing.assert_array_equal(two.moved, one.moved[np.ix_(conditions, genes)])
 
 
 def test_sign_of_a_gene():
@@ -226,7 +228,7 @@ def test_sign_of_a_gene():
 
 
 def test_a_target_bends_no_slope():
-    """A context that moves a gene and its parent together says little of the one's effect on the other."""
+    """A condition that moves a gene and its parent together says little of the one's effect on the other."""
     _, means = draw_screen(0, d=2, density=0.0)
     change = means.change.copy()
     change[:, 0] = np.linspace(-2, 2, 6)
@@ -286,7 +288,7 @@ def test_a_small_dag_is_recovered(seed, intervention):
     graph, means = draw_screen(seed, hard=intervention == "hard")
     *_, last = search_dag(means, intervention=intervention)
     found = last.graph
-    turned = orient_ties(found, means, intervention=intervention)
+    turned = orient_equivalent_edges(found, means, intervention=intervention)
     for each in (found, turned):
         assert nx.is_directed_acyclic_graph(nx.from_numpy_array(each, create_using=nx.DiGraph))
     np.testing.assert_array_equal(turned | turned.T, found | found.T)
@@ -319,7 +321,7 @@ def test_threads_and_priors(score):
     *_, last = search_dag(means, required=required, allowed=allowed | required, max_rounds=3)
     assert last.graph[edge[1], edge[0]]
     assert not (last.graph[:, 3] & ~required[:, 3]).any()
-    turned = orient_ties(last.graph, means, required=required, allowed=allowed | required)
+    turned = orient_equivalent_edges(last.graph, means, required=required, allowed=allowed | required)
     assert turned[edge[1], edge[0]]
 
 
@@ -328,7 +330,7 @@ def test_threads_and_priors(score):
 
 def test_candidates_of_many_genes_move_or_vary_together():
     rng, d = np.random.default_rng(0), 203
-    means = draw_means(0, d=d, contexts=30, lines=2)
+    means = draw_means(0, d=d, conditions=30, lines=2)
     change, latent = 0.1 * rng.normal(size=(30, d)), np.eye(d) + 0.1 * covariance(rng, d)
     change[:, 7] = change[:, 150] = 3 * rng.normal(size=30)
     latent[11, 90] = latent[90, 11] = -1.0
@@ -389,9 +391,9 @@ def test_hostile_input_has_finite_scores(spoil, intervention):
 
 
 @pytest.mark.parametrize("intervention", ["shift", "hard"])
-@pytest.mark.parametrize(("d", "contexts"), [(1, 1), (6, 1), (1, 12), (2, 2), (40, 1)])
-def test_few_contexts_or_genes(d, contexts, intervention):
-    means = draw_means(0, d=d, contexts=contexts, lines=1)
+@pytest.mark.parametrize(("d", "conditions"), [(1, 1), (6, 1), (1, 12), (2, 2), (40, 1)])
+def test_few_contexts_or_genes(d, conditions, intervention):
+    means = draw_means(0, d=d, conditions=conditions, lines=1)
     graph = np.zeros((d, d), dtype=bool)
     if d > 1:
         *_, last = search_dag(means, intervention=intervention, max_rounds=2)
@@ -399,16 +401,16 @@ def test_few_contexts_or_genes(d, contexts, intervention):
         assert np.isfinite(last.score)
     fitted = fit_graph(graph, means, intervention=intervention)
     assert np.isfinite(fitted.intercept).all()
-    assert fitted.error.shape == fitted.moved.shape == (contexts, d)
+    assert fitted.error.shape == fitted.moved.shape == (conditions, d)
 
 
 def test_one_context_supports_no_edge():
     """Changes of the size of their errors, and nothing latent in common."""
-    means = replace(draw_means(0, contexts=1, lines=1), latent=np.eye(6), change=np.full((1, 6), 0.05))
+    means = replace(draw_means(0, conditions=1, lines=1), latent=np.eye(6), change=np.full((1, 6), 0.05))
     *_, last = search_dag(means)
     assert not last.graph.any()
 
 
 def test_as_many_parents_as_there_may_be():
-    means = draw_means(1, d=40, contexts=20, lines=1)
+    means = draw_means(1, d=40, conditions=20, lines=1)
     assert np.isfinite(local_score(39, np.arange(32), 32, score_data(means)))

@@ -16,11 +16,11 @@ EDGES = [(0, 2), (1, 2), (2, 3), (0, 4), (3, 4), (3, 5)]
 class Cells(NamedTuple):
     x: np.ndarray
     graph: np.ndarray
-    touched: np.ndarray  # (contexts, genes)
+    touched: np.ndarray  # (conditions, genes)
 
 
 def draw(seed: int, *, hard: bool = False) -> Cells:
-    """Six genes, two of which are products of their parents; every context but the first touches one of them."""
+    """Six genes, two of which are products of their parents; every condition but the first touches one of them."""
     rng = np.random.default_rng(seed)
     code = np.repeat(np.arange(len(SIZE)), SIZE)
     graph, touched = np.zeros((6, 6), dtype=bool), np.zeros((len(SIZE), 6), dtype=bool)

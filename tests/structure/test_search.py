@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from scgim.metrics import shd
-from scgim.statistics import Statistics, accumulate
+from scgim.statistics import SufficientStatistics, accumulate
 from scgim.structure import fit_graph, search_dag
 from scgim.structure.candidates import make_slots, neighbours
 from scgim.structure.kernels import MAX_PARENTS, perturb
@@ -21,7 +21,7 @@ def acyclic(graph: np.ndarray) -> bool:
     return nx.is_directed_acyclic_graph(nx.from_numpy_array(graph.astype(int), create_using=nx.DiGraph))
 
 
-def final(statistics: Statistics, **options):
+def final(statistics: SufficientStatistics, **options):
     *_, last = search_dag(statistics, **options)
     return last
 
@@ -50,9 +50,9 @@ def test_no_dag_of_four_genes_scores_better(screen, score, seed, density):
     assert final(s).score == pytest.approx(min(score(g, s) for g in all_dags(4)), abs=1e-5)
 
 
-@pytest.mark.parametrize(("charge", "penalty"), [(1.0, 0.2), (20.0, 2.0), (6.0, 8.0)])
-def test_no_dag_of_four_genes_scores_better_whatever_edges_and_targets_cost(screen, score, charge, penalty):
-    options = {"charge": charge, "penalty": penalty}
+@pytest.mark.parametrize(("target_penalty", "penalty"), [(1.0, 0.2), (20.0, 2.0), (6.0, 8.0)])
+def test_no_dag_of_four_genes_scores_better_whatever_edges_and_targets_cost(screen, score, target_penalty, penalty):
+    options = {"target_penalty": target_penalty, "penalty": penalty}
     s = screen(0, d=4, density=1.0).statistics
     assert final(s, **options).score == pytest.approx(min(score(g, s, **options) for g in all_dags(4)), abs=1e-5)
 
@@ -96,9 +96,9 @@ def test_the_other_scores_find_the_graph_too(simulated, score, mechanism, interv
     assert not (screen.graph & ~last.graph & ~last.graph.T).any()
 
 
-@pytest.mark.parametrize(("charge", "intervention"), [(6.0, "hard"), (6.0, "shift"), (2.0, "hard")])
-def test_no_dag_of_four_genes_scores_better_by_columns_of_a_basis(screen, score, charge, intervention):
-    options = {"columns": 4, "charge": charge, "intervention": intervention}
+@pytest.mark.parametrize(("target_penalty", "intervention"), [(6.0, "hard"), (6.0, "shift"), (2.0, "hard")])
+def test_no_dag_of_four_genes_scores_better_by_columns_of_a_basis(screen, score, target_penalty, intervention):
+    options = {"columns": 4, "target_penalty": target_penalty, "intervention": intervention}
     s = screen(1, d=4, density=1.0, hard=intervention == "hard").statistics_of(columns=4, own=True)
     assert final(s, **options).score == pytest.approx(min(score(g, s, **options) for g in all_dags(4)), abs=1e-5)
 
@@ -174,7 +174,7 @@ def test_a_climb_turns_an_edge_that_shifts_prove_wrong():
     rng, code = np.random.default_rng(0), np.repeat(np.arange(4), [300, 50, 80, 60])
     x = rng.normal(size=(len(code), 2))
     x[:, 1] += x[:, 0] + np.array([0, 3, -4, 5])[code]
-    s = accumulate([(x, code)], n_contexts=4, n_genes=2)
+    s = accumulate([(x, code)], n_conditions=4, n_genes=2)
     first = next(search_dag(s, start=np.array([[0, 0], [1, 0]])))
     assert np.argwhere(first.graph).tolist() == [[0, 1]]
 
@@ -192,8 +192,8 @@ def test_the_units_of_genes_change_no_edge(screen, in_control_sd, seed):
     x, code, *_ = screen(seed, d=8)
     rng = np.random.default_rng(seed)
     other = x * 10 ** rng.uniform(-4, 4, 8) * rng.choice([-1, 1], 8) + 10 ** rng.uniform(-2, 2, 8)
-    a = final(accumulate([(x, code)], n_contexts=8, n_genes=8))
-    b = final(accumulate([(in_control_sd(other, code), code)], n_contexts=8, n_genes=8))
+    a = final(accumulate([(x, code)], n_conditions=8, n_genes=8))
+    b = final(accumulate([(in_control_sd(other, code), code)], n_conditions=8, n_genes=8))
     np.testing.assert_array_equal(a.graph, b.graph)
     assert a.score == pytest.approx(b.score, abs=1e-5)
 
@@ -202,7 +202,7 @@ def test_the_units_of_genes_change_no_edge(screen, in_control_sd, seed):
 def test_the_order_of_genes_changes_no_edge(screen, seed):
     x, code, *_ = screen(seed, d=8)
     to = np.random.default_rng(seed).permutation(8)
-    a, b = (final(accumulate([(y, code)], n_contexts=8, n_genes=8)) for y in (x, x[:, to]))
+    a, b = (final(accumulate([(y, code)], n_conditions=8, n_genes=8)) for y in (x, x[:, to]))
     assert a.score == pytest.approx(b.score, abs=1e-5)
     np.testing.assert_array_equal(a.graph[np.ix_(to, to)], b.graph)
 
@@ -213,20 +213,21 @@ def test_neither_the_order_of_cells_nor_that_of_treated_contexts_changes_an_edge
     rng = np.random.default_rng(seed)
     rows, name = rng.permutation(len(x)), np.r_[0, 1 + rng.permutation(7)]
     a, b = (
-        final(accumulate([(x[r], c[r])], n_contexts=8, n_genes=8)) for r, c in ((slice(None), code), (rows, name[code]))
+        final(accumulate([(x[r], c[r])], n_conditions=8, n_genes=8))
+        for r, c in ((slice(None), code), (rows, name[code]))
     )
     np.testing.assert_array_equal(a.graph, b.graph)
 
 
 @pytest.mark.parametrize("seed", range(6))
 def test_shifts_of_unrelated_genes_make_no_edges(seed):
-    """Genes that every drug moves together are correlated over all cells, but nowhere within a context."""
+    """Genes that every drug moves together are correlated over all cells, but nowhere within a condition."""
     rng = np.random.default_rng(seed)
     code = np.repeat(np.arange(11), [400, *rng.integers(20, 90, 10)])
     strength = np.r_[0, rng.uniform(2, 6, 10) * rng.choice([-1, 1], 10)]
     x = rng.normal(size=(len(code), 5)) + strength[code][:, None] * np.array([1, -1, 2, 1, 0])
     assert np.abs(np.corrcoef(x.T)[:4, :4]).min() > 0.5
-    assert not final(accumulate([(x, code)], n_contexts=11, n_genes=5)).graph.any()
+    assert not final(accumulate([(x, code)], n_conditions=11, n_genes=5)).graph.any()
 
 
 @pytest.mark.parametrize("seed", range(5))
@@ -237,14 +238,14 @@ def test_how_far_a_target_is_shifted_changes_no_edge(screen, seed):
     assert target.any()
     y = x.copy()
     y[:, sink] += 20 * target[code]
-    a, b = (final(accumulate([(z, code)], n_contexts=8, n_genes=6)) for z in (x, y))
+    a, b = (final(accumulate([(z, code)], n_conditions=8, n_genes=6)) for z in (x, y))
     np.testing.assert_array_equal(a.graph, b.graph)
 
 
 @pytest.mark.parametrize("n_genes", [1, 2])
 def test_noise_gives_the_empty_graph(n_genes):
     x = np.random.default_rng(0).normal(size=(500, n_genes))
-    states = list(search_dag(accumulate([(x, np.arange(500) % 3)], n_contexts=3, n_genes=n_genes)))
+    states = list(search_dag(accumulate([(x, np.arange(500) % 3)], n_conditions=3, n_genes=n_genes)))
     assert not states[-1].graph.any()
     assert states[-1].rounds == 1  # nothing to loosen
 
@@ -252,7 +253,7 @@ def test_noise_gives_the_empty_graph(n_genes):
 def test_controls_alone_are_enough():
     x = np.random.default_rng(0).normal(size=(800, 3))
     x[:, 2] += x[:, 0] + x[:, 1]
-    last = final(accumulate([(x, np.zeros(800, dtype=int))], n_contexts=1, n_genes=3))
+    last = final(accumulate([(x, np.zeros(800, dtype=int))], n_conditions=1, n_genes=3))
     assert np.argwhere(last.graph).tolist() == [[0, 2], [1, 2]]
 
 
@@ -260,7 +261,7 @@ def test_a_gene_takes_no_more_parents_than_allowed():
     d = MAX_PARENTS + 6
     x = np.random.default_rng(0).normal(size=(3000, d))
     x[:, 0] = x[:, 1:].sum(1) + 0.1 * x[:, 0]
-    s = accumulate([(x / x.std(0), np.zeros(3000, dtype=int))], n_contexts=1, n_genes=d)
+    s = accumulate([(x / x.std(0), np.zeros(3000, dtype=int))], n_conditions=1, n_genes=d)
     states = list(search_dag(s, max_rounds=2))
     assert all(state.graph.sum(0).max() <= MAX_PARENTS for state in states)
     assert states[-1].graph[:, 0].sum() == MAX_PARENTS
@@ -353,7 +354,7 @@ def test_contradictions_are_refused(screen, options, match):
 
 def test_more_parents_than_possible_are_refused():
     d = MAX_PARENTS + 2
-    s = accumulate([(np.random.default_rng(0).normal(size=(300, d)), np.arange(300) % 2)], n_contexts=2, n_genes=d)
+    s = accumulate([(np.random.default_rng(0).normal(size=(300, d)), np.arange(300) % 2)], n_conditions=2, n_genes=d)
     required = np.zeros((d, d), dtype=bool)
     required[1:, 0] = True
     for name in ("required", "start"):
@@ -386,7 +387,7 @@ def test_many_genes_are_searched_among_neighbours(simulated, score):
 
 def test_fewer_cells_than_genes_are_no_trouble():
     x = np.random.default_rng(0).normal(size=(60, 230))
-    s = accumulate([(x, np.arange(60) % 30)], n_contexts=30, n_genes=230)
+    s = accumulate([(x, np.arange(60) % 30)], n_conditions=30, n_genes=230)
     last = final(s, max_rounds=1)
     assert np.isfinite(last.score)
     assert acyclic(last.graph)

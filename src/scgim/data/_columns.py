@@ -67,7 +67,7 @@ class ScreenColumns:
             if other:
                 raise ValueError(
                     f"obs[{self.split_key!r}] may hold 'train' and 'test', but also holds {listed(other)}. Rename these, or "
-                    "drop their cells: validation contexts are drawn in training (train_size)."
+                    "drop their cells: validation conditions are drawn in training (train_size)."
                 )
         # before the doses: with a wrong control every control's dose is wrong too
         check_control(check_names(adata, self.drug_key), str(self.control), key=self.drug_key)

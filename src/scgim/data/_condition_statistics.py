@@ -8,15 +8,15 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ._design import contexts_of
-from ._reader import Reader, Standard, group_of, standardised
+from ._design import group_conditions
+from ._reader import ConditionReader, Standardizer, control_group_of, standardized_statistics
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     import pandas as pd
 
-    from scgim.statistics import Statistics
+    from scgim.statistics import SufficientStatistics
 
     from ._matrix import CellMatrix
 
@@ -39,10 +39,10 @@ class ConditionStatistics:
         Statistics of every part, of the values as they are.
     """
 
-    reader: Reader
+    reader: ConditionReader
     parts: pd.DataFrame
     code: np.ndarray
-    raw: Statistics
+    raw: SufficientStatistics
 
     @classmethod
     def read(
@@ -61,8 +61,8 @@ class ConditionStatistics:
         own
             Whether every part's own scatter is wanted.
         """
-        parts, code = contexts_of(table[use], ("control", *KEYS, "batch", *more))
-        reader = Reader(matrix, table, use, parts, code)
+        parts, code = group_conditions(table[use], ("control", *KEYS, "batch", *more))
+        reader = ConditionReader(matrix, table, use, parts, code)
         return cls(reader, parts, code, reader.statistics(len(matrix.columns), own=own))
 
     @cached_property
@@ -72,7 +72,7 @@ class ConditionStatistics:
 
     @cached_property
     def _grouped(self) -> tuple[pd.DataFrame, np.ndarray]:
-        return contexts_of(self.parts[~self.control], KEYS)
+        return group_conditions(self.parts[~self.control], KEYS)
 
     @property
     def conditions(self) -> pd.DataFrame:
@@ -88,9 +88,9 @@ class ConditionStatistics:
 
     def group(self, groups: pd.DataFrame) -> np.ndarray:
         """Control group (line x batch) of every part."""
-        return group_of(self.parts, groups)
+        return control_group_of(self.parts, groups)
 
-    def standardized(self, standard: Standard, groups: pd.DataFrame) -> Statistics:
+    def standardized(self, standard: Standardizer, groups: pd.DataFrame) -> SufficientStatistics:
         """Statistics of every part on the standardised scale; one more reading where lines differ in scale."""
         own = self.raw.own is not None
-        return standardised(self.reader, standard, self.group(groups), own=own, raw=self.raw)
+        return standardized_statistics(self.reader, standard, self.group(groups), own=own, raw=self.raw)

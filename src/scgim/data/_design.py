@@ -9,15 +9,15 @@ import numpy as np
 import pandas as pd
 import torch
 
-from scgim.module import Conditions
+from scgim.module import TreatmentInputs
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
 
 @dataclass(frozen=True)
-class Design:
-    """Training contexts (drug x dose x line, sorted) and the drugs' features.
+class ScreenDesign:
+    """Training conditions (drug x dose x line, sorted) and the drugs' features.
 
     Parameters
     ----------
@@ -30,7 +30,7 @@ class Design:
     lines
         Cell lines, sorted; one nameless line where there is no ``cell_line_key``.
     drug, dose, line
-        Of every context: index, value (NaN without doses), index.
+        Of every condition: index, value (NaN without doses), index.
     """
 
     drugs: np.ndarray
@@ -42,9 +42,9 @@ class Design:
     line: np.ndarray
 
     @classmethod
-    def build(cls, contexts: pd.DataFrame, table: pd.DataFrame, lines: np.ndarray) -> Design:
-        """From contexts (columns drug, dose, line) and the raw feature table (index = drugs)."""
-        drugs = np.unique(contexts["drug"].to_numpy(str))
+    def build(cls, conditions: pd.DataFrame, table: pd.DataFrame, lines: np.ndarray) -> ScreenDesign:
+        """From conditions (columns drug, dose, line) and the raw feature table (index = drugs)."""
+        drugs = np.unique(conditions["drug"].to_numpy(str))
         raw = table.loc[drugs].to_numpy(np.float64) if table.shape[1] else np.zeros((len(drugs), 0))
         scale = np.abs(raw).max(0) if len(raw) else np.ones(raw.shape[1])
         scale = np.where(scale > 0, scale, 1.0)
@@ -55,14 +55,14 @@ class Design:
             ),  # the layout of a file: others differ in the last bit of a product
             feature_scale=scale,
             lines=lines,
-            drug=np.searchsorted(drugs, contexts["drug"].to_numpy(str)),
-            dose=contexts["dose"].to_numpy(np.float64),
-            line=np.searchsorted(lines, contexts["line"].to_numpy(str)),
+            drug=np.searchsorted(drugs, conditions["drug"].to_numpy(str)),
+            dose=conditions["dose"].to_numpy(np.float64),
+            line=np.searchsorted(lines, conditions["line"].to_numpy(str)),
         )
 
     @property
     def dosed(self) -> bool:
-        """Whether contexts have doses."""
+        """Whether conditions have doses."""
         return not np.isnan(self.dose).any()
 
     @property
@@ -75,16 +75,16 @@ class Design:
         """Distinct training doses over :attr:`reference_dose`, logged and sorted; none without doses."""
         return np.unique(np.log(self.dose / self.reference_dose)).tolist() if self.dosed else []
 
-    def inputs(self) -> Conditions:
-        """Of the training contexts."""
+    def inputs(self) -> TreatmentInputs:
+        """Of the training conditions."""
         return self.encode(self.features[self.drug], self.drug, self.dose, self.line)
 
-    def encode(self, features: np.ndarray, drug: np.ndarray, dose: np.ndarray, line: np.ndarray) -> Conditions:
+    def encode(self, features: np.ndarray, drug: np.ndarray, dose: np.ndarray, line: np.ndarray) -> TreatmentInputs:
         """As the generator takes them: scaled features ``(rows, features)``, drug and line index (-1 unseen), dose."""
         with np.errstate(divide="ignore"):  # no drug: the log of 0 is where the dose response is 0
             log_dose = np.log(dose / self.reference_dose) if self.dosed else np.zeros(len(drug))
         drug, line = (torch.as_tensor(np.asarray(index, dtype=np.int64)) for index in (drug, line))
-        return Conditions(torch.as_tensor(features), drug, torch.as_tensor(log_dose), line)
+        return TreatmentInputs(torch.as_tensor(features), drug, torch.as_tensor(log_dose), line)
 
     def line_index(self, name: str) -> int:
         """Place of a line, -1 if it was not in training."""
@@ -92,7 +92,7 @@ class Design:
         return int(place[0]) if len(place) else -1
 
     def names(self) -> pd.DataFrame:
-        """Contexts by name: drug, dose, cell_line."""
+        """Conditions by name: drug, dose, cell_line."""
         return pd.DataFrame({"drug": self.drugs[self.drug], "dose": self.dose, "cell_line": self.lines[self.line]})
 
     def resampling_blocks(self) -> tuple[np.ndarray, np.ndarray] | None:
@@ -114,7 +114,7 @@ class Design:
         return np.unique(own if len(own) else self.dose)
 
 
-def contexts_of(obs: pd.DataFrame, keys: Sequence[str]) -> tuple[pd.DataFrame, np.ndarray]:
+def group_conditions(obs: pd.DataFrame, keys: Sequence[str]) -> tuple[pd.DataFrame, np.ndarray]:
     """Unique rows of some columns, sorted, and the code of every row of ``obs``."""
     groups = obs.groupby(list(keys), sort=True, dropna=False, observed=True)
     code = groups.ngroup().to_numpy()

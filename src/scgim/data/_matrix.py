@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from anndata import AnnData
     from numpy.typing import DTypeLike
 
-    from scgim.statistics import Statistics
+    from scgim.statistics import SufficientStatistics
 
 CHUNK, ENTRIES = 2**14, 2**23  # rows, and values: 32 MB in float32; a pass holds about three of these
 COUNT_TARGET = 1e4
@@ -83,27 +83,27 @@ class CellMatrix:
         self,
         code: np.ndarray,
         *,
-        n_contexts: int,
+        n_conditions: int,
         n_columns: int | None = None,
         transform: Callable[[np.ndarray, np.ndarray], np.ndarray] | None = None,
         own: bool = False,
         dtype: DTypeLike = np.float64,
-    ) -> Statistics:
+    ) -> SufficientStatistics:
         """One pass over the cells; of a dask matrix, on the workers that hold it.
 
         Parameters
         ----------
         code
-            The context of every cell of the AnnData, ``(all cells,)`` int; only this object's rows are looked at.
-        n_contexts, own, dtype
+            The condition of every cell of the AnnData, ``(all cells,)`` int; only this object's rows are looked at.
+        n_conditions, own, dtype
             As in :func:`scgim.statistics.accumulate`.
         transform
             Called as ``transform(x, code)`` on every chunk; of a dask matrix on the workers, so it must pickle.
         n_columns
             Columns that it returns; genes by default.
         """
-        code = code.astype(np.min_scalar_type(-n_contexts))  # travels with the chunks
-        sizes = {"n_contexts": n_contexts, "n_genes": n_columns or len(self.columns), "own": own, "dtype": dtype}
+        code = code.astype(np.min_scalar_type(-n_conditions))  # travels with the chunks
+        sizes = {"n_conditions": n_conditions, "n_genes": n_columns or len(self.columns), "own": own, "dtype": dtype}
         chunks = ((x, code[rows]) for rows, x in self._blocks(dtype))
         if is_dask(self.matrix):
             call = None if transform is None else import_dask().delayed(transform, pure=False)

@@ -1,4 +1,4 @@
-"""Placebo contexts: control cells against the other control cells, to see what passes for an effect where there is none."""
+"""Placebo conditions: control cells against the other control cells, to see what passes for an effect where there is none."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ class Placebos:
     """Which control cells make up every placebo: ``member`` (placebos, cells) sparse of ones, and the ``group`` of every cell.
 
     Drawn without replacement within control groups (line x batch), at most half of a group, at the sizes and with the
-    groups of real contexts. With a ``key``, a number that every cell has of its own, the order of cells does not matter.
+    groups of real conditions. With a ``key``, a number that every cell has of its own, the order of cells does not matter.
     """
 
     member: sp.csr_matrix
@@ -23,16 +23,16 @@ class Placebos:
 
     @classmethod
     def draw(
-        cls, group: np.ndarray, of_contexts: np.ndarray, seed: int, n: int = N_PLACEBOS, key: np.ndarray | None = None
+        cls, group: np.ndarray, of_conditions: np.ndarray, seed: int, n: int = N_PLACEBOS, key: np.ndarray | None = None
     ) -> Placebos:
-        """``group`` (and ``key``) of every kept control cell, ``of_contexts`` ``(contexts, groups)`` cells of the real ones."""
+        """``group`` (and ``key``) of every kept control cell, ``of_conditions`` ``(conditions, groups)`` cells of the real ones."""
         rng = np.random.default_rng([seed, 0x0C0A])
         order = np.arange(len(group)) if key is None else np.argsort(key, kind="stable")
-        rows = [order[group[order] == g] for g in range(of_contexts.shape[1])]
+        rows = [order[group[order] == g] for g in range(of_conditions.shape[1])]
         chosen, placebo = [], []
-        for p, k in enumerate(rng.integers(0, len(of_contexts), n)):
-            for g in np.flatnonzero(of_contexts[k]):
-                size = min(int(of_contexts[k, g]), len(rows[g]) // 2)
+        for p, k in enumerate(rng.integers(0, len(of_conditions), n)):
+            for g in np.flatnonzero(of_conditions[k]):
+                size = min(int(of_conditions[k, g]), len(rows[g]) // 2)
                 picked = rng.choice(rows[g], size, replace=False)
                 chosen.append(picked)
                 placebo.append(np.full(size, p))

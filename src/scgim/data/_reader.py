@@ -1,4 +1,4 @@
-"""Reading cells by context: the passes over all of them, and samples of each."""
+"""Reading cells by condition: the passes over all of them, and samples of each."""
 
 from __future__ import annotations
 
@@ -14,16 +14,16 @@ from scgim.statistics import expand
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from scgim.statistics import Statistics
+    from scgim.statistics import SufficientStatistics
 
     from ._matrix import CellMatrix
 
 MAX_CONTROLS = 10_000  # kept of a line, for predictions without the data
-MAX_CELLS, MAX_VALUES = 1_000, 10**8  # kept of a context, and in all, for mechanisms that need cells
+MAX_CELLS, MAX_VALUES = 1_000, 10**8  # kept of a condition, and in all, for mechanisms that need cells
 DOUBLE_PRODUCTS = 5e10  # beyond so many, those of single precision, which cost half and are as good to six digits
 
 
-class Standard:
+class Standardizer:
     """Cells of control groups on the standardised scale; ``centre`` and ``scale`` are ``(groups, genes)``."""
 
     def __init__(self, centre: np.ndarray, scale: np.ndarray) -> None:
@@ -38,43 +38,43 @@ class Standard:
         return bool((self.scale == self.scale[0]).all())
 
 
-class Standardised:
-    """Standardised cells, from cells and their contexts; small, because it travels to workers."""
+class StandardizedCells:
+    """Standardised cells, from cells and their conditions; small, because it travels to workers."""
 
-    def __init__(self, standard: Standard, group: np.ndarray) -> None:
+    def __init__(self, standard: Standardizer, group: np.ndarray) -> None:
         self.standard, self.group = standard, group
 
     def __call__(self, x: np.ndarray, code: np.ndarray) -> np.ndarray:
         return self.standard(x, self.group[code])
 
 
-class Basis:
-    """Columns of the nonlinear score, from cells and their contexts; small, because it travels to workers."""
+class BasisExpansion:
+    """Columns of the nonlinear score, from cells and their conditions; small, because it travels to workers."""
 
-    def __init__(self, standard: Standard, group: np.ndarray) -> None:
+    def __init__(self, standard: Standardizer, group: np.ndarray) -> None:
         self.standard, self.group = standard, group
 
     def __call__(self, x: np.ndarray, code: np.ndarray) -> np.ndarray:
         return expand(self.standard(x, self.group[code]).astype(x.dtype))
 
 
-class Reader:
-    """The cells in use and what context each belongs to."""
+class ConditionReader:
+    """The cells in use and what condition each belongs to."""
 
     def __init__(
         self, cells: CellMatrix, table: pd.DataFrame, use: np.ndarray, fine: pd.DataFrame, code: np.ndarray
     ) -> None:
-        self.cells, self.rows, self.n_contexts = cells, np.flatnonzero(use), len(fine)
+        self.cells, self.rows, self.n_conditions = cells, np.flatnonzero(use), len(fine)
         self.code = np.full(len(table), -1)
         self.code[use] = code
 
     def statistics(
         self, n_columns: int, *, own: bool, transform: Callable[[np.ndarray, np.ndarray], np.ndarray] | None = None
-    ) -> Statistics:
-        """Of the cells, or of what ``transform(x, code)`` makes of them and their contexts."""
+    ) -> SufficientStatistics:
+        """Of the cells, or of what ``transform(x, code)`` makes of them and their conditions."""
         return self.cells.subset(self.rows).statistics(
             self.code,
-            n_contexts=self.n_contexts,
+            n_conditions=self.n_conditions,
             n_columns=n_columns,
             transform=transform,
             own=own,
@@ -82,21 +82,26 @@ class Reader:
         )
 
 
-def standardised(
-    reader: Reader, standard: Standard, group: np.ndarray, *, own: bool, raw: Statistics | None = None
-) -> Statistics:
-    """Statistics on the standardised scale, of contexts whose control group is ``group``.
+def standardized_statistics(
+    reader: ConditionReader,
+    standard: Standardizer,
+    group: np.ndarray,
+    *,
+    own: bool,
+    raw: SufficientStatistics | None = None,
+) -> SufficientStatistics:
+    """Statistics on the standardised scale, of conditions whose control group is ``group``.
 
     ``raw`` are those of the cells as they are, if they were read; where groups differ in scale, the cells are read once more.
     """
     d = standard.scale.shape[1]
     if not standard.common:
-        return reader.statistics(d, own=own, transform=Standardised(standard, group))
+        return reader.statistics(d, own=own, transform=StandardizedCells(standard, group))
     raw = reader.statistics(d, own=own) if raw is None else raw
     return raw.standardise(standard.centre[group], standard.scale[0])
 
 
-def first_of_each(label: np.ndarray, most: np.ndarray | int, rng: np.random.Generator) -> np.ndarray:
+def sample_rows(label: np.ndarray, most: np.ndarray | int, rng: np.random.Generator) -> np.ndarray:
     """At most so many rows of every label, drawn at random; ascending. ``most`` is one number, or one a label."""
     size = np.bincount(label)
     order = np.lexsort((rng.random(len(label)), label))
@@ -105,20 +110,20 @@ def first_of_each(label: np.ndarray, most: np.ndarray | int, rng: np.random.Gene
     return np.flatnonzero(place < np.broadcast_to(most, size.shape)[label])
 
 
-def keep(
+def sample_cells(
     cells: CellMatrix,
     rows: np.ndarray,
     label: np.ndarray,
     group: np.ndarray,
-    standard: Standard,
+    standard: Standardizer,
     seed: int,
     *,
     empty: int = 0,
 ) -> CellStore:
-    """Some cells of every context, chosen at random where there are too many; ``empty``: labels below it have none."""
+    """Some cells of every condition, chosen at random where there are too many; ``empty``: labels below it have none."""
     size = np.bincount(label)
     most = max(10, min(MAX_CELLS, MAX_VALUES // (len(cells.columns) * max(1, len(size)))))
-    chosen = first_of_each(
+    chosen = sample_rows(
         label,
         np.where(np.arange(len(size)) == 0, max(most, MAX_CONTROLS if not empty else 0), most),
         np.random.default_rng(seed),
@@ -133,6 +138,6 @@ def keep(
     return CellStore(x, torch.as_tensor(np.bincount(label[chosen], minlength=len(size))))
 
 
-def group_of(rows: pd.DataFrame, groups: pd.DataFrame) -> np.ndarray:
+def control_group_of(rows: pd.DataFrame, groups: pd.DataFrame) -> np.ndarray:
     """Control group (line x batch) of every row."""
     return pd.MultiIndex.from_frame(groups).get_indexer(pd.MultiIndex.from_frame(rows[["line", "batch"]]))

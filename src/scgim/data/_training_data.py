@@ -10,41 +10,41 @@ import numpy as np
 import torch
 
 from scgim._checks import listed
-from scgim.module import Contexts, Controls
-from scgim.statistics import Sizes, expand, relative_scales
+from scgim.module import Controls, MeasuredConditions
+from scgim.statistics import SizeFactors, expand, relative_scales
 
 from ._condition_statistics import KEYS, ConditionStatistics
-from ._design import Design, contexts_of
+from ._design import ScreenDesign, group_conditions
 from ._matrix import data_hash
-from ._mean_evidence import MeanEvidence, slope_of_scale
+from ._mean_evidence import ConditionMeansModel, log_rate_slope
 from ._placebos import Placebos
-from ._reader import MAX_CONTROLS, Basis, Standard, group_of, keep
-from ._training_summary import Fitted
+from ._reader import MAX_CONTROLS, BasisExpansion, Standardizer, control_group_of, sample_cells
+from ._training_summary import TrainingSummary
 
 if TYPE_CHECKING:
     import pandas as pd
     import scipy.sparse as sp
 
-    from scgim.module import CellStore, Conditions
-    from scgim.statistics import Means, Statistics
+    from scgim.module import CellStore, TreatmentInputs
+    from scgim.statistics import ConditionMeans, SufficientStatistics
 
     from ._registered_screen import RegisteredScreen
 
-MAX_OWN = 2.5e8  # numbers of all contexts' own scatters: 2 GB
+MAX_OWN = 2.5e8  # numbers of all conditions' own scatters: 2 GB
 
 
 @dataclass(frozen=True)
-class Needs:
+class DataRequirements:
     """What a model needs of the cells besides means and pooled scatter."""
 
-    own: bool = False  # every context's own scatter
+    own: bool = False  # every condition's own scatter
     cells: bool = False  # cells themselves, and the statistics of a nonlinear basis
-    means: bool = False  # the contexts' means with their errors, which the graph is then learned from
+    means: bool = False  # the conditions' means with their errors, which the graph is then learned from
 
 
 @dataclass(frozen=True)
-class Fine:
-    """Treated contexts batch by batch: standardised ``mean`` (rows, genes), cells, ``context``, and cells of the controls."""
+class BatchwiseConditions:
+    """Treated conditions batch by batch: standardised ``mean`` (rows, genes), cells, ``condition``, and cells of the controls."""
 
     mean: np.ndarray
     n: np.ndarray
@@ -53,35 +53,35 @@ class Fine:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Collected:
+class TrainingData:
     """Training data as the plan sees it.
 
     ``search`` are the statistics that the search climbs, on the columns of its score; ``means`` the same if it climbs the
-    likelihood of means. ``store`` holds cells, where the mechanisms need them. ``held`` are validation contexts.
-    ``fine`` are the contexts by batch, ``placebos`` are made of the controls that ``fitted`` keeps, ``raw`` their counts with
+    likelihood of means. ``store`` holds cells, where the mechanisms need them. ``held`` are validation conditions.
+    ``fine`` are the conditions by batch, ``placebos`` are made of the controls that ``fitted`` keeps, ``raw`` their counts with
     sizes where values are counts.
     """
 
-    fitted: Fitted
-    contexts: Contexts
+    fitted: TrainingSummary
+    conditions: MeasuredConditions
     controls: Controls
-    search: Statistics | Means
+    search: SufficientStatistics | ConditionMeans
     store: CellStore | None
-    held: Contexts | None
+    held: MeasuredConditions | None
     held_store: CellStore | None
     placebos: Placebos
-    fine: Fine
-    means: MeanEvidence | None = None
+    fine: BatchwiseConditions
+    means: ConditionMeansModel | None = None
     raw: sp.csr_matrix | None = None
 
     @property
     def n_cells(self) -> float:
         """Cells that the likelihood sums over."""
-        return float(self.controls.n + self.contexts.n.sum())
+        return float(self.controls.n + self.conditions.n.sum())
 
     def some_controls(self) -> torch.Tensor:
         """Standardised control cells, (cells, genes)."""
-        return self.fitted.standardised_controls()
+        return self.fitted.standardized_controls()
 
 
 def read_training_data(
@@ -89,9 +89,9 @@ def read_training_data(
     features: pd.DataFrame,
     *,
     seed: int,
-    needs: Needs = Needs(),
+    needs: DataRequirements = DataRequirements(),
     held: np.ndarray | None = None,
-) -> Collected:
+) -> TrainingData:
     """Read the training cells.
 
     Once; once more where lines differ in their control SD; once more for a nonlinear basis, which must know the scale first; and
@@ -113,14 +113,14 @@ def read_training_data(
     Raises
     ------
     ValueError
-        If a gene does not vary, or the contexts' own scatters would take more than 2 GB.
+        If a gene does not vary, or the conditions' own scatters would take more than 2 GB.
     """
     table, genes, matrix = screen.conditions, screen.genes, screen.matrix()
     use = table["train"].to_numpy() if held is None else table["train"].to_numpy() & ~held
     _check_own(table, use, len(genes), needs)
     cells = ConditionStatistics.read(matrix, table, use, own=needs.own and not needs.cells)
     scaling = _Scaling.of(cells, genes, counts=matrix.scale == "counts")
-    design = Design.build(cells.conditions, features, scaling.lines)
+    design = ScreenDesign.build(cells.conditions, features, scaling.lines)
     in_sd = cells.standardized(scaling.standard, scaling.groups)
     kept = _choose_controls(table, use, seed)
     fitted = _summary(screen, cells, scaling, design, in_sd.merge(cells.label), features, kept)
@@ -128,19 +128,19 @@ def read_training_data(
     search, means = _search_data(cells, scaling, fitted, needs, raw)
     store = None
     if needs.cells:
-        label, group = cells.label[cells.code], group_of(table[use], scaling.groups)
-        store = keep(matrix, np.flatnonzero(use), label, group, scaling.standard, seed)
-    held_contexts = held_store = None
+        label, group = cells.label[cells.code], control_group_of(table[use], scaling.groups)
+        store = sample_cells(matrix, np.flatnonzero(use), label, group, scaling.standard, seed)
+    held_conditions = held_store = None
     if held is not None:
-        held_contexts, held_store = _validation(screen, held, fitted, features, scaling, needs, seed)
-    contexts, controls = _tensors(fitted, store)
-    return Collected(
+        held_conditions, held_store = _validation(screen, held, fitted, features, scaling, needs, seed)
+    conditions, controls = _tensors(fitted, store)
+    return TrainingData(
         fitted=fitted,
-        contexts=contexts,
+        conditions=conditions,
         controls=controls,
         search=search,
         store=store,
-        held=held_contexts,
+        held=held_conditions,
         held_store=held_store,
         placebos=_placebos(cells, scaling, fitted, seed),
         fine=_batchwise(cells, scaling, in_sd.mean),
@@ -159,7 +159,7 @@ class _Scaling:
     scale: np.ndarray  # (genes,) pooled control SD
     lines: np.ndarray  # names, sorted
     line_scale: np.ndarray  # (lines, genes) control SD relative to the pooled one
-    standard: Standard
+    standard: Standardizer
 
     @classmethod
     def of(cls, cells: ConditionStatistics, genes: np.ndarray, *, counts: bool) -> _Scaling:
@@ -171,7 +171,7 @@ class _Scaling:
         line_scale = np.ones((len(lines), len(genes)))
         if not counts:
             line_scale = _line_scale(raw, control, line_of_group, len(lines))
-        standard = Standard(raw.mean[control], scale * line_scale[line_of_group])
+        standard = Standardizer(raw.mean[control], scale * line_scale[line_of_group])
         return cls(groups, raw.mean[control], raw.n[control], scale, lines, line_scale, standard)
 
 
@@ -179,14 +179,14 @@ def _summary(
     screen: RegisteredScreen,
     cells: ConditionStatistics,
     scaling: _Scaling,
-    design: Design,
-    statistics: Statistics,
+    design: ScreenDesign,
+    statistics: SufficientStatistics,
     features: pd.DataFrame,
     kept: np.ndarray,
-) -> Fitted:
+) -> TrainingSummary:
     """What is kept for every verb; ``kept`` are the rows of control cells."""
     matrix, raw = screen.matrix(), cells.raw
-    return Fitted(
+    return TrainingSummary(
         genes=screen.genes,
         scale=scaling.scale,
         group_line=scaling.groups["line"].to_numpy(str),
@@ -196,7 +196,7 @@ def _summary(
         design=design,
         statistics=statistics,
         controls=matrix.take(kept),
-        control_group=group_of(screen.conditions.iloc[kept], scaling.groups),
+        control_group=control_group_of(screen.conditions.iloc[kept], scaling.groups),
         control_names=matrix.obs_names[kept].to_numpy(str),
         data_hash=data_hash(raw.n, raw.mean, raw.scatter, features.to_numpy(np.float64)),
         line_scale=scaling.line_scale,
@@ -204,87 +204,97 @@ def _summary(
 
 
 def _search_data(
-    cells: ConditionStatistics, scaling: _Scaling, fitted: Fitted, needs: Needs, raw: sp.csr_matrix | None
-) -> tuple[Statistics | Means, MeanEvidence | None]:
+    cells: ConditionStatistics,
+    scaling: _Scaling,
+    fitted: TrainingSummary,
+    needs: DataRequirements,
+    raw: sp.csr_matrix | None,
+) -> tuple[SufficientStatistics | ConditionMeans, ConditionMeansModel | None]:
     """What the search climbs, and the model of the means if it climbs these; ``raw`` are the kept controls' counts."""
     line = fitted.design.line
     if raw is not None:
-        means = _count_means(cells, scaling, line, slope_of_scale(raw, scaling.scale))
+        means = _count_means(cells, scaling, line, log_rate_slope(raw, scaling.scale))
         return means.means, means
     if needs.means:
         of_lines = np.bincount(np.searchsorted(scaling.lines, fitted.group_line), scaling.size)
-        means = MeanEvidence.of(fitted.statistics, line, of_lines)
+        means = ConditionMeansModel.of(fitted.statistics, line, of_lines)
         return means.means, means
     if not needs.cells:
         return fitted.statistics, None
     columns = expand(np.zeros((1, len(fitted.genes)))).shape[1]
-    basis = Basis(scaling.standard, cells.group(scaling.groups))
+    basis = BasisExpansion(scaling.standard, cells.group(scaling.groups))
     return cells.reader.statistics(columns, own=needs.own, transform=basis).merge(cells.label), None
 
 
-def _count_means(cells: ConditionStatistics, scaling: _Scaling, line: np.ndarray, slope: np.ndarray) -> MeanEvidence:
+def _count_means(
+    cells: ConditionStatistics, scaling: _Scaling, line: np.ndarray, slope: np.ndarray
+) -> ConditionMeansModel:
     """The model of the conditions' means of counts, from two more passes over them."""
     counts, columns = copy.copy(cells.reader), len(slope) + 1
     counts.cells = cells.reader.cells.counts()
     totals, group = counts.statistics(columns, own=False), cells.group(scaling.groups)
-    sizes = Sizes(totals, group, cells.label)
+    sizes = SizeFactors(totals, group, cells.label)
     residuals = counts.statistics(columns, own=False, transform=sizes.residuals)
-    return MeanEvidence.of_counts(totals, residuals, sizes, (group, cells.label, line), slope)
+    return ConditionMeansModel.of_counts(totals, residuals, sizes, (group, cells.label, line), slope)
 
 
-def _tensors(fitted: Fitted, store: CellStore | None) -> tuple[Contexts, Controls]:
+def _tensors(fitted: TrainingSummary, store: CellStore | None) -> tuple[MeasuredConditions, Controls]:
     """The treated conditions and the controls as the module takes them."""
     statistics = fitted.statistics
     own = None if statistics.own is None else torch.as_tensor(statistics.own[1:])
     n = statistics.n[1:] if store is None else store.size[1:].numpy().astype(float)
     spread = statistics.squares[1:] / statistics.n[1:, None]
-    train = Contexts(*map(torch.as_tensor, (n[:, None], statistics.mean[1:], spread)), fitted.design.inputs(), own)
+    train = MeasuredConditions(
+        *map(torch.as_tensor, (n[:, None], statistics.mean[1:], spread)), fitted.design.inputs(), own
+    )
     scatter = statistics.scatter if own is None else statistics.own[0]
     n_control = statistics.n[0] if store is None else float(store.size[0])
     return train, Controls(*map(torch.as_tensor, (n_control, statistics.mean[:1], scatter)))
 
 
-def _batchwise(cells: ConditionStatistics, scaling: _Scaling, mean: np.ndarray) -> Fine:
+def _batchwise(cells: ConditionStatistics, scaling: _Scaling, mean: np.ndarray) -> BatchwiseConditions:
     """The treated parts; ``mean`` is that of every part, standardised."""
     treated, group = ~cells.control, cells.group(scaling.groups)
-    return Fine(mean[treated], cells.raw.n[treated], cells.label[treated] - 1, scaling.size[group[treated]])
+    return BatchwiseConditions(
+        mean[treated], cells.raw.n[treated], cells.label[treated] - 1, scaling.size[group[treated]]
+    )
 
 
-def _placebos(cells: ConditionStatistics, scaling: _Scaling, fitted: Fitted, seed: int) -> Placebos:
+def _placebos(cells: ConditionStatistics, scaling: _Scaling, fitted: TrainingSummary, seed: int) -> Placebos:
     """Placebo conditions of the sizes and groups of real ones."""
     treated, group = ~cells.control, cells.group(scaling.groups)
-    of_contexts = np.zeros((len(cells.conditions), len(scaling.groups)))
-    np.add.at(of_contexts, (cells.label[treated] - 1, group[treated]), cells.raw.n[treated])
+    of_conditions = np.zeros((len(cells.conditions), len(scaling.groups)))
+    np.add.at(of_conditions, (cells.label[treated] - 1, group[treated]), cells.raw.n[treated])
     # a projection tells cells apart in whatever order they come
-    key = fitted.standardised_controls().numpy() @ np.random.default_rng(0).normal(size=len(fitted.genes))
-    return Placebos.draw(fitted.control_group, of_contexts, seed, key=key)
+    key = fitted.standardized_controls().numpy() @ np.random.default_rng(0).normal(size=len(fitted.genes))
+    return Placebos.draw(fitted.control_group, of_conditions, seed, key=key)
 
 
 def _validation(
     screen: RegisteredScreen,
     held: np.ndarray,
-    fitted: Fitted,
+    fitted: TrainingSummary,
     features: pd.DataFrame,
     scaling: _Scaling,
-    needs: Needs,
+    needs: DataRequirements,
     seed: int,
-) -> tuple[Contexts, CellStore | None]:
-    """Held-out contexts on the training scale; the first of their cell store, which would be controls, is empty."""
+) -> tuple[MeasuredConditions, CellStore | None]:
+    """Held-out conditions on the training scale; the first of their cell store, which would be controls, is empty."""
     table, matrix = screen.conditions, screen.matrix()
     cells = ConditionStatistics.read(matrix, table, held, own=needs.own and not needs.cells)
     statistics = cells.standardized(scaling.standard, scaling.groups).merge(cells.label - 1)
     conditions = _encoded(fitted.design, cells.conditions, features)
     store, n = None, statistics.n
     if needs.cells:
-        label, group = cells.label[cells.code], group_of(table[held], scaling.groups)
-        store = keep(matrix, np.flatnonzero(held), label, group, scaling.standard, seed, empty=1)
+        label, group = cells.label[cells.code], control_group_of(table[held], scaling.groups)
+        store = sample_cells(matrix, np.flatnonzero(held), label, group, scaling.standard, seed, empty=1)
         n = store.size[1:].numpy().astype(float)
     own = None if statistics.own is None else torch.as_tensor(statistics.own)
     spread = statistics.squares / statistics.n[:, None]
-    return Contexts(*map(torch.as_tensor, (n[:, None], statistics.mean, spread)), conditions, own), store
+    return MeasuredConditions(*map(torch.as_tensor, (n[:, None], statistics.mean, spread)), conditions, own), store
 
 
-def _encoded(design: Design, conditions: pd.DataFrame, features: pd.DataFrame) -> Conditions:
+def _encoded(design: ScreenDesign, conditions: pd.DataFrame, features: pd.DataFrame) -> TreatmentInputs:
     """Conditions of any drugs, as the generator takes them."""
     names = conditions["drug"].to_numpy(str)
     known = np.searchsorted(design.drugs, names).clip(max=len(design.drugs) - 1)
@@ -294,36 +304,36 @@ def _encoded(design: Design, conditions: pd.DataFrame, features: pd.DataFrame) -
     return design.encode(scaled, index, conditions["dose"].to_numpy(float), line)
 
 
-def _check_own(table: pd.DataFrame, use: np.ndarray, n_genes: int, needs: Needs) -> None:
-    """Own scatters are contexts x genes x genes (x 16 for the basis of networks)."""
+def _check_own(table: pd.DataFrame, use: np.ndarray, n_genes: int, needs: DataRequirements) -> None:
+    """Own scatters are conditions x genes x genes (x 16 for the basis of networks)."""
     if not needs.own:
         return
     n = len(table.loc[use, ["control", *KEYS, "batch"]].drop_duplicates())
     numbers = n * (n_genes * (4 if needs.cells else 1)) ** 2
     if numbers > MAX_OWN:
         raise ValueError(
-            f"Hard interventions (and scale_shift) need a scatter matrix for each of {n:,} contexts (drug x dose x line x batch): {8 * numbers / 1e9:.0f} GB "
+            f"Hard interventions (and scale_shift) need a scatter matrix for each of {n:,} conditions (drug x dose x line x batch): {8 * numbers / 1e9:.0f} GB "
             f"for {n_genes:,} genes, and at most {8 * MAX_OWN / 1e9:.0f} GB are taken. Choose fewer genes "
             "(sc.pp.highly_variable_genes), or use intervention='shift', which needs one matrix in all."
         )
 
 
-def _control_scale(raw: Statistics, control: np.ndarray, genes: np.ndarray) -> np.ndarray:
-    """Pooled sd of controls within their groups; a gene constant in them takes its sd within all contexts."""
+def _control_scale(raw: SufficientStatistics, control: np.ndarray, genes: np.ndarray) -> np.ndarray:
+    """Pooled sd of controls within their groups; a gene constant in them takes its sd within all conditions."""
     variance = raw.squares[control].sum(0) / raw.n[control].sum()
     within = raw.squares.sum(0) / raw.n.sum()
-    # below this it is the rounding of sums of squares, which grows with how far the contexts lie apart
+    # below this it is the rounding of sums of squares, which grows with how far the conditions lie apart
     tiny = 1e-12 * ((raw.mean - raw.mean.mean(0)) ** 2).max(0) + 1e-28 * (raw.mean**2).max(0)
     variance = np.where(variance > tiny, variance, within)
     if (variance <= tiny).any():
         raise ValueError(
-            f"{int((variance <= tiny).sum())} genes do not vary within any context, e.g. {listed(genes[variance <= tiny])}, so nothing scales their "
-            "effects. Drop them, or use more cells per context."
+            f"{int((variance <= tiny).sum())} genes do not vary within any condition, e.g. {listed(genes[variance <= tiny])}, so nothing scales their "
+            "effects. Drop them, or use more cells per condition."
         )
     return np.sqrt(variance)
 
 
-def _line_scale(raw: Statistics, control: np.ndarray, line: np.ndarray, n_lines: int) -> np.ndarray:
+def _line_scale(raw: SufficientStatistics, control: np.ndarray, line: np.ndarray, n_lines: int) -> np.ndarray:
     """Control SD of every line relative to the pooled one, ``(lines, genes)``; ``line`` of every control group."""
     freedom, squares = np.zeros(n_lines), np.zeros((n_lines, raw.mean.shape[1]))
     np.add.at(freedom, line, raw.n[control] - 1)  # squares are about every batch's own mean
@@ -342,14 +352,14 @@ def _choose_controls(table: pd.DataFrame, use: np.ndarray, seed: int) -> np.ndar
     return np.sort(np.concatenate(kept))
 
 
-def hold_out(table: pd.DataFrame, share: float, seed: int) -> np.ndarray:
-    """Cells of a random share of the training contexts, whole; at least one context and never all, ``(cells,)`` bool."""
+def validation_cells(table: pd.DataFrame, share: float, seed: int) -> np.ndarray:
+    """Cells of a random share of the training conditions, whole; at least one condition and never all, ``(cells,)`` bool."""
     use = (table["train"] & ~table["control"]).to_numpy()
-    contexts, code = contexts_of(table[use], ("drug", "dose", "line"))
-    if len(contexts) < 2:
-        raise ValueError("A validation set needs at least two contexts; train with train_size=1.")
-    n = min(max(1, round(share * len(contexts))), len(contexts) - 1)
-    chosen = np.random.default_rng(seed).choice(len(contexts), n, replace=False)
+    conditions, code = group_conditions(table[use], ("drug", "dose", "line"))
+    if len(conditions) < 2:
+        raise ValueError("A validation set needs at least two conditions; train with train_size=1.")
+    n = min(max(1, round(share * len(conditions))), len(conditions) - 1)
+    chosen = np.random.default_rng(seed).choice(len(conditions), n, replace=False)
     held = np.zeros(len(table), dtype=bool)
     held[use] = np.isin(code, chosen)
     return held

@@ -8,18 +8,18 @@ from typing import TYPE_CHECKING, NamedTuple, Self
 import numpy as np
 import torch
 
-from scgim.module import Contexts, FeatureEvidence, Moments, Rows
+from scgim.module import FeatureEvidence, MeasuredConditions, Moments, Rows
 
 if TYPE_CHECKING:
     import scipy.sparse as sp
 
-    from scgim.statistics import Statistics
+    from scgim.statistics import SufficientStatistics
 
-    from ._design import Design
+    from ._design import ScreenDesign
 
 
 @dataclass(frozen=True)
-class Fitted:
+class TrainingSummary:
     """Scaling, design, sufficient statistics and control cells of the training rows.
 
     Parameters
@@ -31,13 +31,13 @@ class Fitted:
     group_line, group_batch, group_mean, group_size
         Control groups (line x batch): names, control means ``(groups, genes)`` and cells.
     design, statistics
-        Treated contexts; their standardised statistics with the controls as context 0.
+        Treated conditions; their standardised statistics with the controls as condition 0.
     controls, control_group, control_names
         Up to 10,000 control cells a line on the training scale, sparse; the group and name of each.
     data_hash
         Of the statistics and the design.
     measured
-        What the trained mechanisms leave of every treated context: ``n`` ``(contexts, 1)`` and the arrays of
+        What the trained mechanisms leave of every treated condition: ``n`` ``(conditions, 1)`` and the arrays of
         :class:`~scgim.module.Moments`, and under ``features`` those of :class:`~scgim.module.FeatureEvidence`, where features were
         heard; empty before training.
     responses
@@ -53,8 +53,8 @@ class Fitted:
     group_batch: np.ndarray
     group_mean: np.ndarray
     group_size: np.ndarray
-    design: Design
-    statistics: Statistics
+    design: ScreenDesign
+    statistics: SufficientStatistics
     controls: sp.csr_matrix
     control_group: np.ndarray
     control_names: np.ndarray
@@ -74,7 +74,7 @@ class Fitted:
         known = self.line_scale if len(self.line_scale) else np.repeat(one, len(self.design.lines), 0)
         return np.concatenate([known, one])[line]
 
-    def standardised_controls(self) -> torch.Tensor:
+    def standardized_controls(self) -> torch.Tensor:
         """Control cells minus their group's mean over the control SD of their line, ``(cells, genes)``."""
         line = np.searchsorted(self.design.lines, self.group_line)[self.control_group]
         return torch.as_tensor(self.controls_in_sd() / self.relative_scale(line))
@@ -84,21 +84,21 @@ class Fitted:
         x = self.controls.toarray().astype(np.float64)
         return (x - self.group_mean[self.control_group]) / self.scale
 
-    def measure(self, contexts: Contexts, moments: Moments, features: FeatureEvidence | None) -> Self:
-        """The same with what the trained mechanisms leave of the contexts, and what features say of them."""
-        measured: dict = {"n": contexts.n.numpy(), **_arrays(moments)}
+    def measure(self, conditions: MeasuredConditions, moments: Moments, features: FeatureEvidence | None) -> Self:
+        """The same with what the trained mechanisms leave of the conditions, and what features say of them."""
+        measured: dict = {"n": conditions.n.numpy(), **_arrays(moments)}
         return replace(self, measured=measured | ({} if features is None else {"features": _arrays(features)}))
 
-    def contexts(self) -> tuple[Contexts, Moments, FeatureEvidence | None]:
-        """The measured contexts as the module's posterior takes them."""
+    def conditions(self) -> tuple[MeasuredConditions, Moments, FeatureEvidence | None]:
+        """The measured conditions as the module's posterior takes them."""
         parts = dict(self.measured)
         features, n = parts.pop("features", None), torch.as_tensor(parts.pop("n"))
         moments = Moments(**_tensors(parts))
         said = None if features is None else FeatureEvidence(**_tensors(features))
-        return Contexts(n, moments.value, moments.spread, self.design.inputs()), moments, said
+        return MeasuredConditions(n, moments.value, moments.spread, self.design.inputs()), moments, said
 
     def rows(self) -> Rows:
-        """The measured contexts, as their responses take them."""
+        """The measured conditions, as their responses take them."""
         inputs = self.design.inputs()
         return Rows(self.design.drug, inputs.log_dose.numpy(), self.design.line)
 

@@ -47,7 +47,10 @@ def draw_screen(s: Settings) -> AnnData:
     matrix, columns = measure.cells(model.sample(noise, shift[context].T, intervention=s.intervention), cell_rng)
 
     oracle = Oracle(model, measure, intervention=s.intervention, rng=truth_rng)
-    unseen = {"unseen_dose": oracle.contexts(drugs, s.new_doses), "unseen_drug": oracle.contexts(new_drugs, s.doses)}
+    unseen = {
+        "unseen_dose": oracle.conditions(drugs, s.new_doses),
+        "unseen_drug": oracle.conditions(new_drugs, s.doses),
+    }
     verify(oracle, unseen.values())
 
     about = s.as_scalars() | {
@@ -91,7 +94,7 @@ def _without_order(measure: Continuous | Counts, graph: np.ndarray, rng: np.rand
 
 
 def _contexts(s: Settings, rng: np.random.Generator) -> np.ndarray:
-    """The context of every cell in random order, drug by drug and dose by dose; -1 is control."""
+    """The condition of every cell in random order, drug by drug and dose by dose; -1 is control."""
     per_context = rng.integers(s.n_cells[0], s.n_cells[1] + 1, s.n_drugs * len(s.doses))
     return rng.permutation(np.repeat(np.arange(-1, len(per_context)), np.r_[s.n_control, per_context]))
 

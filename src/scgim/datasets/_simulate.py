@@ -45,7 +45,7 @@ def simulate_screen(
 
     .. math:: x_j = f_j(x_{pa(j)}) + \psi_{kj} + \sigma_j \varepsilon_j, \qquad \psi_{kj} = E_{kj} \, c / (c + k_{kj}),
 
-    with a Hill response to the dose :math:`c` in every gene that the drug of context :math:`k` targets. Each gene is
+    with a Hill response to the dose :math:`c` in every gene that the drug of condition :math:`k` targets. Each gene is
     standardised before its children read it (iSCM, Ormaniec et al. 2025): a cell without drug has mean 0 and sd 1 in
     every gene, so neither variances nor explained variance give the causal order away, and gene names do not either.
     The defaults have the size of the experiments in the GIM paper.
@@ -55,7 +55,7 @@ def simulate_screen(
     n_genes, n_drugs, n_control
         Genes, drugs to train on, control cells.
     n_cells
-        Cells of each drug at each dose, or a range ``(low, high)`` from which each context draws its own number.
+        Cells of each drug at each dose, or a range ``(low, high)`` from which each condition draws its own number.
     doses
         Doses of every drug, in uM.
     graph, degree
@@ -100,7 +100,7 @@ def simulate_screen(
         - ``.uns["truth"]``: arrays. ``drugs``, ``new_drugs``, ``doses``, ``dead``; drugs x genes: ``targets`` (0/1),
           ``effect`` (:math:`E`, control-sd units), ``ec50`` (uM, infinite off target); drugs x motifs: ``motifs``; for
           each gene ``control_mean`` and ``control_sd``, on the scale that ``uns["about"]["mean_scale"]`` names; and the
-          tables ``unseen_dose`` and ``unseen_drug`` with one row for each context: ``drug``, ``dose``, ``features``
+          tables ``unseen_dose`` and ``unseen_drug`` with one row for each condition: ``drug``, ``dose``, ``features``
           (motifs), ``targets``, ``shift`` (:math:`\psi`), ``change`` (what becomes of it in the mean, through the
           graph; both in control-sd units of the true state), ``mean`` (of 2,000 cells or more, on ``mean_scale``), for
           ``"sciplex"`` ``smiles``

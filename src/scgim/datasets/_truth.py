@@ -1,4 +1,4 @@
-"""What happens in contexts that are not in the data, computed from the structural model itself."""
+"""What happens in conditions that are not in the data, computed from the structural model itself."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _CELLS = 2000
 
 
 class Oracle:
-    """The true system, asked with the same cells in every context.
+    """The true system, asked with the same cells in every condition.
 
     What an intervention does not reach stays where it was, and is not computed again.
 
@@ -55,7 +55,7 @@ class Oracle:
         measured[reached] = self.observation.take(reached).measure(x[reached], nuisance, self.rng)
         return x.mean(axis=1), self.observation.training_scale(measured, self.nuisance).mean(axis=1)
 
-    def contexts(self, drugs: Drugs, doses: np.ndarray) -> dict[str, np.ndarray]:
+    def conditions(self, drugs: Drugs, doses: np.ndarray) -> dict[str, np.ndarray]:
         """Every drug at every dose, as the arrays that go into ``.uns["truth"]``."""
         shift = drugs.shift(doses)
         means = np.array([self.means(row) for row in shift]).reshape(len(shift), 2, shift.shape[1])

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
     from ._truth import Oracle
 
-_EXACT = 1e-6  # the same noise in every context: only rounding may move a gene that nothing reaches
+_EXACT = 1e-6  # the same noise in every condition: only rounding may move a gene that nothing reaches
 _SD_ERROR = 0.15  # about five standard errors of the sd of the oracle's cells
 _NEUTRAL, _FEW_PAIRS = 0.25, 20  # with few pairs any order of variances agrees with the graph by chance
 _RECOMPUTED = 8
@@ -23,7 +23,7 @@ _RECOMPUTED = 8
 def verify(oracle: Oracle, tables: Iterable[dict[str, np.ndarray]]) -> None:
     """Raise RuntimeError if graph, functions, targets, shifts and means do not tell the same story.
 
-    ``tables`` are what `Oracle.contexts` returns; some of their rows are computed again, for all genes.
+    ``tables`` are what `Oracle.conditions` returns; some of their rows are computed again, for all genes.
     """
     graph = nx.from_numpy_array(oracle.model.graph, create_using=nx.DiGraph)
     if not nx.is_directed_acyclic_graph(graph):
@@ -32,8 +32,8 @@ def verify(oracle: Oracle, tables: Iterable[dict[str, np.ndarray]]) -> None:
     for table in tables:
         if ((table["shift"] != 0) != (table["targets"] != 0)).any():
             raise RuntimeError("The true targets are not the genes with a shift.")
-        n_contexts = len(table["shift"])
-        for k in range(0, n_contexts, 1 + n_contexts // _RECOMPUTED):
+        n_conditions = len(table["shift"])
+        for k in range(0, n_conditions, 1 + n_conditions // _RECOMPUTED):
             _verify_context(oracle, graph, table["shift"][k], table["change"][k])
 
 

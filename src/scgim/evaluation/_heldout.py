@@ -11,7 +11,7 @@ import pandas as pd
 from scgim._checks import listed, warn
 from scgim.data._condition_statistics import ConditionStatistics
 from scgim.data._design import condition_keys
-from scgim.data._reader import first_of_each, group_of
+from scgim.data._reader import control_group_of, sample_rows
 from scgim.metrics import deg_weights, energy_distance, per_gene_w1, rmse_sd
 
 from ._ablations import trained_alike, without_features, without_graph
@@ -24,7 +24,7 @@ from ._verdict import DUPLICATE, SCGIM, STRONG
 if TYPE_CHECKING:
     from scgim.data._drug_table import DrugTable
     from scgim.data._registered_screen import RegisteredScreen
-    from scgim.data._training_summary import Fitted
+    from scgim.data._training_summary import TrainingSummary
     from scgim.inference._predictor import Predictor
 
     from ._protocol import TrainedModel
@@ -44,7 +44,7 @@ class Held:
     controls: list[np.ndarray]
 
 
-def check_unseen(screen: RegisteredScreen, summary: Fitted) -> None:
+def check_unseen(screen: RegisteredScreen, summary: TrainingSummary) -> None:
     """Raise ValueError unless there are test conditions, none of which the model was trained on."""
     split_key = screen.columns.split_key
     if split_key is None:
@@ -94,7 +94,7 @@ def warn_of_leaks(screen: RegisteredScreen, drug_table: DrugTable) -> list[str]:
     return [said]
 
 
-def conditions_of(fitted: Fitted, table: DrugTable) -> ConditionTable:
+def conditions_of(fitted: TrainingSummary, table: DrugTable) -> ConditionTable:
     """Training conditions as baselines take them, in pooled control sd."""
     names, statistics = fitted.design.names(), fitted.statistics
     unit = fitted.relative_scale(fitted.design.line)
@@ -106,7 +106,7 @@ def conditions_of(fitted: Fitted, table: DrugTable) -> ConditionTable:
     )
 
 
-def measure(screen: RegisteredScreen, fitted: Fitted, drug_table: DrugTable, seed: int) -> Held:
+def measure(screen: RegisteredScreen, fitted: TrainingSummary, drug_table: DrugTable, seed: int) -> Held:
     """Read the test cells: once for means, once more for a sample of them."""
     table = screen.conditions
     use = ~table["train"].to_numpy() & ~table["control"].to_numpy()
@@ -114,14 +114,16 @@ def measure(screen: RegisteredScreen, fitted: Fitted, drug_table: DrugTable, see
     half = rng.random(len(table)) < 0.5
     matrix = screen.matrix()
     read = ConditionStatistics.read(matrix, table.assign(half=half), use, more=("half",))
-    contexts, label = read.conditions, read.label - 1
+    conditions, label = read.conditions, read.label - 1
     groups = pd.DataFrame({"line": fitted.group_line, "batch": fitted.group_batch})
     standard = read.raw.standardise(fitted.group_mean[read.group(groups)], fitted.scale)
     whole, second = standard.merge(label), read.parts["half"].to_numpy()
-    halves = [_means(standard, label, second == side, len(contexts)) for side in (False, True)]
-    names = contexts.rename(columns={"line": "cell_line"})
+    halves = [_means(standard, label, second == side, len(conditions)) for side in (False, True)]
+    names = conditions.rename(columns={"line": "cell_line"})
     features = drug_table.frame.loc[names["drug"]].to_numpy(float)
-    sample, of = _sample(matrix, np.flatnonzero(use), label[read.code], fitted, group_of(table[use], groups), rng)
+    sample, of = _sample(
+        matrix, np.flatnonzero(use), label[read.code], fitted, control_group_of(table[use], groups), rng
+    )
     controls = fitted.controls_in_sd()
     control_line = fitted.group_line[fitted.control_group]
     picked = {}
@@ -133,13 +135,13 @@ def measure(screen: RegisteredScreen, fitted: Fitted, drug_table: DrugTable, see
         ConditionTable(names, features, whole.mean, whole.n),
         *halves,
         np.sqrt(whole.squares / whole.n[:, None]),
-        [sample[of == k] for k in range(len(contexts))],
+        [sample[of == k] for k in range(len(conditions))],
         [picked[line] for line in names["cell_line"].to_numpy(str)],
     )
 
 
 def _means(statistics: object, label: np.ndarray, rows: np.ndarray, k: int) -> np.ndarray:
-    """Mean over some fine contexts of every context, NaN where it has none; ``(k, genes)``."""
+    """Mean over some fine conditions of every condition, NaN where it has none; ``(k, genes)``."""
     n = np.bincount(label[rows], statistics.n[rows], minlength=k)
     total = np.zeros((k, statistics.mean.shape[1]))
     np.add.at(total, label[rows], statistics.n[rows, None] * statistics.mean[rows])
@@ -147,10 +149,15 @@ def _means(statistics: object, label: np.ndarray, rows: np.ndarray, k: int) -> n
 
 
 def _sample(
-    cells: object, rows: np.ndarray, label: np.ndarray, fitted: Fitted, group: np.ndarray, rng: np.random.Generator
+    cells: object,
+    rows: np.ndarray,
+    label: np.ndarray,
+    fitted: TrainingSummary,
+    group: np.ndarray,
+    rng: np.random.Generator,
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Some cells of every context, standardised, and the context of each."""
-    chosen = first_of_each(label, MOST_CELLS, rng)
+    """Some cells of every condition, standardised, and the condition of each."""
+    chosen = sample_rows(label, MOST_CELLS, rng)
     x = cells.take(rows[chosen]).toarray().astype(float)
     return (x - fitted.group_mean[group[chosen]]) / fitted.scale, label[chosen]
 

@@ -18,7 +18,7 @@ from ._target_scores import PREDICTED_SHIFT, SHIFT, Z, score_targets, targets_ve
 from ._verdict import SCGIM
 
 if TYPE_CHECKING:
-    from scgim.data._training_summary import Fitted
+    from scgim.data._training_summary import TrainingSummary
 
     from ._protocol import TrainedModel
 
@@ -104,11 +104,11 @@ def _by_features(model: TrainedModel, drugs: np.ndarray) -> tuple[np.ndarray, np
     return tuple(best[name].unstack()[list(model.summary_.genes)].loc[drugs].to_numpy() for name in best)
 
 
-def _moved_most(fitted: Fitted, drugs: np.ndarray) -> dict[str, np.ndarray]:
+def _moved_most(fitted: TrainingSummary, drugs: np.ndarray) -> dict[str, np.ndarray]:
     """Mean changes from the own line's controls, and these over their sampling error (Welch), absolute, ``(drugs, genes)`` each."""
     statistics, design = fitted.statistics, fitted.design
     n = statistics.n[:, None]
-    # a gene constant in a context, or a context of one cell, takes the control's variance, 1 on this scale
+    # a gene constant in a condition, or a condition of one cell, takes the control's variance, 1 on this scale
     variance = statistics.squares / np.maximum(n - 1, 1)
     variance[1:] = np.where(variance[1:] > 0, variance[1:], 1.0)
     lines = np.searchsorted(design.lines, fitted.group_line)
@@ -134,8 +134,8 @@ def _predicted_shift(model: TrainedModel, drugs: np.ndarray) -> np.ndarray:
     return np.abs(change).reshape(len(drugs), -1, change.shape[1]).max(1)
 
 
-def _highest(fitted: Fitted, values: np.ndarray, drugs: np.ndarray) -> np.ndarray:
-    """Of every drug over its contexts, ``(drugs, genes)``."""
+def _highest(fitted: TrainingSummary, values: np.ndarray, drugs: np.ndarray) -> np.ndarray:
+    """Of every drug over its conditions, ``(drugs, genes)``."""
     out = np.full((len(fitted.design.drugs), values.shape[1]), -np.inf)
     np.maximum.at(out, fitted.design.drug, values)
     return out[np.searchsorted(fitted.design.drugs, drugs)]

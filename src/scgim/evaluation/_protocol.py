@@ -6,14 +6,14 @@ from typing import TYPE_CHECKING, Protocol, Self
 
 if TYPE_CHECKING:
     from scgim.data._drug_table import DrugTable
-    from scgim.data._training_summary import Fitted
+    from scgim.data._training_summary import TrainingSummary
     from scgim.inference._predictor import Predictor
 
 
 class TrainedModel(Protocol):
     """A model that can be asked, and trained anew without one of its parts."""
 
-    summary_: Fitted
+    summary_: TrainingSummary
     drug_table_: DrugTable
     settings_: dict
     seed_: int

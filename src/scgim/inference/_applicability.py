@@ -10,7 +10,7 @@ import pandas as pd
 from scgim._similarity import similarity
 
 if TYPE_CHECKING:
-    from scgim.data._design import Design
+    from scgim.data._design import ScreenDesign
 
     from ._query import Query
 
@@ -19,7 +19,7 @@ MAX_DOUBLINGS = 1.0  # by which a dose at the edge lies outside the drug's own d
 GRADES = np.array(["in-domain", "edge", "extrapolation"])
 
 
-def applicability(query: Query, design: Design) -> pd.DataFrame:
+def applicability(query: Query, design: ScreenDesign) -> pd.DataFrame:
     """Columns nearest_drug, similarity, dose_in_range and trust; one row for every row of the query.
 
     ``trust`` is ``"in-domain"`` for a measured drug within its doses; ``"edge"`` for an unseen drug of similarity >= 0.4, a dose
@@ -48,7 +48,7 @@ def applicability(query: Query, design: Design) -> pd.DataFrame:
     )
 
 
-def _nearest(query: Query, design: Design) -> tuple[np.ndarray, np.ndarray]:
+def _nearest(query: Query, design: ScreenDesign) -> tuple[np.ndarray, np.ndarray]:
     """The most similar training drug of every part of a query, itself where it was measured, and the similarity."""
     alike = (
         similarity(query.features, design.features)

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 
 if TYPE_CHECKING:
-    from scgim.module import Conditions, GIMModule
+    from scgim.module import GIMModule, TreatmentInputs
 
 
 class InterventionDistribution(NamedTuple):
@@ -26,7 +26,7 @@ class InterventionDistribution(NamedTuple):
 
 @torch.no_grad()
 def intervention_distribution(
-    module: GIMModule, inputs: Conditions, row: np.ndarray, n_rows: int
+    module: GIMModule, inputs: TreatmentInputs, row: np.ndarray, n_rows: int
 ) -> InterventionDistribution:
     r"""Of rows that are one drug or several.
 

@@ -14,7 +14,7 @@ from scgim.data._matrix import CellMatrix, check_genes
 if TYPE_CHECKING:
     from anndata import AnnData
 
-    from scgim.data._training_summary import Fitted
+    from scgim.data._training_summary import TrainingSummary
 
 MAX_MISSING = 0.05
 
@@ -31,7 +31,7 @@ class ControlCells:
     scale: np.ndarray  # (genes,) units of the standardised scale
 
 
-def training_controls(fitted: Fitted) -> list[ControlCells]:
+def training_controls(fitted: TrainingSummary) -> list[ControlCells]:
     """The controls kept in training, line by line."""
     out = []
     for line in fitted.design.lines:
@@ -42,7 +42,7 @@ def training_controls(fitted: Fitted) -> list[ControlCells]:
     return out
 
 
-def user_controls(adata: AnnData, fitted: Fitted, settings: dict, childless: np.ndarray) -> list[ControlCells]:
+def user_controls(adata: AnnData, fitted: TrainingSummary, settings: dict, childless: np.ndarray) -> list[ControlCells]:
     """Control cells of the user's, genes matched by name.
 
     Parameters
@@ -114,12 +114,12 @@ def _present(adata: AnnData, genes: np.ndarray, childless: np.ndarray) -> np.nda
     return present
 
 
-def _scale(fitted: Fitted, line: str) -> np.ndarray:
+def _scale(fitted: TrainingSummary, line: str) -> np.ndarray:
     """Control SD of a line, the pooled one where the line was not in training; ``(genes,)``."""
     return fitted.scale * fitted.relative_scale(fitted.design.line_index(line))
 
 
-def _known_mean(fitted: Fitted, line: str) -> np.ndarray:
+def _known_mean(fitted: TrainingSummary, line: str) -> np.ndarray:
     """Control mean of a line, of all controls where the line was not in training; ``(genes,)``."""
     if line in fitted.design.lines:
         return fitted.line_mean(line)

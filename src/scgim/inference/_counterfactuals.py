@@ -166,7 +166,7 @@ def mean_changes(
 
 
 def condition_rng(seed: int, *label: object) -> np.random.Generator:
-    """A random stream for everything that is drawn for one context, whatever else is asked in the same call."""
+    """A random stream for everything that is drawn for one condition, whatever else is asked in the same call."""
     return np.random.default_rng([seed, crc32("\n".join(map(str, label)).encode())])
 
 

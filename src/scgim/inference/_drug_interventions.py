@@ -14,7 +14,7 @@ from ._counterfactuals import DrugIntervention, Measured
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from scgim.data._training_summary import Fitted
+    from scgim.data._training_summary import TrainingSummary
     from scgim.module import Hard, Shift
 
     from ._combinations import InterventionDistribution
@@ -59,7 +59,7 @@ class DrugInterventions:
 
     def __init__(
         self,
-        summary: Fitted,
+        summary: TrainingSummary,
         kind: type[Shift] | type[Hard],
         query: Query,
         *,

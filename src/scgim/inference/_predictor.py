@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from anndata import AnnData
 
     from scgim.data._drug_table import DrugTable
-    from scgim.data._training_summary import Fitted
+    from scgim.data._training_summary import TrainingSummary
     from scgim.module import GIMModule
     from scgim.train._graph_averaging import Averaging
 
@@ -65,7 +65,7 @@ class Predictor:
     """
 
     module: GIMModule
-    summary: Fitted
+    summary: TrainingSummary
     drug_table: DrugTable
     setup: dict
     genes: np.ndarray
@@ -265,7 +265,7 @@ class Predictor:
     def mean_changes(self, said: InterventionDistribution, targets: Targets = "expectation") -> np.ndarray:
         """Mean change of control cells under interventions, ``(rows, genes)``, in control SD of their line."""
         n_genes, linear = len(self.summary.genes), self.module.mechanism.affine
-        z = torch.zeros(1, n_genes, dtype=torch.float64) if linear else self.summary.standardised_controls()
+        z = torch.zeros(1, n_genes, dtype=torch.float64) if linear else self.summary.standardized_controls()
         return mean_changes(self._drug_mechanisms(), self.module.intervention, said, z, targets=targets)
 
     def generated_changes(self) -> tuple[np.ndarray, np.ndarray] | tuple[None, None]:
@@ -273,7 +273,7 @@ class Predictor:
 
         ``(conditions, genes)`` each, in pooled control SD; ``None`` where the generator says nothing of other conditions.
         """
-        conditions, _, features = self.summary.contexts()
+        conditions, _, features = self.summary.conditions()
         if features is None:
             return None, None
         unit, n = self.summary.relative_scale(self.summary.design.line), len(self.summary.design.drug)

@@ -17,9 +17,9 @@ from scgim.module import Rows
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from scgim.data._design import Design
+    from scgim.data._design import ScreenDesign
     from scgim.data._drug_table import DrugTable
-    from scgim.module import Conditions
+    from scgim.module import TreatmentInputs
 
 
 @dataclass(frozen=True)
@@ -47,7 +47,7 @@ class Query:
         known = ~np.isnan(self.part_dose)  # of no part of a row without doses
         return np.array([" + ".join(text[known & (self.row == i)]) for i in range(len(self.drug))], dtype=object)
 
-    def rows(self, design: Design, line: str) -> Rows:
+    def rows(self, design: ScreenDesign, line: str) -> Rows:
         """Of every row's first drug in a cell line, as responses take them."""
         first = np.searchsorted(self.row, np.arange(len(self.drug)))
         inputs = self.inputs(design, line)
@@ -69,14 +69,14 @@ class Query:
         blank = np.full(len(at), "", dtype=object)
         return Query(name, dose, blank, np.arange(len(at)), name, dose, self.index[at], self.features[at])
 
-    def inputs(self, design: Design, line: str) -> Conditions:
+    def inputs(self, design: ScreenDesign, line: str) -> TreatmentInputs:
         """Of every part in a cell line, as the generator takes them."""
         at = np.full(len(self.index), design.line_index(line))
         return design.encode(self.features, self.index, self.part_dose, at)
 
 
 def resolve(
-    design: Design,
+    design: ScreenDesign,
     table: DrugTable,
     *,
     control: str,
@@ -131,7 +131,7 @@ def resolve(
 
 
 def _rows(
-    design: Design, asked: list[tuple[str, ...]], dose: object
+    design: ScreenDesign, asked: list[tuple[str, ...]], dose: object
 ) -> Iterator[tuple[tuple[str, ...], tuple[float, ...]]]:
     """Every drug or combination with its doses, the drugs of a combination in alphabetical order: order does not matter."""
     most = max(map(len, asked))
@@ -153,7 +153,7 @@ def _rows(
             yield tuple(names[i] for i in order), tuple(float(value[i]) for i in order)
 
 
-def _split_doses(design: Design, dose: object) -> tuple[np.ndarray, list[tuple[float, ...]]]:
+def _split_doses(design: ScreenDesign, dose: object) -> tuple[np.ndarray, list[tuple[float, ...]]]:
     """Doses of single drugs (numbers) and of combinations (tuples); one tuple alone is one combination's."""
     if dose is None:
         return np.empty(0), []
@@ -266,7 +266,7 @@ def _fingerprints(table: DrugTable, drugs: list[str], smiles: dict[str, str]) ->
     return fingerprints({name: smiles[name] for name in drugs})[0]
 
 
-def _doses(design: Design, dose: object) -> np.ndarray | None:
+def _doses(design: ScreenDesign, dose: object) -> np.ndarray | None:
     if dose is None:
         return None
     if not design.dosed:

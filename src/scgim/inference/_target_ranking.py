@@ -1,4 +1,4 @@
-"""Ranking of target genes, from the data of a measured context or from the drug's features alone."""
+"""Ranking of target genes, from the data of a measured condition or from the drug's features alone."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from scgim.structure import Calls, decisive_edges
 if TYPE_CHECKING:
     import pandas as pd
 
-    from scgim.data._training_summary import Fitted
+    from scgim.data._training_summary import TrainingSummary
     from scgim.module import GIMModule
     from scgim.train._graph_averaging import Averaging
 
@@ -21,26 +21,26 @@ LEAST_VARIANCE = 0.01  # of psi around the generator's, in control variances
 
 
 @torch.no_grad()
-def posterior(module: GIMModule, fitted: Fitted) -> tuple[np.ndarray, ...]:
-    """Probability, effect and its standard error in pooled control sd, ``(contexts, genes)`` each; see ``GIMModule.posterior``."""
-    contexts, moments, features = fitted.contexts()
-    # a generator that fits perfectly must not silence a context's own data
-    prior = (module.generator.uncertainty(contexts.inputs) ** 2).clamp(min=LEAST_VARIANCE)
+def posterior(module: GIMModule, fitted: TrainingSummary) -> tuple[np.ndarray, ...]:
+    """Probability, effect and its standard error in pooled control sd, ``(conditions, genes)`` each; see ``GIMModule.posterior``."""
+    conditions, moments, features = fitted.conditions()
+    # a generator that fits perfectly must not silence a condition's own data
+    prior = (module.generator.uncertainty(conditions.inputs) ** 2).clamp(min=LEAST_VARIANCE)
     unit = fitted.relative_scale(fitted.design.line)
-    found = module.posterior(contexts, moments, prior, features, torch.as_tensor(unit))
+    found = module.posterior(conditions, moments, prior, features, torch.as_tensor(unit))
     probability, psi, error = (a.numpy() for a in found)
     return probability, psi * unit, error * unit
 
 
 def decisive_edges_of(
-    module: GIMModule, fitted: Fitted, averaging: Averaging | None, probability: np.ndarray
+    module: GIMModule, fitted: TrainingSummary, averaging: Averaging | None, probability: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
-    """The edge that every measured target hangs on most, as text, and the probability of its direction, ``(contexts, genes)``."""
-    contexts, moments, _ = fitted.contexts()
+    """The edge that every measured target hangs on most, as text, and the probability of its direction, ``(conditions, genes)``."""
+    conditions, moments, _ = fitted.conditions()
     mechanism = module.mechanism
-    weight = mechanism.effects(fitted.standardised_controls())[0].numpy() if mechanism.graph.any() else mechanism.graph
+    weight = mechanism.effects(fitted.standardized_controls())[0].numpy() if mechanism.graph.any() else mechanism.graph
     variance, genes = mechanism.variance.numpy(), fitted.genes
-    arrays = moments.value.numpy(), moments.residual.numpy(), variance / contexts.n.numpy()
+    arrays = moments.value.numpy(), moments.residual.numpy(), variance / conditions.n.numpy()
     edge, source, target = decisive_edges(
         np.asarray(weight, dtype=float), variance, Calls(*np.broadcast_arrays(*arrays, probability))
     )

@@ -15,11 +15,16 @@ from scgim._checks import listed
 if TYPE_CHECKING:
     from anndata import AnnData
 
-    from scgim.data._training_summary import Fitted
+    from scgim.data._training_summary import TrainingSummary
 
 
 def write_shift(
-    adata: AnnData, table: pd.DataFrame, fitted: Fitted, order: np.ndarray, rows: pd.DataFrame, predicted: np.ndarray
+    adata: AnnData,
+    table: pd.DataFrame,
+    fitted: TrainingSummary,
+    order: np.ndarray,
+    rows: pd.DataFrame,
+    predicted: np.ndarray,
 ) -> None:
     """Predicted change of every cell's own drug, dose and line, and its control mean plus that.
 

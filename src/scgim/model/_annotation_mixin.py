@@ -82,7 +82,7 @@ class AnnotationMixin:
         rows, change = predictor.changes(query, evidence, present)
         order = np.searchsorted(summary.genes, genes)
         write_shift(adata, cells, summary, order, rows, change)
-        weight, _ = self.module.mechanism.effects(summary.standardised_controls())
+        weight, _ = self.module.mechanism.effects(summary.standardized_controls())
         write_graph(adata, weight.numpy()[np.ix_(order, order)])
         if self.stability_ is not None:
             recurs = np.where(self.module.mechanism.graph.numpy(), self.stability_.direct, 0.0)
@@ -95,7 +95,7 @@ class AnnotationMixin:
         args = {name: "" if value is None else value for name, value in self.registry_["setup_args"].items()}
         settings = args | self._written_settings() | {"generator": self.generator_}
         fitted = self.summary_
-        counts = {"n_contexts": len(fitted.design.drug), "n_cells": int(fitted.statistics.n_cells)}
+        counts = {"n_conditions": len(fitted.design.drug), "n_cells": int(fitted.statistics.n_cells)}
         return {
             "version": __version__,
             "seed": self.seed_,
@@ -104,7 +104,7 @@ class AnnotationMixin:
             "training": counts | {"n_edges": int(self.module.mechanism.graph.sum())},
             "generator_choice": self._generator_choice(),
             "graph_choice": {} if self.graph_choice_ is None else self.graph_choice_.about(),
-            "charge": self.calibration_,
+            "target_penalty": self.calibration_,
         }
 
     def _generator_choice(self) -> dict:

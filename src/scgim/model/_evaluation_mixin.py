@@ -9,13 +9,13 @@ from scgim.evaluation import summarise
 from scgim.evaluation._heldout import check_unseen, score_conditions, warn_of_leaks
 from scgim.evaluation._known_targets import evaluate_targets
 from scgim.structure import search_dag, turn_edges
-from scgim.structure.bootstrap import draws, edge_table, recurrence
+from scgim.structure.bootstrap import draws, edge_frequencies, edge_table
 
 if TYPE_CHECKING:
     import numpy as np
     import pandas as pd
 
-    from scgim.statistics import Means, Statistics
+    from scgim.statistics import ConditionMeans, SufficientStatistics
 
 logger = logging.getLogger("scgim")
 
@@ -71,11 +71,11 @@ class EvaluationMixin:
         data, genes = self._collect(self.seed_)
         options = self.search_ | self._edge_constraints(genes).asdict()
 
-        def search(statistics: Statistics | Means, seed: int) -> np.ndarray:
+        def search(statistics: SufficientStatistics | ConditionMeans, seed: int) -> np.ndarray:
             *_, last = search_dag(statistics, seed=seed, max_rounds=max_rounds, patience=3, **options)
             return turn_edges(last.graph, statistics, seed=seed, **options)
 
-        self.stability_ = recurrence(search, draws(data.search, data.fitted.design.resampling_blocks(), n, seed))
+        self.stability_ = edge_frequencies(search, draws(data.search, data.fitted.design.resampling_blocks(), n, seed))
         return edge_table(self.module.mechanism.graph.numpy(), genes, self.stability_)
 
     def evaluate(

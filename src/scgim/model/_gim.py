@@ -18,9 +18,9 @@ from scgim.data._columns import ScreenColumns
 from scgim.data._drug_table import DrugTable
 from scgim.data._matrix import Scale, check_matrix
 from scgim.data._registered_screen import RegisteredScreen
-from scgim.data._training_data import Needs, hold_out, read_training_data
+from scgim.data._training_data import DataRequirements, read_training_data, validation_cells
 from scgim.inference._predictor import Predictor
-from scgim.module import GENERATORS, INTERVENTIONS, MECHANISMS, GIMModule, Responses, ScaleMap
+from scgim.module import GENERATORS, INTERVENTIONS, MECHANISMS, GIMModule, NoiseScale, Responses
 from scgim.module.generators import DOSE_RESPONSES
 from scgim.module.likelihood import MIN_EFFECT
 from scgim.train._calibration import change_error
@@ -45,11 +45,11 @@ if TYPE_CHECKING:
     import pandas as pd
     from anndata import AnnData
 
-    from scgim.data._design import Design
-    from scgim.data._training_data import Collected
-    from scgim.data._training_summary import Fitted
+    from scgim.data._design import ScreenDesign
+    from scgim.data._training_data import TrainingData
+    from scgim.data._training_summary import TrainingSummary
     from scgim.module.generators import Generator
-    from scgim.structure.bootstrap import Recurrence
+    from scgim.structure.bootstrap import EdgeFrequencies
     from scgim.train._graph_averaging import Averaging
 
 logger = logging.getLogger("scgim")
@@ -80,8 +80,8 @@ class GIM(InferenceMixin, EvaluationMixin, AnnotationMixin, PersistenceMixin, Ba
         drugs.
     likelihood
         What the graph and targets are learned from: ``"cells"``, all cells by their sufficient statistics; ``"means"``, how
-        the contexts' means move, with the errors of both sides, and a little of how genes vary within contexts. ``"auto"``
-        takes means for ``scale="counts"``, whose measurement noise misleads within contexts, and cells otherwise.
+        the conditions' means move, with the errors of both sides, and a little of how genes vary within conditions. ``"auto"``
+        takes means for ``scale="counts"``, whose measurement noise misleads within conditions, and cells otherwise.
     structure
         ``"auto"``: iterated local search of the graph, which predictions use unless it harms them on held-out conditions or rows are
         fewer than genes (:attr:`graph_choice_` says why; :meth:`rank_targets` and :meth:`do` use it in any case); ``"search"``: the
@@ -99,7 +99,7 @@ class GIM(InferenceMixin, EvaluationMixin, AnnotationMixin, PersistenceMixin, Ba
         default what suits the generator.
     min_effect
         Least effect that makes a gene a target, in control standard deviations: :math:`P(|\psi| > \delta)` is part of the
-        probability of a measured context. ``None``: .2; 0 calls every effect that is more than chance.
+        probability of a measured condition. ``None``: .2; 0 calls every effect that is more than chance.
 
     Raises
     ------
@@ -182,11 +182,11 @@ class GIM(InferenceMixin, EvaluationMixin, AnnotationMixin, PersistenceMixin, Ba
         self.module: GIMModule | None = None
         self._selection: GeneratorSelection | None = None  # while training goes on
         self._chosen: GeneratorChoice | None = None
-        self.stability_: Recurrence | None = None
+        self.stability_: EdgeFrequencies | None = None
         self.averaging_: Averaging | None = None
         self.graph_choice_: GraphChoice | None = None
         self.plain_: GIMModule | None = None  # predicts without a graph, where that is better
-        self.summary_: Fitted | None = None
+        self.summary_: TrainingSummary | None = None
         self.init_params_ = self._get_init_params(locals())
 
     @classmethod
@@ -296,19 +296,19 @@ class GIM(InferenceMixin, EvaluationMixin, AnnotationMixin, PersistenceMixin, Ba
         accelerator, devices
             As in Lightning. The default is the CPU: the statistics are small.
         train_size
-            Share of contexts to train on; the others, whole, give ``nll_validation``.
+            Share of conditions to train on; the others, whole, give ``nll_validation``.
         early_stopping
             End the last phase when ``nll_validation`` has not improved for ``early_stopping_patience`` steps, and restore
             the best weights. Needs ``train_size < 1``.
         early_stopping_patience
             See there.
         plan_kwargs
-            Options of the training plan: ``search_rounds``, ``search_patience``, ``search_charge``, ``search_penalty``,
+            Options of the training plan: ``search_rounds``, ``search_patience``, ``search_target_penalty``, ``search_penalty``,
             ``mechanism_steps``, ``mechanism_lr``, ``forced_steps``, ``cells_per_step``, ``weight_decay``,
-            ``generator_steps``, ``generator_lr``, ``forced_share``, ``prune_at``, ``generator_charge``; with
+            ``generator_steps``, ``generator_lr``, ``forced_share``, ``prune_at``, ``generator_target_penalty``; with
             ``structure="gradient"`` also ``orientation`` (``"smooth"`` or ``"gumbel"``), ``gradient_steps``, ``gradient_lr``, ``gradient_graphs``.
         seed
-            Of the search, the validation contexts and the control cells that the model keeps. Global random state is
+            Of the search, the validation conditions and the control cells that the model keeps. Global random state is
             not touched.
         trainer_kwargs
             For the Lightning trainer: ``callbacks``, ``logger``, ``enable_progress_bar``, ...
@@ -318,9 +318,9 @@ class GIM(InferenceMixin, EvaluationMixin, AnnotationMixin, PersistenceMixin, Ba
                 "This model was loaded without data. Load it with GIM.load(path, adata=...) to train it again."
             )
         if not 0 < train_size <= 1:
-            raise ValueError(f"train_size is a share of contexts in (0, 1], got {train_size}.")
+            raise ValueError(f"train_size is a share of conditions in (0, 1], got {train_size}.")
         if early_stopping and train_size == 1:
-            raise ValueError("early_stopping needs validation contexts: pass train_size < 1, e.g. 0.9.")
+            raise ValueError("early_stopping needs validation conditions: pass train_size < 1, e.g. 0.9.")
         how = {
             "max_epochs": max_epochs,
             "accelerator": accelerator,
@@ -387,7 +387,7 @@ class GIM(InferenceMixin, EvaluationMixin, AnnotationMixin, PersistenceMixin, Ba
             self.summary_ = None
             raise
         misfit = self.module.misfit
-        self.calibration_ = plan.conditions.calibration.about() | {
+        self.calibration_ = plan.condition_moments.calibration.about() | {
             "min_effect": float(self.module.min_effect),
             "misfit_max": float(misfit.max()),
             "misfit_genes": int((misfit > 0).sum()),
@@ -396,7 +396,7 @@ class GIM(InferenceMixin, EvaluationMixin, AnnotationMixin, PersistenceMixin, Ba
         if self._chosen.scores is not None:
             self.history_["generator_choice"] = self._chosen.scores
 
-    def _finish(self, plan: TrainingPlan, data: Collected, how: dict) -> None:
+    def _finish(self, plan: TrainingPlan, data: TrainingData, how: dict) -> None:
         """What a trained module is asked once: the measured conditions, other graphs, and whether predictions take the graph."""
         self.module = self.module.to("cpu").requires_grad_(False)
         self.summary_ = self.summary_.measure(*plan.measured())
@@ -449,7 +449,7 @@ class GIM(InferenceMixin, EvaluationMixin, AnnotationMixin, PersistenceMixin, Ba
     ) -> None:
         """Leave the graph out of predictions where it harms: they come from a generator of its own then, without a graph.
 
-        ``how`` are the arguments of `train`: the model without a graph has the same training and validation contexts.
+        ``how`` are the arguments of `train`: the model without a graph has the same training and validation conditions.
         """
         rows = int(self.summary_.statistics.n_cells)
         if self._from_means():
@@ -466,38 +466,38 @@ class GIM(InferenceMixin, EvaluationMixin, AnnotationMixin, PersistenceMixin, Ba
         self.plain_ = plain.module
         self.summary_ = replace(self.summary_, responses=plain.summary_.responses)
 
-    def _read(self, seed: int, validation: float = 0.0) -> Collected:
-        """The training rows, but for a share of their contexts, as the plan sees them."""
+    def _read(self, seed: int, validation: float = 0.0) -> TrainingData:
+        """The training rows, but for a share of their conditions, as the plan sees them."""
         screen = self._screen()
-        held = hold_out(screen.conditions, validation, seed) if validation else None
+        held = validation_cells(screen.conditions, validation, seed) if validation else None
         return read_training_data(screen, self.drug_table_.frame, seed=seed, needs=self._needs(), held=held)
 
-    def _needs(self) -> Needs:
+    def _needs(self) -> DataRequirements:
         """What the settings need of the cells."""
         affine = MECHANISMS[self.settings_["mechanism"]].affine
         hard = INTERVENTIONS[self.settings_["intervention"]].needs_own
         if self._from_means():
-            return Needs(own=hard and not affine, cells=not affine, means=True)
+            return DataRequirements(own=hard and not affine, cells=not affine, means=True)
         scaled = self.settings_["scale_shift"] and (affine or self.settings_["structure"] == "gradient")
-        return Needs(own=hard or scaled, cells=not affine)
+        return DataRequirements(own=hard or scaled, cells=not affine)
 
     def _from_means(self) -> bool:
-        """Whether the graph is learned from the contexts' means."""
+        """Whether the graph is learned from the conditions' means."""
         asked = self.settings_["likelihood"]
         return asked == "means" or (asked == "auto" and self.registry_["setup_args"]["scale"] == "counts")
 
-    def _build(self, n_genes: int, design: Design, generator: str) -> GIMModule:
+    def _build(self, n_genes: int, design: ScreenDesign, generator: str) -> GIMModule:
         """A module of the model's settings and a design's sizes."""
         return GIMModule(
             n_genes,
             self._build_generator(n_genes, design, generator),
             mechanism=self.settings_["mechanism"],
             intervention=self.settings_["intervention"],
-            scale_map=ScaleMap(self.drug_table_.frame.shape[1], n_genes) if self.settings_["scale_shift"] else None,
+            scale_map=NoiseScale(self.drug_table_.frame.shape[1], n_genes) if self.settings_["scale_shift"] else None,
             min_effect=MIN_EFFECT if self.settings_["min_effect"] is None else self.settings_["min_effect"],
         )
 
-    def _build_generator(self, n_genes: int, design: Design, name: str) -> Generator:
+    def _build_generator(self, n_genes: int, design: ScreenDesign, name: str) -> Generator:
         """A generator of a design's sizes."""
         response = self.settings_["dose_response"]
         return GENERATORS[name](
@@ -539,7 +539,7 @@ class GIM(InferenceMixin, EvaluationMixin, AnnotationMixin, PersistenceMixin, Ba
         """Genes in the order of the training AnnData."""
         return np.asarray(self.get_state_registry("X")["column_names"]).astype(str)
 
-    def _require_trained(self) -> Fitted:
+    def _require_trained(self) -> TrainingSummary:
         if self.summary_ is None:
             raise RuntimeError("The model is not trained yet. Run model.train() first.")
         return self.summary_

@@ -213,7 +213,7 @@ class InferenceMixin:
         drug, smiles, features, dose
             As in :meth:`predict`; by default every measured drug x dose x line.
         evidence
-            ``"data"``: posterior of a measured context, from its own residuals and the generator's prior;
+            ``"data"``: posterior of a measured condition, from its own residuals and the generator's prior;
             ``"features"``: the generator alone; ``"auto"``: data where measured.
 
         Returns
@@ -230,7 +230,7 @@ class InferenceMixin:
         Raises
         ------
         ValueError
-            If ``evidence="data"`` and a context was not measured in training.
+            If ``evidence="data"`` and a condition was not measured in training.
 
         Examples
         --------
@@ -281,7 +281,7 @@ class InferenceMixin:
         """
         predictor = self._predictor()
         check_option("kind", kind, ["direct", "total"])
-        z, mechanism = predictor.summary.standardised_controls(), self.module.mechanism
+        z, mechanism = predictor.summary.standardized_controls(), self.module.mechanism
         graph = mechanism.graph.numpy()
         if kind == "direct":
             weight, sign = (a.numpy() for a in mechanism.effects(z))

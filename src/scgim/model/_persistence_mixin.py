@@ -10,12 +10,12 @@ import numpy as np
 import torch
 
 from scgim import __version__
-from scgim.data._design import Design
+from scgim.data._design import ScreenDesign
 from scgim.data._drug_table import DrugTable
 from scgim.data._registered_screen import require_genes
-from scgim.data._training_summary import Fitted
-from scgim.statistics import Statistics
-from scgim.structure.bootstrap import Recurrence
+from scgim.data._training_summary import TrainingSummary
+from scgim.statistics import SufficientStatistics
+from scgim.structure.bootstrap import EdgeFrequencies
 from scgim.train._generator_selection import GeneratorChoice
 from scgim.train._graph_averaging import Averaging
 from scgim.train._graph_choice import GraphChoice
@@ -29,6 +29,9 @@ if TYPE_CHECKING:
     from anndata import AnnData
 
     from scgim.module import GIMModule
+
+# what older versions called it
+RENAMED = {"charge": "target_penalty", "generator_charge": "generator_target_penalty"}
 
 
 class PersistenceMixin:
@@ -124,14 +127,14 @@ class PersistenceMixin:
             cls.setup_anndata(adata, **registry["setup_args"])
         model = cls(adata, None if adata is not None else registry, **state["settings"])
         arrays = dict(state["fitted"])
-        design, statistics = Design(**arrays.pop("design")), arrays.pop("statistics")
-        fitted = Fitted(**arrays, design=design, statistics=Statistics(**statistics))
+        design, statistics = ScreenDesign(**arrays.pop("design")), arrays.pop("statistics")
+        fitted = TrainingSummary(**arrays, design=design, statistics=SufficientStatistics(**statistics))
         saved = DrugTable.from_registry(state["table"])
         model.drug_table_ = saved if adata is None else saved.joined(model.drug_table_)
         model._chosen = GeneratorChoice(state["generator"], **state["choice"])
         model.seed_, model.calibration_ = state["seed"], state["calibration"]
-        model.search_ = state["search"]
-        model.stability_ = None if state["stability"] is None else Recurrence(**state["stability"])
+        model.search_ = {RENAMED.get(name, name): value for name, value in state["search"].items()}
+        model.stability_ = None if state["stability"] is None else EdgeFrequencies(**state["stability"])
         # models of older versions have none of these
         averaging, chosen, plain = (state.get(name) for name in ("averaging", "graph_choice", "plain"))
         model.averaging_ = None if averaging is None else Averaging.from_state(averaging)
@@ -141,12 +144,13 @@ class PersistenceMixin:
         model.summary_, model.history_, model.is_trained_ = fitted, state["history"], True
         return model
 
-    def _restored(self, state: dict, n_genes: int, design: Design) -> GIMModule:
+    def _restored(self, state: dict, n_genes: int, design: ScreenDesign) -> GIMModule:
         """A trained module from its saved state."""
         module = self._build(n_genes, design, self.generator_).requires_grad_(False)
         # models of older versions took every effect for one, however small, and no misfit for noise
         older = {"min_effect": np.zeros(()), "misfit": np.zeros(n_genes)}
-        module.load_state_dict({name: torch.as_tensor(array) for name, array in (older | state).items()})
+        state = older | {RENAMED.get(name, name): array for name, array in state.items()}
+        module.load_state_dict({name: torch.as_tensor(array) for name, array in state.items()})
         return module.eval()
 
     def _facts(self) -> dict[str, str]:
@@ -154,7 +158,7 @@ class PersistenceMixin:
         stats, args = self.summary_stats, self.registry_["setup_args"]
         dose = f", dose in {args['dose_unit']}" if args["dose_key"] else ""
         facts = {
-            "screen": f"{stats.n_vars} genes, {stats.n_drugs} drugs, {stats.n_contexts} contexts, control {args['control']!r}",
+            "screen": f"{stats.n_vars} genes, {stats.n_drugs} drugs, {stats.n_contexts} conditions, control {args['control']!r}",
             "scale": f"{args['scale']}{dose}",
             "drug features": f"{stats.n_features} from {self.drug_table_.source}" if stats.n_features else "none",
             "mechanism": f"{self.settings_['mechanism']}, {self.settings_['intervention']} interventions"

@@ -1,12 +1,12 @@
 """The model in torch: mechanisms, interventions, generators, the likelihood that joins them, and the causal model at work."""
 
-from ._conditions import Conditions
+from ._conditions import TreatmentInputs
 from ._module import GIMModule
-from ._moments import CellStore, Contexts, Controls, FeatureEvidence, Moments, cell_moments
-from ._scale import ScaleMap
+from ._moments import CellStore, Controls, FeatureEvidence, MeasuredConditions, Moments, cell_moments
+from ._scale import NoiseScale
 from .generators import GENERATORS
 from .interventions import INTERVENTIONS, Hard, Shift
-from .likelihood import complete, evidence, mixture, noise_loss
+from .likelihood import complete_log_likelihood, evidence, marginal_log_likelihood, noise_loss
 from .mechanisms import MECHANISMS, LinearMechanism, NetworkMechanism
 from .responses import Responses, Rows
 from .scm import Action, abduct, counterfactual, draw_noise, propagate
@@ -17,26 +17,27 @@ __all__ = [
     "MECHANISMS",
     "Action",
     "CellStore",
-    "Conditions",
-    "Contexts",
+    "TreatmentInputs",
+    "TreatmentInputs",
     "Controls",
     "FeatureEvidence",
     "GIMModule",
     "Hard",
     "LinearMechanism",
+    "MeasuredConditions",
     "Moments",
     "NetworkMechanism",
     "Responses",
     "Rows",
-    "ScaleMap",
+    "NoiseScale",
     "Shift",
     "abduct",
     "cell_moments",
-    "complete",
+    "complete_log_likelihood",
     "counterfactual",
     "draw_noise",
     "evidence",
-    "mixture",
+    "marginal_log_likelihood",
     "noise_loss",
     "propagate",
 ]

@@ -6,7 +6,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 
-class Conditions(NamedTuple):
+class TreatmentInputs(NamedTuple):
     """What a generator is told of rows: a drug's features and identity, the dose, the cell line."""
 
     features: Tensor  # (rows, features) scaled

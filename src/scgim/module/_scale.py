@@ -6,10 +6,10 @@ import torch
 from torch import Tensor, nn
 
 if TYPE_CHECKING:
-    from ._conditions import Conditions
+    from ._conditions import TreatmentInputs
 
 
-class ScaleMap(nn.Module):
+class NoiseScale(nn.Module):
     r"""How far a touched mechanism's noise is scaled: :math:`s = F S + s_0` on the log scale, shrunk to no change.
 
     Parameters
@@ -26,7 +26,7 @@ class ScaleMap(nn.Module):
         self.base = nn.Parameter(torch.zeros(n_genes, dtype=torch.float64))
         self.strength = penalty
 
-    def forward(self, inputs: Conditions) -> Tensor:
+    def forward(self, inputs: TreatmentInputs) -> Tensor:
         """``(rows, genes)``, 0 at dose 0, within a factor of e^3 of no change: beyond that it is a gene that stands still."""
         there = (inputs.log_dose > -torch.inf)[:, None]
         return there * 3 * torch.tanh((inputs.features @ self.weight + self.base) / 3)

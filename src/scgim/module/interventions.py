@@ -16,13 +16,13 @@ class Shift:
     r"""The mechanism stays and gains a constant: :math:`x_j = f_j(x_{pa(j)}) + \psi_j + \sigma_j \epsilon`."""
 
     name = "shift"
-    needs_own = False  # whether the likelihood needs every context's own scatter
+    needs_own = False  # whether the likelihood needs every condition's own scatter
     keeps_parents = True
     baseline = False  # whether psi = 0 is just another value
 
     @staticmethod
     def observed(moments: Moments) -> tuple[Tensor, Tensor]:
-        """The psi that fits a context best, and the variance of its cells around that; ``(contexts, genes)`` each."""
+        """The psi that fits a condition best, and the variance of its cells around that; ``(conditions, genes)`` each."""
         return moments.residual, moments.within
 
     @staticmethod

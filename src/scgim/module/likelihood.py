@@ -13,15 +13,17 @@ if TYPE_CHECKING:
     from ._moments import Moments
     from .interventions import Hard, Shift
 
-DOUBT = 0.15  # that a graph learned from means says nothing of a context; calibrates targets on simulated counts
+DOUBT = 0.15  # that a graph learned from means says nothing of a condition; calibrates targets on simulated counts
 SPIKE = 10.0  # standard deviations of negligible effects that the least effect is away from 0
-CLEAR = 1.0  # nats beyond the penalty that make a target clear
+CLEAR_MARGIN = 1.0  # nats beyond the penalty that make a target clear
 MIN_EFFECT = 0.2  # control sd that a target moves at least; chosen on measured and simulated screens
 _LINEAR = 40.0  # beyond it log(1 + e^x) is x in double precision
 
 
-def mixture(logits: Tensor, touched: Tensor, untouched: Tensor, charge: Tensor | float) -> Tensor:
-    r"""Log likelihood of every context's every gene, the unknown target summed out.
+def marginal_log_likelihood(
+    logits: Tensor, touched: Tensor, untouched: Tensor, target_penalty: Tensor | float
+) -> Tensor:
+    r"""Log likelihood of every condition's every gene, the unknown target summed out.
 
     The indicators :math:`I_{kj}` are independent given the drug's features, and each changes only the conditional of
     its own gene, so the sum over all :math:`2^d` intervention sets factorises and is exact:
@@ -32,9 +34,9 @@ def mixture(logits: Tensor, touched: Tensor, untouched: Tensor, charge: Tensor |
     Parameters
     ----------
     logits
-        :math:`\ell_{kj}`, ``(contexts, genes)``.
+        :math:`\ell_{kj}`, ``(conditions, genes)``.
     touched, untouched
-        Log likelihoods of the context's cells if the gene's mechanism is touched, or not; ``(contexts, genes)``.
+        Log likelihoods of the condition's cells if the gene's mechanism is touched, or not; ``(conditions, genes)``.
     charge
         Occam charge in nats for every target, :math:`c`.
 
@@ -45,27 +47,27 @@ def mixture(logits: Tensor, touched: Tensor, untouched: Tensor, charge: Tensor |
     >>> bool(even.abs() < 1e-6)
     True
     """
-    return untouched + gained(logits, touched - untouched, charge)
+    return untouched + marginal_gain(logits, touched - untouched, target_penalty)
 
 
-def gained(logits: Tensor, gain: Tensor, charge: Tensor | float) -> Tensor:
-    r"""By how much :func:`mixture` exceeds the log likelihood of an untouched mechanism, ``(contexts, genes)``.
+def marginal_gain(logits: Tensor, gain: Tensor, target_penalty: Tensor | float) -> Tensor:
+    r"""By how much :func:`marginal_log_likelihood` exceeds the log likelihood of an untouched mechanism, ``(conditions, genes)``.
 
     With :math:`G = S^1 - S^0` as ``gain``, :math:`\log(1 + e^{\ell + G - c}) - \log(1 + e^\ell)`.
     """
-    touched = softplus(logits + (gain - charge), threshold=_LINEAR)
+    touched = softplus(logits + (gain - target_penalty), threshold=_LINEAR)
     return touched - softplus(logits, threshold=_LINEAR)
 
 
-def complete(
-    logits: Tensor, touched: Tensor, untouched: Tensor | float, charge: Tensor | float, targets: Tensor
+def complete_log_likelihood(
+    logits: Tensor, touched: Tensor, untouched: Tensor | float, target_penalty: Tensor | float, targets: Tensor
 ) -> Tensor:
-    """As :func:`mixture` with the targets known: what teacher forcing and the M step of EM maximise.
+    """As :func:`marginal_log_likelihood` with the targets known: what teacher forcing and the M step of EM maximise.
 
-    ``targets``, ``(contexts, genes)``, are bool, or probabilities, for which it is the expectation.
+    ``targets``, ``(conditions, genes)``, are bool, or probabilities, for which it is the expectation.
     """
     targets, yes = targets.to(logits.dtype), logsigmoid(logits)
-    return targets * (yes + touched - charge) + (1 - targets) * (yes - logits + untouched)
+    return targets * (yes + touched - target_penalty) + (1 - targets) * (yes - logits + untouched)
 
 
 def evidence(
@@ -76,7 +78,7 @@ def evidence(
     variance: Tensor,
     log_scale: Tensor | float = 0.0,
 ) -> tuple[Tensor, Tensor]:
-    r"""Log likelihoods of a context's cells if a gene's mechanism is touched, or not, up to what both share.
+    r"""Log likelihoods of a condition's cells if a gene's mechanism is touched, or not, up to what both share.
 
     Gaussian noise sees cells through a mean and a variance alone. With the residual's, :math:`r_{kj}` and :math:`w_{kj}`,
     and those of what the intervention leaves over, :math:`a_{kj}` and :math:`b_{kj}` (the residual's for a shift, the
@@ -90,11 +92,11 @@ def evidence(
     intervention
         One of :data:`~scgim.module.INTERVENTIONS`.
     moments
-        Of the contexts.
+        Of the conditions.
     psi
-        ``(contexts, genes)``.
+        ``(conditions, genes)``.
     n
-        Cells per context, ``(contexts, 1)``.
+        Cells per condition, ``(conditions, 1)``.
     variance
         :math:`\sigma_j^2`, ``(genes,)``.
     log_scale
@@ -108,22 +110,22 @@ def evidence(
     return -n * (((centre - psi) ** 2 + deviation) / (2 * touched_variance) + log_scale), untouched
 
 
-class Frozen(NamedTuple):
-    """The evidence of contexts whose mechanisms no longer move, as a parabola in psi.
+class QuadraticEvidence(NamedTuple):
+    """The evidence of conditions whose mechanisms no longer move, as a parabola in psi.
 
     What both hypotheses share, and the evidence of an untouched mechanism, are left out: they do not depend on drugs.
     """
 
-    best: Tensor  # (contexts, genes) the psi that fits best
-    gain: Tensor  # (contexts, genes) nats by which a touched mechanism with that psi explains the context better
-    precision: Tensor  # (contexts, genes)
+    best: Tensor  # (conditions, genes) the psi that fits best
+    gain: Tensor  # (conditions, genes) nats by which a touched mechanism with that psi explains the condition better
+    precision: Tensor  # (conditions, genes)
 
     def touched(self, psi: Tensor) -> Tensor:
-        """Nats by which a mechanism touched by ``psi`` explains the context better, ``(contexts, genes)``."""
+        """Nats by which a mechanism touched by ``psi`` explains the condition better, ``(conditions, genes)``."""
         return self.gain - self.precision * (self.best - psi) ** 2
 
 
-def doubted(probability: Tensor, moved: Tensor, doubt: float = DOUBT) -> Tensor:
+def graph_averaged(probability: Tensor, moved: Tensor, doubt: float = DOUBT) -> Tensor:
     r"""Probabilities of targets if the graph that they rest on may be wrong.
 
     With probability :math:`\delta` the graph says nothing, and then any gene that moved may be what was touched, as many in all as
@@ -134,7 +136,7 @@ def doubted(probability: Tensor, moved: Tensor, doubt: float = DOUBT) -> Tensor:
     Parameters
     ----------
     probability, moved
-        Of being touched given the graph, :math:`p`, and without any, :math:`m`; ``(contexts, genes)``.
+        Of being touched given the graph, :math:`p`, and without any, :math:`m`; ``(conditions, genes)``.
     doubt
         :math:`\delta`.
     """
@@ -143,7 +145,7 @@ def doubted(probability: Tensor, moved: Tensor, doubt: float = DOUBT) -> Tensor:
 
 
 def negligible_gain(residual: Tensor, variance: Tensor, least: Tensor | float) -> Tensor:
-    r"""By how many nats an effect too small to matter explains a mean residual better than no effect, ``(contexts, genes)``.
+    r"""By how many nats an effect too small to matter explains a mean residual better than no effect, ``(conditions, genes)``.
 
     .. math:: \max_{0 \le \nu \le \delta / 10} \log\frac{N(r_{kj}; 0, v_{kj} + \nu^2)}{N(r_{kj}; 0, v_{kj})}
 
@@ -154,7 +156,7 @@ def negligible_gain(residual: Tensor, variance: Tensor, least: Tensor | float) -
     Parameters
     ----------
     residual, variance
-        Mean residual of every context and its sampling variance, ``(contexts, genes)``.
+        Mean residual of every condition and its sampling variance, ``(conditions, genes)``.
     least
         :math:`\delta`, the least effect that matters.
 
@@ -175,9 +177,9 @@ def capped(probability: Tensor, effect: Tensor, error: Tensor, least: Tensor | f
     Parameters
     ----------
     probability
-        ``(contexts, genes)``.
+        ``(conditions, genes)``.
     effect, error
-        Posterior mean and standard deviation, ``(contexts, genes)``.
+        Posterior mean and standard deviation, ``(conditions, genes)``.
     least
         The least effect that matters.
     """
@@ -188,7 +190,7 @@ def capped(probability: Tensor, effect: Tensor, error: Tensor, least: Tensor | f
 def noise_loss(pooled: Tensor, variance: Tensor, n_cells: Tensor | float) -> Tensor:
     r"""Minus log likelihood that no unknown target enters, ``(genes,)``: :math:`\tfrac N2 \log 2\pi\sigma_j^2 + R_j / 2\sigma_j^2`.
 
-    ``pooled`` is :math:`R_j`, the residual sum of squares of the controls, and of all cells around their context's mean
+    ``pooled`` is :math:`R_j`, the residual sum of squares of the controls, and of all cells around their condition's mean
     where no intervention changes that.
     """
     return 0.5 * n_cells * torch.log(2 * math.pi * variance) + pooled / (2 * variance)

@@ -8,7 +8,7 @@ import pandas as pd
 from scgim._checks import check_option
 from scgim._keys import CONTROL_LAYER, UNS
 
-from ._style import SCALES, context_labels, finish, names_width, new_axes, positive, sign_colours
+from ._style import SCALES, condition_labels, finish, names_width, new_axes, positive, sign_colours
 
 if TYPE_CHECKING:
     from anndata import AnnData
@@ -20,7 +20,7 @@ def shift(
     *,
     evidence: Literal["auto", "data", "features"] = "auto",
     n_genes: int = 20,
-    n_contexts: int = 40,
+    n_conditions: int = 40,
     cmap: str = "RdBu_r",
     ax: Axes | None = None,
     show: bool | None = None,
@@ -32,11 +32,11 @@ def shift(
     pred
         What `model.predict()` or `model.do()` returned, with any ``as_``.
     evidence
-        ``"data"`` and ``"features"`` show the contexts alone whose prediction rests on that (``pred.obs["evidence"]``); ``"auto"``, all.
+        ``"data"`` and ``"features"`` show the conditions alone whose prediction rests on that (``pred.obs["evidence"]``); ``"auto"``, all.
     n_genes
-        How many genes, at most: those of the largest absolute mean change in any context, largest first.
-    n_contexts
-        How many contexts (drug, dose, cell line), at most: those of the largest absolute mean change, in the order of
+        How many genes, at most: those of the largest absolute mean change in any condition, largest first.
+    n_conditions
+        How many conditions (drug, dose, cell line), at most: those of the largest absolute mean change, in the order of
         `pred`.
     cmap
         Diverging colours, centred at 0.
@@ -47,15 +47,15 @@ def shift(
 
     Returns
     -------
-    The axes: a heatmap (contexts, genes) of the mean over cells of predicted minus control, on the training scale; bars
-    where there is one context.
+    The axes: a heatmap (conditions, genes) of the mean over cells of predicted minus control, on the training scale; bars
+    where there is one condition.
 
     Raises
     ------
     KeyError
         If `pred` is not a prediction.
     ValueError
-        If no context rests on that `evidence`.
+        If no condition rests on that `evidence`.
 
     Examples
     --------
@@ -70,10 +70,10 @@ def shift(
     >>> [label.get_text() for label in ax.get_yticklabels()]
     ['STAT1', 'MYC']
     """
-    n_genes, n_contexts = positive("n_genes", n_genes), positive("n_contexts", n_contexts)
+    n_genes, n_conditions = positive("n_genes", n_genes), positive("n_conditions", n_conditions)
     means, labels = _mean_changes(_resting_on(pred, evidence))
     n_all = len(means)
-    kept = np.sort(np.argsort(-np.abs(means).max(axis=1), kind="stable")[:n_contexts])
+    kept = np.sort(np.argsort(-np.abs(means).max(axis=1), kind="stable")[:n_conditions])
     means, labels = means[kept], [labels[i] for i in kept]
     moved = np.argsort(-np.abs(means).max(axis=0), kind="stable")[:n_genes]
     means, genes = means[:, moved], list(pred.var_names[moved])
@@ -84,7 +84,7 @@ def shift(
         ax = _bars(means[0], genes, labels[0], unit, ax)
     else:
         ax = _heatmap(means, genes, labels, unit, cmap, ax)
-        ax.set_title("Predicted change" + (f", {len(means)} of {n_all} contexts" if len(means) < n_all else ""))
+        ax.set_title("Predicted change" + (f", {len(means)} of {n_all} conditions" if len(means) < n_all else ""))
     return finish(ax, show)
 
 
@@ -111,25 +111,25 @@ def _mean_changes(pred: AnnData) -> tuple[np.ndarray, list[str]]:
     if settings["prediction"]["kind"] != "delta":
         change = change - pred.layers[CONTROL_LAYER]
     absent = {"drug": "", "dose": np.nan, "cell_line": ""}
-    contexts = pd.DataFrame({c: pred.obs.get(c, a) for c, a in absent.items()}, index=pred.obs_names)
-    # dropna=False keeps the contexts that have no dose
-    groups = contexts.groupby(list(absent), dropna=False, observed=True, sort=False)
+    conditions = pd.DataFrame({c: pred.obs.get(c, a) for c, a in absent.items()}, index=pred.obs_names)
+    # dropna=False keeps the conditions that have no dose
+    groups = conditions.groupby(list(absent), dropna=False, observed=True, sort=False)
     first = groups.head(1)
     code = groups.ngroup().to_numpy()
     means = pd.DataFrame(change).groupby(code).mean().loc[pd.unique(code)].to_numpy()
     if first["cell_line"].nunique() == 1 and len(first) > 1:
         first = first.drop(columns="cell_line")
-    return means, context_labels(first, settings.get("settings", {}).get("dose_unit", ""))
+    return means, condition_labels(first, settings.get("settings", {}).get("dose_unit", ""))
 
 
-def _bars(means: np.ndarray, genes: list[str], context: str, unit: str, ax: Axes | None) -> Axes:
+def _bars(means: np.ndarray, genes: list[str], condition: str, unit: str, ax: Axes | None) -> Axes:
     ax = new_axes(4.3 + names_width(genes), max(2.5, 1.4 + 0.25 * len(genes))) if ax is None else ax
     ax.barh(range(len(genes)), means, color=sign_colours(means))
     ax.axvline(0, color="black", linewidth=0.8)
     ax.set_yticks(range(len(genes)), genes)
     ax.invert_yaxis()
     ax.set_xlabel(unit)
-    ax.set_title(f"Predicted change\n{context}" if context else "Predicted change", fontsize="medium")
+    ax.set_title(f"Predicted change\n{condition}" if condition else "Predicted change", fontsize="medium")
     ax.spines[["top", "right"]].set_visible(False)
     return ax
 

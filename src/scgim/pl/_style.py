@@ -47,12 +47,12 @@ def sign_colours(values: np.ndarray | pd.Series) -> list[str]:
     return [DOWN if v < 0 else UP for v in values]
 
 
-def context_labels(table: pd.DataFrame, unit: str) -> list[str]:
+def condition_labels(table: pd.DataFrame, unit: str) -> list[str]:
     """One label such as "JQ1, 10 uM, A549" for each row, of those of drug, dose and cell_line that it has."""
-    return [context_label(row, unit) for row in table.to_dict("records")]
+    return [condition_label(row, unit) for row in table.to_dict("records")]
 
 
-def context_label(row: Mapping[str, Any], unit: str) -> str:
+def condition_label(row: Mapping[str, Any], unit: str) -> str:
     dose = row.get("dose", np.nan)
     parts = [
         str(row.get("drug", "")),

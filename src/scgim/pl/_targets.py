@@ -8,7 +8,7 @@ from matplotlib.colors import Normalize
 from scgim._keys import TARGETS, UNS
 from scgim.get import targets_df
 
-from ._style import context_labels, finish, names_width, new_axes, positive
+from ._style import condition_labels, finish, names_width, new_axes, positive
 
 if TYPE_CHECKING:
     from anndata import AnnData
@@ -77,9 +77,9 @@ def targets(
     """
     table = targets_df(adata, drug=drug, key=key).head(positive("n_genes", n_genes))
     unit = adata.uns.get(UNS, {}).get("settings", {}).get("dose_unit", "")
-    contexts = context_labels(table[["dose", "cell_line"]], unit)
-    shared = len(set(contexts)) == 1
-    labels = list(table["gene"]) if shared else [f"{g} ({c})" for g, c in zip(table["gene"], contexts, strict=True)]
+    conditions = condition_labels(table[["dose", "cell_line"]], unit)
+    shared = len(set(conditions)) == 1
+    labels = list(table["gene"]) if shared else [f"{g} ({c})" for g, c in zip(table["gene"], conditions, strict=True)]
 
     ax = new_axes(4.8 + names_width(labels), max(2.5, 1.3 + 0.25 * len(table))) if ax is None else ax
     colours = mpl.cm.ScalarMappable(Normalize(0, 1), cmap)
@@ -88,7 +88,7 @@ def targets(
     ax.set_yticks(range(len(table)), labels)
     ax.invert_yaxis()
     ax.set_xlabel("effect before it propagates (sd of control)")
-    ax.set_title(f"Targets of {drug}" + (f", {contexts[0]}" if shared and contexts[0] else ""))
+    ax.set_title(f"Targets of {drug}" + (f", {conditions[0]}" if shared and conditions[0] else ""))
     ax.spines[["top", "right"]].set_visible(False)
     ax.figure.colorbar(colours, ax=ax, label="probability", shrink=0.8)
     return finish(ax, show)

@@ -115,7 +115,7 @@ def check_split(screen: Screen) -> Iterator[Finding]:
         yield Finding("PASS", "No split_key was given.")
         return
     if other := sorted(set(cells["split"].dropna()) - {"train", "test"}):
-        fix = "Rename these or drop their cells: validation contexts are drawn in training (train_size)."
+        fix = "Rename these or drop their cells: validation conditions are drawn in training (train_size)."
         yield Finding("FAIL", f"obs[{key!r}] may hold 'train' and 'test', but also holds {listed(other)}.", fix)
     train = cells["split"] == "train"
     groups = cells[train].groupby(["line", "batch"])[["control", "treated"]].any()

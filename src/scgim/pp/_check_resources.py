@@ -15,15 +15,15 @@ if TYPE_CHECKING:
 def check_resources(screen: Screen) -> Iterator[Finding]:
     """What training will take, roughly."""
     n, genes = screen.adata.n_obs, screen.adata.n_vars
-    contexts = len(screen.treated[["drug", "dose", "line", "batch"]].drop_duplicates())
+    conditions = len(screen.treated[["drug", "dose", "line", "batch"]].drop_duplicates())
     kept = screen.cells[screen.cells["control"]].groupby("line").size().clip(upper=10_000).sum()
     # Constants of benchmarks/scaling.csv: linear mechanisms, two cores.
     block = 3 * 4 * min(n * genes, 2**14 * genes, 2**23)
-    megabytes = 15 + (block + 10 * 8 * genes**2 + 6 * 8 * contexts * genes + 8 * kept * genes) / 1e6
-    seconds = 8 + 1.3e-4 * contexts * genes + 7e-6 * genes**2 + n * (1e-8 * genes + 5e-11 * genes**2)
+    megabytes = 15 + (block + 10 * 8 * genes**2 + 6 * 8 * conditions * genes + 8 * kept * genes) / 1e6
+    seconds = 8 + 1.3e-4 * conditions * genes + 7e-6 * genes**2 + n * (1e-8 * genes + 5e-11 * genes**2)
     time = f"{seconds:.0f} s" if seconds < 120 else f"{seconds / 60:.0f} min"
     yield Finding(
         "PASS",
         f"Training takes about {round(megabytes):,} MB besides the cells and libraries, and about {time} with linear "
-        f"mechanisms ({n:,} cells, {genes:,} genes, {contexts:,} contexts); networks several times that.",
+        f"mechanisms ({n:,} cells, {genes:,} genes, {conditions:,} conditions); networks several times that.",
     )

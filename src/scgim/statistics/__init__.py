@@ -3,26 +3,26 @@
 from ._accumulate import accumulate, combine
 from ._basis import BASIS_CENTRES, BASIS_SLOPE, expand
 from ._blocks import row_blocks
-from ._counts import Sizes, between_batches, change_of, log_changes, own_dispersion
+from ._counts import SizeFactors, between_batch_variance, log_fold_change, log_fold_changes, own_dispersion
 from ._dask import accumulate_dask
 from ._line_scale import relative_scales
-from ._means import Means
+from ._means import ConditionMeans
 from ._misfit import misfit_variance
-from ._statistics import Statistics
+from ._statistics import SufficientStatistics
 
 __all__ = [
     "BASIS_CENTRES",
     "BASIS_SLOPE",
-    "Means",
-    "Sizes",
-    "Statistics",
+    "ConditionMeans",
+    "SizeFactors",
+    "SufficientStatistics",
     "accumulate",
     "accumulate_dask",
-    "between_batches",
-    "change_of",
+    "between_batch_variance",
+    "log_fold_change",
     "combine",
     "expand",
-    "log_changes",
+    "log_fold_changes",
     "misfit_variance",
     "own_dispersion",
     "relative_scales",

@@ -11,30 +11,30 @@ if TYPE_CHECKING:
 
     from numpy.typing import DTypeLike
 
-    from ._statistics import Statistics
+    from ._statistics import SufficientStatistics
 
 
 def accumulate(
     chunks: Iterable[tuple[np.ndarray, np.ndarray]],
     *,
-    n_contexts: int,
+    n_conditions: int,
     n_genes: int,
     own: bool = False,
     dtype: DTypeLike = np.float64,
-) -> Statistics:
-    """Reduce chunks of cells to :class:`Statistics` in one pass.
+) -> SufficientStatistics:
+    """Reduce chunks of cells to :class:`SufficientStatistics` in one pass.
 
     Parameters
     ----------
     chunks
-        Pairs ``(x, code)``: dense cells ``(rows, columns)`` and the context of each row, ``(rows,)`` int.
-    n_contexts, n_genes
-        The sizes of the answer: contexts, each of which must receive at least one cell, and columns.
+        Pairs ``(x, code)``: dense cells ``(rows, columns)`` and the condition of each row, ``(rows,)`` int.
+    n_conditions, n_genes
+        The sizes of the answer: conditions, each of which must receive at least one cell, and columns.
     own
-        Whether to keep every context's own scatter: ``n_contexts * n_genes**2`` float64 of memory.
+        Whether to keep every condition's own scatter: ``n_conditions * n_genes**2`` float64 of memory.
     dtype
         Of the products within a chunk. ``float32`` is several times as fast as ``float64`` and costs a relative error
-        of about 1e-6 in the scatter, however far from zero or apart the contexts lie: cells are centred before they
+        of about 1e-6 in the scatter, however far from zero or apart the conditions lie: cells are centred before they
         are rounded. Sums over chunks are float64 either way.
 
     Returns
@@ -44,29 +44,29 @@ def accumulate(
     Raises
     ------
     ValueError
-        If a context receives no cell, or a chunk has other columns or other rows than codes.
+        If a condition receives no cell, or a chunk has other columns or other rows than codes.
 
     Examples
     --------
     >>> import numpy as np
     >>> x, code = np.random.default_rng(0).normal(size=(100, 3)), np.repeat([0, 1], 50)
-    >>> s = accumulate([(x[:70], code[:70]), (x[70:], code[70:])], n_contexts=2, n_genes=3)
+    >>> s = accumulate([(x[:70], code[:70]), (x[70:], code[70:])], n_conditions=2, n_genes=3)
     >>> bool(np.allclose(s.scatter / 98, (np.cov(x[:50].T) + np.cov(x[50:].T)) / 2))
     True
     """
-    total = Partial(np.arange(n_contexts), n_genes, own=own)
+    total = Partial(np.arange(n_conditions), n_genes, own=own)
     for x, code in chunks:
         total.add(np.asarray(x), np.asarray(code), dtype=dtype)
-    return total.complete(n_contexts)
+    return total.complete(n_conditions)
 
 
-def combine(parts: Iterable[Statistics]) -> Statistics:
+def combine(parts: Iterable[SufficientStatistics]) -> SufficientStatistics:
     """Pool statistics of disjoint cells, as if :func:`accumulate` had seen all of them.
 
     Parameters
     ----------
     parts
-        Of the same contexts and columns; a context may have no cell (``n`` of 0) in some of them.
+        Of the same conditions and columns; a condition may have no cell (``n`` of 0) in some of them.
 
     Returns
     -------
@@ -75,28 +75,28 @@ def combine(parts: Iterable[Statistics]) -> Statistics:
     Raises
     ------
     ValueError
-        If there are no parts, their shapes differ, or a context has no cell in any.
+        If there are no parts, their shapes differ, or a condition has no cell in any.
 
     Examples
     --------
     >>> import numpy as np
     >>> x, code = np.random.default_rng(0).normal(size=(100, 3)), np.repeat([0, 1], 50)
-    >>> parts = [accumulate([(x[i::2], code[i::2])], n_contexts=2, n_genes=3) for i in (0, 1)]
-    >>> whole = accumulate([(x, code)], n_contexts=2, n_genes=3)
+    >>> parts = [accumulate([(x[i::2], code[i::2])], n_conditions=2, n_genes=3) for i in (0, 1)]
+    >>> whole = accumulate([(x, code)], n_conditions=2, n_genes=3)
     >>> bool(np.allclose(combine(parts).scatter, whole.scatter, rtol=1e-12))
     True
     """
     parts = list(parts)
     shapes = {part.mean.shape for part in parts}
     if len(shapes) != 1:
-        raise ValueError(f"combine needs statistics of the same contexts and columns, got shapes {sorted(shapes)}.")
+        raise ValueError(f"combine needs statistics of the same conditions and columns, got shapes {sorted(shapes)}.")
     own = all(part.own is not None for part in parts)
-    (n_contexts, _) = shapes.pop()
-    return tree([_partial(part, own) for part in parts], pool).complete(n_contexts)
+    (n_conditions, _) = shapes.pop()
+    return tree([_partial(part, own) for part in parts], pool).complete(n_conditions)
 
 
-def _partial(statistics: Statistics, own: bool) -> Partial:
-    """The contexts that have cells."""
+def _partial(statistics: SufficientStatistics, own: bool) -> Partial:
+    """The conditions that have cells."""
     context = np.flatnonzero(statistics.n)
     part = Partial(context, 0)
     part.n, part.mean, part.squares = statistics.n[context], statistics.mean[context], statistics.squares[context]

@@ -8,7 +8,7 @@ import numpy as np
 def centre(
     x: np.ndarray, origin: np.ndarray, order: np.ndarray, stop: np.ndarray, y: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Cells minus the mean of their context, in the order of contexts.
+    """Cells minus the mean of their condition, in the order of conditions.
 
     Compiled because numpy makes five passes and three temporaries of it, which cost as much as the product of the cells.
     One thread, without the GIL: threads of dask may each run their own.
@@ -20,15 +20,15 @@ def centre(
     origin
         Taken off first, ``(columns,)`` float64: a cell or so, lest means far from zero be rounded.
     order
-        Row numbers, context by context, ``(rows,)`` int.
+        Row numbers, condition by condition, ``(rows,)`` int.
     stop
-        Where in ``order`` each context ends, ``(contexts,)`` int; none is empty.
+        Where in ``order`` each condition ends, ``(conditions,)`` int; none is empty.
     y
         Takes the centred cells, ``(rows, columns)`` float; rounded only after the mean is off.
 
     Returns
     -------
-    Means less the origin, and sums of squares about them, both ``(contexts, columns)`` float64.
+    Means less the origin, and sums of squares about them, both ``(conditions, columns)`` float64.
     """
     columns = x.shape[1]
     means, squares = np.zeros((len(stop), columns)), np.zeros((len(stop), columns))

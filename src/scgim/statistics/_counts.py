@@ -7,12 +7,12 @@ import scipy.sparse as sp
 from scipy.optimize import brentq
 from scipy.special import polygamma
 
-from ._means import Means
+from ._means import ConditionMeans
 
 if TYPE_CHECKING:
-    from ._statistics import Statistics
+    from ._statistics import SufficientStatistics
 
-BURST = 4.0  # times a gene's dispersion, beyond which that of a context is its own
+BURST = 4.0  # times a gene's dispersion, beyond which that of a condition is its own
 PRIOR = 0.5  # of a rate's ratio to the controls', in units of the controls'
 _STRONG = 0.25, 5.0  # log ratio and standard errors beyond which a gene is no measure of size
 _LEAST_RATIO = 0.3  # a gene without counts does not have a variance of zero
@@ -22,24 +22,24 @@ _PRIOR_FREEDOM = 10.0  # of the variance of all genes between batches, beside a 
 _FEW_GENES, _PRIOR_RANGE = 20, (1.0, 1e4)
 
 
-class Sizes:
-    """What a cell's counts are measured against: its total less the genes that some context moves strongly.
+class SizeFactors:
+    """What a cell's counts are measured against: its total less the genes that some condition moves strongly.
 
     A strong effect on an abundant gene changes the total, and would look like the opposite effect on all others; that
-    holds for contexts and, as much, for cells within one. Sizes that are no totals (a context has more counts than
+    holds for conditions and, as much, for cells within one. Sizes that are no totals (a condition has more counts than
     size) are taken as they are.
 
     Parameters
     ----------
     totals
-        Of raw counts, the last column the cells' given sizes, by fine context (control, drug, dose, line, batch).
+        Of raw counts, the last column the cells' given sizes, by fine condition (control, drug, dose, line, batch).
     group
-        Line x batch of every fine context, ``(fine contexts,)`` int.
+        Line x batch of every fine condition, ``(fine conditions,)`` int.
     label
-        0 for fine contexts of controls, else 1 + the context, ``(fine contexts,)`` int.
+        0 for fine conditions of controls, else 1 + the condition, ``(fine conditions,)`` int.
     """
 
-    def __init__(self, totals: Statistics, group: np.ndarray, label: np.ndarray) -> None:
+    def __init__(self, totals: SufficientStatistics, group: np.ndarray, label: np.ndarray) -> None:
         counts, given = _split(totals)
         treated, k = label > 0, int(label.max(initial=0))
         self.strong, self.whole = np.zeros(counts.shape[1], dtype=bool), bool((given >= 0.999 * counts.sum(1)).all())
@@ -71,35 +71,40 @@ class Sizes:
         return self._less(given.astype(np.float64), x[:, :-1])
 
     def residuals(self, x: np.ndarray, code: np.ndarray) -> np.ndarray:
-        """Counts with sizes, ``(cells, genes + 1)``, of fine contexts -> what the context's rate leaves of them, and sizes."""
+        """Counts with sizes, ``(cells, genes + 1)``, of fine conditions -> what the condition's rate leaves of them, and sizes."""
         size = self.of(x)
         return np.column_stack([x[:, :-1] - size[:, None] * self.rate[code], size])
 
 
-def log_changes(
-    totals: Statistics, residuals: Statistics, rate: np.ndarray, group: np.ndarray, label: np.ndarray, line: np.ndarray
-) -> Means:
-    r"""Changes of UMI counts: logarithms of the ratio of a context's rates to those of its controls.
+def log_fold_changes(
+    totals: SufficientStatistics,
+    residuals: SufficientStatistics,
+    rate: np.ndarray,
+    group: np.ndarray,
+    label: np.ndarray,
+    line: np.ndarray,
+) -> ConditionMeans:
+    r"""Changes of UMI counts: logarithms of the ratio of a condition's rates to those of its controls.
 
-    With counts :math:`O_{kj}`, and :math:`X_{kj}` those expected from the controls of the context's own line and batches,
+    With counts :math:`O_{kj}`, and :math:`X_{kj}` those expected from the controls of the condition's own line and batches,
 
     .. math:: \rho_{kj} = O_{kj} / X_{kj}, \qquad M_{kj} = (1 + a) \log \frac{\rho_{kj} + a}{1 + a}, \qquad a = 1/2.
 
-    Its variance is Poisson's, times what the gene's counts vary beyond that in a context (:func:`own_dispersion`), plus what
-    context means vary between batches beyond both. The latent covariance is that of log rates,
+    Its variance is Poisson's, times what the gene's counts vary beyond that in a condition (:func:`own_dispersion`), plus what
+    condition means vary between batches beyond both. The latent covariance is that of log rates,
     :math:`\log(1 + \sum_i (e_i e_i' - \operatorname{diag} y_i) / \sum_i \mu_i \mu_i')` with
     :math:`e_i = y_i - \mu_i` and :math:`\mu_i = s_i \rho_k`, every entry shrunk by its own sampling error.
 
     Parameters
     ----------
     totals, group, label
-        As in :class:`Sizes`.
+        As in :class:`SizeFactors`.
     residuals
-        Of :meth:`Sizes.residuals`, by fine context.
+        Of :meth:`Sizes.residuals`, by fine condition.
     rate
         ``Sizes.rate``.
     line
-        Of every context, ``(contexts,)`` int.
+        Of every condition, ``(conditions,)`` int.
     """
     counts, n, k, treated = _split(totals)[0], totals.n, len(line), label > 0
     size = n * residuals.mean[:, -1]
@@ -108,24 +113,24 @@ def log_changes(
     base = _control_rates(counts, size, group, treated)
     observed = _sum(counts[treated], context, k)
     expected = _sum(size[treated, None] * base[group[treated]], context, k)
-    # squares about a context's own rate: one degree of freedom of its cells is gone
+    # squares about a condition's own rate: one degree of freedom of its cells is gone
     dispersion = np.maximum(squares.sum(0) / np.maximum((1 - 1 / n) @ counts, 1.0), 1.0)
 
     cells = _sum(n[treated, None], context, k)
     own = own_dispersion(dispersion, _sum(squares[treated], context, k), observed, cells)
-    change, variance = change_of(observed, expected, own)
+    change, variance = log_fold_change(observed, expected, own)
     alone = size[treated, None] * base[group[treated]] + 0.5
     controls = _sum(counts[~treated], group[~treated], len(base))[group[treated]] + 0.5
     ratios = np.log((counts[treated] + 0.5) / alone)
-    between, batches = between_batches(ratios, dispersion * (1 / alone + 1 / controls), context, n[treated], k)
+    between, batches = between_batch_variance(ratios, dispersion * (1 / alone + 1 / controls), context, n[treated], k)
 
     lines = int(line.max(initial=0)) + 1
     line_of_group = np.zeros(len(base), dtype=np.int64)
     line_of_group[group[treated]] = line[context]
-    used = ~treated & np.isin(group, group[treated])  # controls that some context is compared with
+    used = ~treated & np.isin(group, group[treated])  # controls that some condition is compared with
     seen = _sum(counts[used], line_of_group[group[used]], lines)
     correlation, latent, reliability = _latent(residuals, counts, size)
-    return Means(
+    return ConditionMeans(
         n=_sum(n[treated, None], context, k)[:, 0],
         change=change,
         variance=variance + between / batches,
@@ -140,34 +145,36 @@ def log_changes(
 
 
 def own_dispersion(dispersion: np.ndarray, squares: np.ndarray, counts: np.ndarray, n: np.ndarray) -> np.ndarray:
-    """Dispersion of every gene's counts in single contexts, ``(contexts, genes)``: the gene's, or the context's own where a burst is.
+    """Dispersion of every gene's counts in single conditions, ``(conditions, genes)``: the gene's, or the condition's own where a burst is.
 
-    A burst of counts in one cell is as large as its own standard error, and the gene's dispersion would take it for an effect of the context.
-    Below :data:`BURST` times that of the gene a context's own dispersion is left out, because few counts say little of it.
+    A burst of counts in one cell is as large as its own standard error, and the gene's dispersion would take it for an effect of the condition.
+    Below :data:`BURST` times that of the gene a condition's own dispersion is left out, because few counts say little of it.
 
     Parameters
     ----------
     dispersion
-        Of genes over all contexts, ``(genes,)``.
+        Of genes over all conditions, ``(genes,)``.
     squares, counts
-        Of a context's cells: squares about its own rate, and counts, ``(contexts, genes)``; one Poisson count is added to them.
+        Of a condition's cells: squares about its own rate, and counts, ``(conditions, genes)``; one Poisson count is added to them.
     n
-        Cells of every context, ``(contexts, 1)``.
+        Cells of every condition, ``(conditions, 1)``.
     """
     own = (squares + 1) / (np.maximum(1 - 1 / n, 0.5) * counts + 1)
     return np.where(own > BURST * dispersion, own, dispersion)
 
 
-def change_of(observed: np.ndarray, expected: np.ndarray, dispersion: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Change of every context and its sampling variance, ``(contexts, genes)`` each; see :func:`log_changes`."""
+def log_fold_change(
+    observed: np.ndarray, expected: np.ndarray, dispersion: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """Change of every condition and its sampling variance, ``(conditions, genes)`` each; see :func:`log_fold_changes`."""
     ratio = observed / expected
     slope = (1 + PRIOR) / (ratio + PRIOR)
     change = (1 + PRIOR) * np.log((ratio + PRIOR) / (1 + PRIOR))
     return change, dispersion * np.maximum(ratio, _LEAST_RATIO) / expected * slope**2
 
 
-def _split(totals: Statistics) -> tuple[np.ndarray, np.ndarray]:
-    """Counts ``(fine contexts, genes)`` and sizes ``(fine contexts,)``, summed over cells."""
+def _split(totals: SufficientStatistics) -> tuple[np.ndarray, np.ndarray]:
+    """Counts ``(fine conditions, genes)`` and sizes ``(fine conditions,)``, summed over cells."""
     sums = totals.n[:, None] * totals.mean
     return sums[:, :-1], sums[:, -1]
 
@@ -188,22 +195,22 @@ def _control_rates(counts: np.ndarray, size: np.ndarray, group: np.ndarray, trea
     return (own + 1) / (own_size + 1 / overall)
 
 
-def between_batches(
+def between_batch_variance(
     change: np.ndarray, variance: np.ndarray, context: np.ndarray, n: np.ndarray, k: int
 ) -> tuple[np.ndarray, np.ndarray]:
-    r"""Variance of contexts' changes between batches beyond sampling, ``(genes,)``, and how many batches a context has, ``(k, 1)``.
+    r"""Variance of conditions' changes between batches beyond sampling, ``(genes,)``, and how many batches a condition has, ``(k, 1)``.
 
     By moments (DerSimonian & Laird 1986): with weights :math:`w_b` the inverse sampling variances and
-    :math:`Q = \sum_b w_b (m_b - \bar m)^2` about the context's weighted mean,
-    :math:`E[Q] = (B - 1) + \tau^2 (\sum_b w_b - \sum_b w_b^2 / \sum_b w_b)`, summed over contexts; a gene's own estimate is
-    pooled with that of all genes, the more the less genes differ. A context's mean is over its cells, so that of batches of :math:`n_b` cells it has as many as
+    :math:`Q = \sum_b w_b (m_b - \bar m)^2` about the condition's weighted mean,
+    :math:`E[Q] = (B - 1) + \tau^2 (\sum_b w_b - \sum_b w_b^2 / \sum_b w_b)`, summed over conditions; a gene's own estimate is
+    pooled with that of all genes, the more the less genes differ. A condition's mean is over its cells, so that of batches of :math:`n_b` cells it has as many as
     :math:`(\sum_b n_b)^2 / \sum_b n_b^2` equal ones.
 
     Parameters
     ----------
     change, variance
-        Of every context in every of its batches and the sampling variance, ``(rows, genes)``.
-    context
+        Of every condition in every of its batches and the sampling variance, ``(rows, genes)``.
+    condition
         Of every row, ``(rows,)`` int below ``k``.
     n
         Cells of every row, ``(rows,)``.
@@ -240,7 +247,9 @@ def _prior_freedom(squares: np.ndarray, freedom: float) -> float:
     return max(low, 2 * brentq(lambda half: polygamma(1, half) - excess, 1e-3, high))
 
 
-def _latent(residuals: Statistics, counts: np.ndarray, size: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def _latent(
+    residuals: SufficientStatistics, counts: np.ndarray, size: np.ndarray
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Correlation of sampling errors, latent covariance of log rates, and reliability."""
     scatter, n, left = residuals.scatter[:-1, :-1], residuals.n, 1 - 1 / residuals.n
     variance = np.maximum(np.diag(scatter), 1e-12)

@@ -13,29 +13,29 @@ if TYPE_CHECKING:
 
     from numpy.typing import DTypeLike
 
-    from ._statistics import Statistics
+    from ._statistics import SufficientStatistics
 
 
 def accumulate_dask(
     chunks: Iterable[tuple[Any, np.ndarray]],
     *,
-    n_contexts: int,
+    n_conditions: int,
     n_genes: int,
     own: bool = False,
     dtype: DTypeLike = np.float64,
-) -> Statistics:
+) -> SufficientStatistics:
     """:func:`accumulate` where the cells are: chunks are reduced on dask's workers, and what is left travels.
 
     Runs on the cluster of the active ``dask.distributed`` client, or in threads where there is none. A chunk becomes the
-    statistics of the contexts that occur in it, and those are pooled in a tree; no cell reaches this process.
+    statistics of the conditions that occur in it, and those are pooled in a tree; no cell reaches this process.
 
     Parameters
     ----------
     chunks
         Pairs ``(x, code)`` as in :func:`accumulate`, ``x`` a ``dask.delayed`` or array, dense or sparse.
-    n_contexts, n_genes, own, dtype
-        As in :func:`accumulate`. With ``own``, a chunk sends one scatter for each of its contexts, so that cells are
-        better sorted by context.
+    n_conditions, n_genes, own, dtype
+        As in :func:`accumulate`. With ``own``, a chunk sends one scatter for each of its conditions, so that cells are
+        better sorted by condition.
 
     Returns
     -------
@@ -54,7 +54,7 @@ def accumulate_dask(
     >>> import numpy as np
     >>> x, code = np.random.default_rng(0).normal(size=(100, 3)), np.repeat([0, 1], 50)
     >>> chunks = [(dask.delayed(x[i : i + 25]), code[i : i + 25]) for i in range(0, 100, 25)]
-    >>> s = accumulate_dask(chunks, n_contexts=2, n_genes=3)
+    >>> s = accumulate_dask(chunks, n_conditions=2, n_genes=3)
     >>> bool(np.allclose(s.scatter / 98, (np.cov(x[:50].T) + np.cov(x[50:].T)) / 2))
     True
     """
@@ -62,8 +62,8 @@ def accumulate_dask(
     partial, combine = delayed(_partial, pure=False), delayed(pool, pure=False)
     parts = [partial(x, code, own, dtype, n_genes) for x, code in chunks if len(code)]
     if not parts:
-        return Partial(np.empty(0, np.int64), n_genes, own=own).complete(n_contexts)
-    return tree(parts, combine).compute().complete(n_contexts)
+        return Partial(np.empty(0, np.int64), n_genes, own=own).complete(n_conditions)
+    return tree(parts, combine).compute().complete(n_conditions)
 
 
 def import_dask() -> Any:

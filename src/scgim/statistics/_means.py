@@ -6,38 +6,38 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 if TYPE_CHECKING:
-    from ._statistics import Statistics
+    from ._statistics import SufficientStatistics
 
-_PRIOR_CELLS = 10  # beside a context's own, of the variance of all
+_PRIOR_CELLS = 10  # beside a condition's own, of the variance of all
 
 
 @dataclass(frozen=True)
-class Means:
-    r"""How the means of contexts differ from those of their controls, and what is known of the errors.
+class ConditionMeans:
+    r"""How the means of conditions differ from those of their controls, and what is known of the errors.
 
     Parameters
     ----------
     n
-        Cells per context, ``(contexts,)`` float64; treated contexts only.
+        Cells per condition, ``(conditions,)`` float64; treated conditions only.
     change
-        Context mean less control mean, ``(contexts, genes)``: a difference in control standard deviations, or of counts
-        a logarithm of a ratio (:func:`log_changes`).
+        Condition mean less control mean, ``(conditions, genes)``: a difference in control standard deviations, or of counts
+        a logarithm of a ratio (:func:`log_fold_changes`).
     variance
-        Of the sampling error of ``change``, the controls' apart, ``(contexts, genes)``.
+        Of the sampling error of ``change``, the controls' apart, ``(conditions, genes)``.
     line
-        Of every context, whose controls it was compared with, ``(contexts,)`` int.
+        Of every condition, whose controls it was compared with, ``(conditions,)`` int.
     control
-        Sampling variance of the mean of a line's controls, ``(lines, genes)``; all contexts of a line share that error.
+        Sampling variance of the mean of a line's controls, ``(lines, genes)``; all conditions of a line share that error.
     correlation
         Of the sampling errors of genes, ``(genes, genes)``.
     latent
-        Covariance of genes between cells of a context without what measuring adds, ``(genes, genes)``, positive definite.
+        Covariance of genes between cells of a condition without what measuring adds, ``(genes, genes)``, positive definite.
     reliability
         Share of the latent in the whole variance, ``(genes,)``.
     n_cells
-        Cells in all contexts and controls.
+        Cells in all conditions and controls.
     dispersion
-        Of counts: variance over mean within a context, ``(genes,)``.
+        Of counts: variance over mean within a condition, ``(genes,)``.
     """
 
     n: np.ndarray
@@ -52,15 +52,17 @@ class Means:
     dispersion: np.ndarray | None = None
 
     @classmethod
-    def of(cls, statistics: Statistics, line: np.ndarray, controls: np.ndarray | None = None) -> Means:
-        """Of standardised statistics, whose context 0 holds the controls.
+    def of(
+        cls, statistics: SufficientStatistics, line: np.ndarray, controls: np.ndarray | None = None
+    ) -> ConditionMeans:
+        """Of standardised statistics, whose condition 0 holds the controls.
 
-        ``line`` is that of every other context, ``(contexts - 1,)`` int, ``controls`` the cells of a line's own,
+        ``line`` is that of every other condition, ``(conditions - 1,)`` int, ``controls`` the cells of a line's own,
         ``(lines,)``; by default each line has all of them.
         """
         n, d = statistics.n, len(statistics.scatter)
         cells = max(statistics.n_cells - len(n), 1.0)
-        # a context's own variance, as if it had some cells more of the usual one: a single cell has none of its own
+        # a condition's own variance, as if it had some cells more of the usual one: a single cell has none of its own
         pooled = np.diag(statistics.scatter) / cells
         spread = np.maximum((statistics.squares + _PRIOR_CELLS * pooled) / (n[:, None] - 1 + _PRIOR_CELLS), 1e-12)
         # fewer cells than genes leave a singular scatter

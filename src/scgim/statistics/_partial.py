@@ -1,4 +1,4 @@
-"""Statistics under way: of the cells seen so far, and of the contexts among them only."""
+"""Statistics under way: of the cells seen so far, and of the conditions among them only."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ._centre import centre
-from ._statistics import Statistics
+from ._statistics import SufficientStatistics
 
 if TYPE_CHECKING:
     from typing import Self
@@ -18,7 +18,7 @@ BLOCK = 2**23  # values in one product: large enough for BLAS, small enough for 
 
 
 class Partial:
-    r"""What is known of some contexts from some of their cells; small enough to travel between processes.
+    r"""What is known of some conditions from some of their cells; small enough to travel between processes.
 
     Every sum is of squares about the mean of the cells in it, and two of them are pooled by adding the squares between
     (Chan, Golub and LeVeque 1983, doi:10.1080/00031305.1983.10483115), so that nothing is ever subtracted:
@@ -27,12 +27,12 @@ class Partial:
 
     Parameters
     ----------
-    context
-        Which contexts, ``(contexts,)`` int, ascending.
+    condition
+        Which conditions, ``(conditions,)`` int, ascending.
     columns
         Columns of the cells.
     own
-        Whether to keep the scatter of each context.
+        Whether to keep the scatter of each condition.
     """
 
     def __init__(self, context: np.ndarray, columns: int, *, own: bool = False) -> None:
@@ -46,14 +46,14 @@ class Partial:
 
     @classmethod
     def of(cls, x: np.ndarray, code: np.ndarray, *, own: bool, dtype: DTypeLike) -> Self:
-        """Cells ``(rows, columns)`` with the context of each, ``(rows,)``, by themselves."""
+        """Cells ``(rows, columns)`` with the condition of each, ``(rows,)``, by themselves."""
         context, at = np.unique(code, return_inverse=True)
         return cls(context, x.shape[1], own=own).add(x, at, dtype=dtype)
 
     def add(self, x: np.ndarray, at: np.ndarray, *, dtype: DTypeLike) -> Self:
-        """Take cells in; ``at`` is the position of each one's context, ``dtype`` that of the products."""
+        """Take cells in; ``at`` is the position of each one's condition, ``dtype`` that of the products."""
         if x.shape != (len(at), self.mean.shape[1]):
-            raise ValueError(f"Cells of shape {x.shape} with {len(at)} contexts, for {self.mean.shape[1]} columns.")
+            raise ValueError(f"Cells of shape {x.shape} with {len(at)} conditions, for {self.mean.shape[1]} columns.")
         x = np.ascontiguousarray(x, dtype=x.dtype if x.dtype in (np.float32, np.float64) else np.float64)
         if x.size:
             self.origin = x[0].astype(np.float64) if self.origin is None else self.origin
@@ -81,7 +81,7 @@ class Partial:
                 self.own[k] += np.outer(row, row)
 
     def pool(self, other: Partial) -> Self:
-        """Take in what is known of other cells of contexts that are all among these."""
+        """Take in what is known of other cells of conditions that are all among these."""
         at = np.searchsorted(self.context, other.context)
         self.origin = other.origin if self.origin is None else self.origin
         between = self._move(at, other.n, other.mean + (other.origin - self.origin), other.squares)
@@ -104,19 +104,21 @@ class Partial:
         self.squares[at] += squares + between**2
         return between
 
-    def complete(self, n_contexts: int) -> Statistics:
-        """The statistics of all contexts; ValueError if one received no cell."""
-        every, seen = np.arange(n_contexts), self.context[self.n > 0]
-        if not n_contexts or not np.isin(every, seen).all():
-            raise ValueError(f"Contexts without a cell: {np.setdiff1d(every, seen).tolist() if n_contexts else 'all'}.")
-        if len(seen) > n_contexts:
-            raise ValueError(f"Cells of contexts {np.setdiff1d(seen, every).tolist()}, of {n_contexts}.")
+    def complete(self, n_conditions: int) -> SufficientStatistics:
+        """The statistics of all conditions; ValueError if one received no cell."""
+        every, seen = np.arange(n_conditions), self.context[self.n > 0]
+        if not n_conditions or not np.isin(every, seen).all():
+            raise ValueError(
+                f"Conditions without a cell: {np.setdiff1d(every, seen).tolist() if n_conditions else 'all'}."
+            )
+        if len(seen) > n_conditions:
+            raise ValueError(f"Cells of conditions {np.setdiff1d(seen, every).tolist()}, of {n_conditions}.")
         scatter = self.scatter if self.own is None else self.own.sum(0)
-        return Statistics(self.n, self.origin + self.mean, scatter, self.squares, self.own)
+        return SufficientStatistics(self.n, self.origin + self.mean, scatter, self.squares, self.own)
 
 
 def pool(parts: list[Partial]) -> Partial:
-    """Pool partial statistics of disjoint cells, which may have contexts in common."""
+    """Pool partial statistics of disjoint cells, which may have conditions in common."""
     context = np.unique(np.concatenate([part.context for part in parts]))
     total = Partial(context, parts[0].mean.shape[1], own=parts[0].own is not None)
     for part in parts:

@@ -7,11 +7,11 @@ import scipy.sparse as sp
 
 
 @dataclass(frozen=True)
-class Statistics:
-    r"""Sufficient statistics of a model that is linear in its columns, by context.
+class SufficientStatistics:
+    r"""Sufficient statistics of a model that is linear in its columns, by condition.
 
     Columns are genes, or ``B`` basis functions of every gene (:func:`expand`), gene ``j``'s being
-    ``j * B ... j * B + B - 1``. The likelihood of all cells depends on the data only through (contexts :math:`k`, cells
+    ``j * B ... j * B + B - 1``. The likelihood of all cells depends on the data only through (conditions :math:`k`, cells
     :math:`i`)
 
     .. math:: n_k, \quad m_{k} = \frac1{n_k} \sum_{i \in k} x_i, \quad W_k = \sum_{i \in k} (x_i - m_k)(x_i - m_k)^\top
@@ -21,15 +21,15 @@ class Statistics:
     Parameters
     ----------
     n
-        Cells per context, ``(contexts,)`` float64.
+        Cells per condition, ``(conditions,)`` float64.
     mean
-        Context means, ``(contexts, columns)`` float64.
+        Condition means, ``(conditions, columns)`` float64.
     scatter
-        Pooled within-context scatter :math:`\sum_k W_k`, ``(columns, columns)`` float64.
+        Pooled within-condition scatter :math:`\sum_k W_k`, ``(columns, columns)`` float64.
     squares
-        The diagonal of each :math:`W_k`, ``(contexts, columns)`` float64; they sum to that of ``scatter``.
+        The diagonal of each :math:`W_k`, ``(conditions, columns)`` float64; they sum to that of ``scatter``.
     own
-        Each :math:`W_k`, ``(contexts, columns, columns)`` float64, where it was asked for: hard interventions need it.
+        Each :math:`W_k`, ``(conditions, columns, columns)`` float64, where it was asked for: hard interventions need it.
     """
 
     n: np.ndarray
@@ -40,17 +40,19 @@ class Statistics:
 
     @property
     def n_cells(self) -> float:
-        """Cells in all contexts."""
+        """Cells in all conditions."""
         return float(self.n.sum())
 
-    def standardise(self, centre: np.ndarray, scale: np.ndarray) -> Statistics:
-        """The statistics of ``(x - centre) / scale``; ``centre`` is ``(columns,)`` or one row a context."""
+    def standardise(self, centre: np.ndarray, scale: np.ndarray) -> SufficientStatistics:
+        """The statistics of ``(x - centre) / scale``; ``centre`` is ``(columns,)`` or one row a condition."""
         square = np.outer(scale, scale)
         own = None if self.own is None else self.own / square
-        return Statistics(self.n, (self.mean - centre) / scale, self.scatter / square, self.squares / scale**2, own)
+        return SufficientStatistics(
+            self.n, (self.mean - centre) / scale, self.scatter / square, self.squares / scale**2, own
+        )
 
-    def merge(self, label: np.ndarray) -> Statistics:
-        """Pool contexts that share a label, keeping the scatter within the old ones.
+    def merge(self, label: np.ndarray) -> SufficientStatistics:
+        """Pool conditions that share a label, keeping the scatter within the old ones.
 
         Used on centred controls of several lines or batches, whose means agree by construction.
         """
@@ -61,11 +63,11 @@ class Statistics:
         own = None
         if self.own is not None:
             own = (member @ self.own.reshape(k, -1)).reshape(-1, *self.scatter.shape)
-        return Statistics(n, mean, self.scatter, member @ self.squares, own)
+        return SufficientStatistics(n, mean, self.scatter, member @ self.squares, own)
 
-    def take(self, columns: np.ndarray) -> Statistics:
+    def take(self, columns: np.ndarray) -> SufficientStatistics:
         """Some columns, in the order given: ``(chosen,)`` int, or a mask."""
         columns = np.arange(len(self.scatter))[columns]
         square = np.ix_(columns, columns)
         own = None if self.own is None else self.own[:, columns[:, None], columns]
-        return Statistics(self.n, self.mean[:, columns], self.scatter[square], self.squares[:, columns], own)
+        return SufficientStatistics(self.n, self.mean[:, columns], self.scatter[square], self.squares[:, columns], own)

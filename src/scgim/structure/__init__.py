@@ -4,7 +4,7 @@ from .dag import ancestors, levels, order
 from .decisive import Calls, decisive_edges
 from .ensemble import GraphEnsemble, resample
 from .kernels import local_score
-from .orient import orient_ties, turn_edges
+from .orient import orient_equivalent_edges, turn_edges
 from .refine import refine_dag
 from .score import FLOOR, SLAB, LocalFit, fit_graph
 from .search import SearchState, search_dag
@@ -22,7 +22,7 @@ __all__ = [
     "levels",
     "local_score",
     "order",
-    "orient_ties",
+    "orient_equivalent_edges",
     "refine_dag",
     "resample",
     "search_dag",

@@ -9,7 +9,7 @@ import networkx as nx
 import numpy as np
 import pandas as pd
 
-from scgim.statistics import Means, Statistics
+from scgim.statistics import ConditionMeans, SufficientStatistics
 
 from .ensemble import resample
 
@@ -20,7 +20,7 @@ RECURS = 0.5  # an edge in fewer refits does not
 DIRECTED = 0.8  # of the refits that join two genes, how many must agree on the direction
 
 
-class Recurrence(NamedTuple):
+class EdgeFrequencies(NamedTuple):
     """Share of refits with the edge, and with an edge either way; ``(genes, genes)`` each, row = source."""
 
     direct: np.ndarray
@@ -38,7 +38,7 @@ class Recurrence(NamedTuple):
         return sorted(groups, key=lambda group: (-len(group), group))
 
 
-def edge_table(graph: np.ndarray, genes: np.ndarray, found: Recurrence) -> pd.DataFrame:
+def edge_table(graph: np.ndarray, genes: np.ndarray, found: EdgeFrequencies) -> pd.DataFrame:
     """The graph's edges with how often they recur; see :meth:`scgim.GIM.stability`."""
     source, target = np.nonzero(graph)
     module = np.full(len(graph), -1)
@@ -57,23 +57,26 @@ def edge_table(graph: np.ndarray, genes: np.ndarray, found: Recurrence) -> pd.Da
     return table.sort_values(["stability", "adjacency"], ascending=False, kind="stable").reset_index(drop=True)
 
 
-def recurrence(
-    search: Callable[[Statistics | Means, int], np.ndarray], draws: Iterator[Statistics | Means]
-) -> Recurrence:
+def edge_frequencies(
+    search: Callable[[SufficientStatistics | ConditionMeans, int], np.ndarray],
+    draws: Iterator[SufficientStatistics | ConditionMeans],
+) -> EdgeFrequencies:
     """Refit on every draw; ``search(statistics, seed)`` gives a graph."""
     graphs = np.array([search(draw, seed) for seed, draw in enumerate(draws)])
-    return Recurrence(graphs.mean(0), (graphs | graphs.transpose(0, 2, 1)).mean(0))
+    return EdgeFrequencies(graphs.mean(0), (graphs | graphs.transpose(0, 2, 1)).mean(0))
 
 
-def redraw(statistics: Statistics | Means, n: int, seed: int) -> Iterator[Statistics | Means]:
-    r"""Statistics of other cells from the same contexts: a parametric bootstrap over cells within contexts.
+def bootstrap_statistics(
+    statistics: SufficientStatistics | ConditionMeans, n: int, seed: int
+) -> Iterator[SufficientStatistics | ConditionMeans]:
+    r"""Statistics of other cells from the same conditions: a parametric bootstrap over cells within conditions.
 
-    Context means are drawn from :math:`N(m_k, W / (N - K) n_k)` with the pooled scatter :math:`W`, of means those of
+    Condition means are drawn from :math:`N(m_k, W / (N - K) n_k)` with the pooled scatter :math:`W`, of means those of
     changes from their sampling errors; the scatter from :math:`\text{Wishart}(N - K, W / (N - K))`, the latent covariance
     with the error of the same number of cells, by reliability. No cell is read again.
     """
     rng = np.random.default_rng([seed, 0xB007])
-    draw = _means if isinstance(statistics, Means) else _cells
+    draw = _means if isinstance(statistics, ConditionMeans) else _cells
     for _ in range(n):
         yield draw(statistics, rng)
 
@@ -96,7 +99,7 @@ def _wishart(root: np.ndarray, freedom: float, rng: np.random.Generator) -> np.n
     return x.T @ x / freedom
 
 
-def _cells(s: Statistics, rng: np.random.Generator) -> Statistics:
+def _cells(s: SufficientStatistics, rng: np.random.Generator) -> SufficientStatistics:
     freedom = max(s.n_cells - len(s.n), 1.0)
     root = _root(s.scatter / freedom)
     mean = s.mean + (rng.normal(size=s.mean.shape) @ root) / np.sqrt(s.n)[:, None]
@@ -109,7 +112,7 @@ def _cells(s: Statistics, rng: np.random.Generator) -> Statistics:
     return replace(s, mean=mean, scatter=own.sum(0), own=own)
 
 
-def _means(s: Means, rng: np.random.Generator) -> Means:
+def _means(s: ConditionMeans, rng: np.random.Generator) -> ConditionMeans:
     root = _root(s.correlation)
     change = s.change + (rng.normal(size=s.change.shape) @ root) * np.sqrt(s.variance)
     shared = (rng.normal(size=s.control.shape) @ root) * np.sqrt(s.control)
@@ -124,10 +127,10 @@ def _means(s: Means, rng: np.random.Generator) -> Means:
 
 
 def draws(
-    statistics: Statistics | Means, block: tuple[np.ndarray, np.ndarray] | None, n: int, seed: int
-) -> Iterator[Statistics | Means]:
+    statistics: SufficientStatistics | ConditionMeans, block: tuple[np.ndarray, np.ndarray] | None, n: int, seed: int
+) -> Iterator[SufficientStatistics | ConditionMeans]:
     """Data as they might have been: other lines of each drug (none: the same), and other cells of each condition."""
     rng = np.random.default_rng([seed, 0xB10C])
     for _ in range(n):
         drawn = statistics if block is None else resample(statistics, *block, rng)
-        yield next(redraw(drawn, 1, int(rng.integers(2**31))))
+        yield next(bootstrap_statistics(drawn, 1, int(rng.integers(2**31))))

@@ -6,12 +6,12 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from scgim.statistics import Means
+from scgim.statistics import ConditionMeans
 
 from .dag import levels
 
 if TYPE_CHECKING:
-    from scgim.statistics import Statistics
+    from scgim.statistics import SufficientStatistics
 
 ALL_PAIRS = 200  # genes up to which every pair is a candidate
 N_CANDIDATES = 40
@@ -61,20 +61,24 @@ def check_priors(d: int, allowed: np.ndarray | None, required: np.ndarray | None
 
 
 def candidates(
-    statistics: Statistics | Means, columns: int, allowed: np.ndarray, required: np.ndarray, start: np.ndarray
+    statistics: SufficientStatistics | ConditionMeans,
+    columns: int,
+    allowed: np.ndarray,
+    required: np.ndarray,
+    start: np.ndarray,
 ) -> Slots:
     """All allowed edges of up to 200 genes; beyond, those between :func:`neighbours`. Required ones and ``start`` always."""
     if len(allowed) <= ALL_PAIRS:
         may = allowed
-    elif isinstance(statistics, Means):
+    elif isinstance(statistics, ConditionMeans):
         may = allowed & moving_together(statistics)
     else:
         may = allowed & neighbours(statistics, columns)
     return make_slots(may | required | start, required)
 
 
-def neighbours(statistics: Statistics, columns: int, count: int = N_CANDIDATES) -> np.ndarray:
-    r"""Pairs of genes that are close within contexts: ``(genes, genes)`` bool, symmetric.
+def neighbours(statistics: SufficientStatistics, columns: int, count: int = N_CANDIDATES) -> np.ndarray:
+    r"""Pairs of genes that are close within conditions: ``(genes, genes)`` bool, symmetric.
 
     A gene's ``count`` neighbours are half by correlation (of any column with its value) and half by partial correlation
     (of the values), which finds parents that cancel each other: either alone misses more. With :math:`f = N - K` degrees
@@ -91,10 +95,10 @@ def neighbours(statistics: Statistics, columns: int, count: int = N_CANDIDATES) 
     return near | near.T
 
 
-def moving_together(means: Means, count: int = N_CANDIDATES) -> np.ndarray:
-    """Pairs of genes that contexts move together, or that vary together within them: ``(genes, genes)`` bool, symmetric.
+def moving_together(means: ConditionMeans, count: int = N_CANDIDATES) -> np.ndarray:
+    """Pairs of genes that conditions move together, or that vary together within them: ``(genes, genes)`` bool, symmetric.
 
-    A gene's ``count`` neighbours are half by the sum over contexts of the product of standardised changes and half by latent
+    A gene's ``count`` neighbours are half by the sum over conditions of the product of standardised changes and half by latent
     correlation.
     """
     z = means.change / np.sqrt(means.variance + means.control[means.line])

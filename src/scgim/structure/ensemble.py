@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 import scipy.sparse as sp
 
-from scgim.statistics import Means, Statistics
+from scgim.statistics import ConditionMeans, SufficientStatistics
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -57,11 +57,11 @@ class GraphEnsemble(NamedTuple):
 
 
 def resample(
-    statistics: Statistics | Means, block: np.ndarray, stratum: np.ndarray, rng: np.random.Generator
-) -> Statistics | Means:
+    statistics: SufficientStatistics | ConditionMeans, block: np.ndarray, stratum: np.ndarray, rng: np.random.Generator
+) -> SufficientStatistics | ConditionMeans:
     """Statistics of conditions drawn with replacement within strata, in blocks that stay together.
 
-    The scatter of :class:`~scgim.statistics.Statistics`, which is pooled over conditions, is scaled to the cells that the
+    The scatter of :class:`~scgim.statistics.SufficientStatistics`, which is pooled over conditions, is scaled to the cells that the
     drawn conditions have. ``block`` is that of every treated condition, ``(conditions,)`` int from 0 on, and lies in one ``stratum``,
     ``(conditions,)`` int: a stratum keeps its number of blocks, so that none is lost.
     """
@@ -73,7 +73,7 @@ def resample(
     order = np.argsort(block, kind="stable")
     start = np.searchsorted(block[order], np.arange(block.max() + 2))
     rows = np.concatenate([order[start[b] : start[b + 1]] for b in chosen])
-    if isinstance(statistics, Means):
+    if isinstance(statistics, ConditionMeans):
         return replace(
             statistics, **{name: getattr(statistics, name)[rows] for name in ("n", "change", "variance", "line")}
         )

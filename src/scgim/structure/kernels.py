@@ -23,16 +23,16 @@ _compiled = nb.njit(cache=True, error_model="numpy", nogil=True, fastmath={"reas
 
 
 class CellData(NamedTuple):
-    """What the likelihood of all cells needs; means are ``(columns, contexts)``, less those of the controls."""
+    """What the likelihood of all cells needs; means are ``(columns, conditions)``, less those of the controls."""
 
-    n: np.ndarray  # (contexts,)
+    n: np.ndarray  # (conditions,)
     mean: np.ndarray
     total: np.ndarray  # (columns,) weighted sum of the means
-    scatter: np.ndarray  # (columns, columns) pooled within contexts
+    scatter: np.ndarray  # (columns, columns) pooled within conditions
     between: np.ndarray  # (columns, columns) weighted second moment of the means
-    own: np.ndarray  # (columns, columns, contexts) every context's own scatter; empty for shifts
+    own: np.ndarray  # (columns, columns, conditions) every condition's own scatter; empty for shifts
     cells: float
-    charge: float
+    target_penalty: float
     penalty: float
     columns: int
 
@@ -43,24 +43,24 @@ class CellData(NamedTuple):
 
 
 class MeanData(NamedTuple):
-    """What the likelihood of the contexts' means needs, ``(genes, contexts)`` each unless said otherwise."""
+    """What the likelihood of the conditions' means needs, ``(genes, conditions)`` each unless said otherwise."""
 
-    n: np.ndarray  # (contexts,)
+    n: np.ndarray  # (conditions,)
     change: np.ndarray  # from the controls
     variance: np.ndarray  # of its sampling error
-    line: np.ndarray  # (contexts,) int: whose controls it was compared with
-    control: np.ndarray  # (genes, lines) sampling variance of the controls' mean, which all contexts of a line share
+    line: np.ndarray  # (conditions,) int: whose controls it was compared with
+    control: np.ndarray  # (genes, lines) sampling variance of the controls' mean, which all conditions of a line share
     correlation: np.ndarray  # (genes, genes) of sampling errors
-    latent: np.ndarray  # (genes, genes) covariance between cells of a context, free of measurement noise
+    latent: np.ndarray  # (genes, genes) covariance between cells of a condition, free of measurement noise
     reliability: np.ndarray  # (genes,) its share of the variance
     cells: float
-    charge: float  # nats that a target costs
+    target_penalty: float  # nats that a target costs
     penalty: float  # nats that a parent costs
     columns: int  # 1: a parent is one column
     slab: float  # prior variance of a target's shift
     misfit: float  # relative error of what a parent's change does to its child
     floor: float  # what sampling error leaves out, as a standard deviation
-    mismatch: float  # error of correlations within contexts as evidence of slopes between them
+    mismatch: float  # error of correlations within conditions as evidence of slopes between them
     hard: bool
 
     @property
@@ -114,15 +114,15 @@ def _block(matrix, cols, m):
 
 @_compiled
 def _add_means(system, n, mean, total, between, cols, q, moved):
-    """Add the scatter between the means of the contexts that are not ``moved``: all of it, less those that are."""
-    contexts, t, weight = len(n), 0, 0.0
-    for k in range(contexts):
+    """Add the scatter between the means of the conditions that are not ``moved``: all of it, less those that are."""
+    conditions, t, weight = len(n), 0, 0.0
+    for k in range(conditions):
         t += moved[k]
         weight += n[k] * (1 - moved[k])
     gone, centre = np.empty((q + 1, t)), np.empty(q + 1)
     for a in range(q + 1):
         row, s, u = mean[cols[a]], total[cols[a]], 0
-        for k in range(contexts):
+        for k in range(conditions):
             if moved[k]:
                 gone[a, u] = math.sqrt(n[k]) * row[k]
                 s -= n[k] * row[k]
@@ -138,30 +138,30 @@ def _add_means(system, n, mean, total, between, cols, q, moved):
 
 @_compiled
 def _excess(own, cols, w, q, out):
-    """What every context's sum of squares about its own mean gains by the regression, less than nothing if it helps."""
-    contexts = len(out)
+    """What every condition's sum of squares about its own mean gains by the regression, less than nothing if it helps."""
+    conditions = len(out)
     out[:] = 0.0
     for a in range(q):
         for c in range(a + 1):
             each, x = own[cols[a], cols[c]], w[a] * w[c] * (1 if a == c else 2)
-            for k in range(contexts):
+            for k in range(conditions):
                 out[k] += x * each[k]
         each, x = own[cols[q], cols[a]], 2 * w[a]
-        for k in range(contexts):
+        for k in range(conditions):
             out[k] -= x * each[k]
 
 
 @_compiled
 def _fit_cells(j, parents, p, data, w, moved):
     """As :func:`fit_gene`."""
-    n, mean, total, scatter, between, own, cells, charge, penalty, columns = data
-    contexts, q, hard = len(n), p * columns, len(own) > 0
+    n, mean, total, scatter, between, own, cells, target_penalty, penalty, columns = data
+    conditions, q, hard = len(n), p * columns, len(own) > 0
     cols = np.empty(q + 1, dtype=np.int64)
     for a in range(q):
         cols[a] = parents[a // columns] * columns + a % columns
     cols[q] = j * columns
     within, system = _block(scatter, cols, q + 1), np.empty((q + 1, q + 1))
-    residual, excess = np.empty(contexts), np.zeros(contexts)
+    residual, excess = np.empty(conditions), np.zeros(conditions)
     trusted = hard and n[0] > 20 + 4 * q  # enough controls for a regression of their own
     joins = 2 if hard else 1  # the step at which the means join
     moved[:] = False
@@ -174,7 +174,7 @@ def _fit_cells(j, parents, p, data, w, moved):
                     s = own[cols[a], cols[c], 0]
                 elif hard and n_moved:
                     each = own[cols[a], cols[c]]
-                    for k in range(contexts):
+                    for k in range(conditions):
                         s -= each[k] * moved[k]
                 system[a, c] = s
         if step >= joins:
@@ -186,27 +186,27 @@ def _fit_cells(j, parents, p, data, w, moved):
         for a in range(q):
             s2 -= w[a] * system[q, a]
         row = mean[cols[q]]
-        for k in range(contexts):
+        for k in range(conditions):
             residual[k] = row[k]
         for a in range(q):
             x, row = w[a], mean[cols[a]]
-            for k in range(contexts):
+            for k in range(conditions):
                 residual[k] -= x * row[k]
         if hard:
             _excess(own, cols, w, q, excess)
-            for k in range(contexts):
+            for k in range(conditions):
                 s2 += own[cols[q], cols[q], k] * moved[k]
         s2 = s2 / (n[0] - q - 1) if step == 0 and trusted else s2 / cells
         # at first only the controls are known not to be targets
         b, weight = residual[0], 0.0
         if step:
             b = 0.0
-            for k in range(contexts):
+            for k in range(conditions):
                 b += n[k] * residual[k] * (1 - moved[k])
                 weight += n[k] * (1 - moved[k])
             b /= weight
-        limit, n_moved, changed = 2 * max(s2, _FLOOR) * charge, 0, 0
-        for k in range(1, contexts):
+        limit, n_moved, changed = 2 * max(s2, _FLOOR) * target_penalty, 0, 0
+        for k in range(1, conditions):
             gap = residual[k] - b
             now = n[k] * gap * gap + excess[k] > limit
             changed += now != moved[k]
@@ -215,7 +215,7 @@ def _fit_cells(j, parents, p, data, w, moved):
         if step >= joins and not changed:
             break
 
-    # within the contexts: about the regression, or about its own mean where a context sets the gene
+    # within the conditions: about the regression, or about its own mean where a condition sets the gene
     s2 = within[q, q]
     if not hard:
         for a in range(q):
@@ -223,20 +223,20 @@ def _fit_cells(j, parents, p, data, w, moved):
             for c in range(a):
                 s += w[c] * within[a, c]
             s2 += 2 * w[a] * s
-    for k in range(contexts):
+    for k in range(conditions):
         gap = residual[k] - b
         s2 += (n[k] * gap * gap + excess[k]) * (1 - moved[k])
     s2 = max(s2 / cells, _FLOOR)
-    score = 0.5 * cells * math.log(s2) + charge * n_moved + 0.5 * penalty * math.log(cells) * q
+    score = 0.5 * cells * math.log(s2) + target_penalty * n_moved + 0.5 * penalty * math.log(cells) * q
     return score, b, s2
 
 
-# ---- the score of one gene, from the contexts' means ----------------------------------------------------------------
+# ---- the score of one gene, from the conditions' means ----------------------------------------------------------------
 
 
 @_compiled
 def _error(j, parents, p, data, w, k):
-    """Variance of what a context's change leaves over parents that it does not touch: sampling, misfit and floor."""
+    """Variance of what a condition's change leaves over parents that it does not touch: sampling, misfit and floor."""
     own = math.sqrt(data.variance[j, k])
     s, misfit = data.variance[j, k], data.floor**2
     for a in range(p):
@@ -252,7 +252,7 @@ def _error(j, parents, p, data, w, k):
 
 @_compiled
 def error_variances(j, parents, data, w):
-    """Of every context, ``(contexts,)``; see :func:`local_score`."""
+    """Of every condition, ``(conditions,)``; see :func:`local_score`."""
     out = np.empty(len(data.n))
     for k in range(len(out)):
         out[k] = _error(j, parents, len(parents), data, w, k)
@@ -261,7 +261,7 @@ def error_variances(j, parents, data, w):
 
 @_compiled
 def _unexplained(j, parents, p, data, w):
-    """Latent variance within contexts that the parents leave, as a share of the gene's."""
+    """Latent variance within conditions that the parents leave, as a share of the gene's."""
     s = data.latent[j, j]
     for a in range(p):
         s -= 2 * w[a] * data.latent[j, parents[a]]
@@ -272,13 +272,13 @@ def _unexplained(j, parents, p, data, w):
 
 @_compiled
 def _fit_means(j, parents, p, data, w, moved):
-    """As :func:`fit_gene`; the variance is that of the latent residual within contexts."""
-    contexts, lines = len(data.n), data.control.shape[1]
+    """As :func:`fit_gene`; the variance is that of the latent residual within conditions."""
+    conditions, lines = len(data.n), data.control.shape[1]
     q = p + lines
-    change, v = data.change[j], np.empty(contexts)
+    change, v = data.change[j], np.empty(conditions)
     system, left, theta, old = np.empty((q, q)), np.empty(q), np.zeros(q), np.zeros(q)
-    x = np.zeros((contexts, q))
-    for k in range(contexts):
+    x = np.zeros((conditions, q))
+    for k in range(conditions):
         for a in range(p):
             x[k, a] = data.change[parents[a], k]
         x[k, p + data.line[k]] = 1.0
@@ -298,16 +298,16 @@ def _fit_means(j, parents, p, data, w, moved):
         for a in range(q):
             system[a, a] = 1.0 if a < p else 1 / max(data.control[j, a - p], 1e-12)
             score += 0.5 * theta[a] ** 2 * system[a, a] - 0.5 * math.log(system[a, a])
-        for k in range(contexts):
+        for k in range(conditions):
             v[k] = _error(j, parents, p, data, w, k)
             r = change[k]
             for a in range(q):
                 r -= theta[a] * x[k, a]
-            # a context that sets the gene says nothing of its parents
+            # a condition that sets the gene says nothing of its parents
             gone = change[k] if data.hard else r
             prior = data.variance[j, k] + data.floor**2 + data.slab if data.hard else v[k] + data.slab
             untouched = 0.5 * r * r / v[k] + 0.5 * math.log(v[k])
-            touched = 0.5 * gone * gone / prior + 0.5 * math.log(prior) + data.charge
+            touched = 0.5 * gone * gone / prior + 0.5 * math.log(prior) + data.target_penalty
             low = min(untouched, touched)
             share = math.exp(low - untouched)
             total = share + math.exp(low - touched)
@@ -329,7 +329,7 @@ def _fit_means(j, parents, p, data, w, moved):
                 left[a] += each * data.latent[j, parents[a]]
                 for c in range(a + 1):
                     system[a, c] += each * data.latent[parents[a], parents[c]]
-        change_of = 0.0
+        log_fold_change = 0.0
         for a in range(q):
             old[a] = theta[a]
             theta[a] = left[a]
@@ -337,8 +337,8 @@ def _fit_means(j, parents, p, data, w, moved):
         for a in range(q):
             # the Cholesky factor of the curvature is what `_solve` leaves
             score += math.log(system[a, a])
-            change_of = max(change_of, abs(theta[a] - old[a]))
-        if step == _ROUNDS or change_of < 1e-4:
+            log_fold_change = max(log_fold_change, abs(theta[a] - old[a]))
+        if step == _ROUNDS or log_fold_change < 1e-4:
             for a in range(q):
                 theta[a] = old[a]
             break
@@ -373,17 +373,17 @@ def local_score(j: int, parents: np.ndarray, p: int, data: tuple) -> float:
 
     .. math:: \tfrac N2 \log s_j^2 + c\,|T_j| + \lambda \tfrac12 \log N \, q, \qquad q = B\,|S|
 
-    *Shift.* The coefficients start from the within-context scatter, which no shift can bias; contexts whose mean
+    *Shift.* The coefficients start from the within-condition scatter, which no shift can bias; conditions whose mean
     residual is too large for chance, :math:`n_k (r_{kj} - b_j)^2 / 2 s_j^2 > c`, are the targets :math:`T_j`. The means
-    of the other contexts then join the regression, twice.
+    of the other conditions then join the regression, twice.
 
-    *Hard.* A context that sets the gene leaves the regression altogether. With :math:`R_k` the sum of squares about the
-    regression and :math:`O_k` that about the context's own mean, the targets are those with
+    *Hard.* A condition that sets the gene leaves the regression altogether. With :math:`R_k` the sum of squares about the
+    regression and :math:`O_k` that about the condition's own mean, the targets are those with
     :math:`(R_k - O_k) / 2 s_j^2 > c`, and :math:`O_k` is what they add to :math:`N s_j^2`. The regression starts from
-    the controls' own scatter, or from that of all contexts where controls are few; the scatter of the contexts that are
+    the controls' own scatter, or from that of all conditions where controls are few; the scatter of the conditions that are
     not targets takes its place, and their means join it, twice.
 
-    Context 0 holds the controls and is never a target.
+    Condition 0 holds the controls and is never a target.
 
     Parameters
     ----------
@@ -409,8 +409,8 @@ def score_genes(genes, slots, on, score, gain, data, memo):
     """
     start, source, fixed = slots[0], slots[1], slots[5]
     keys, values, code = memo
-    contexts, columns = len(data.n), data.columns
-    w, moved = np.empty(MAX_PARENTS * columns), np.empty(contexts, dtype=np.bool_)
+    conditions, columns = len(data.n), data.columns
+    w, moved = np.empty(MAX_PARENTS * columns), np.empty(conditions, dtype=np.bool_)
     parents, toggled = np.empty(MAX_PARENTS, dtype=np.int64), np.empty(MAX_PARENTS, dtype=np.int64)
     for j in genes:
         p, key = 0, code[0, j]

@@ -29,7 +29,7 @@ class Network:
     inner: np.ndarray  # (parents, units)
     bias: np.ndarray  # (units,)
     readout: np.ndarray  # (1 + parents + units,)
-    moved: np.ndarray  # (contexts,) bool: those that touch the gene
+    moved: np.ndarray  # (conditions,) bool: those that touch the gene
     score: float = math.inf
 
     def __call__(self, x: np.ndarray) -> np.ndarray:
@@ -49,14 +49,14 @@ class Network:
 
 
 class _Offsets(NamedTuple):
-    """Cells of contexts that have an intercept of their own, which are the last: where each begins, and root of its size."""
+    """Cells of conditions that have an intercept of their own, which are the last: where each begins, and root of its size."""
 
     first: int
     start: np.ndarray
     root: np.ndarray
 
     def sums(self, a: np.ndarray) -> np.ndarray:
-        """What is left out if every context's own mean is, as columns whose products are to be subtracted."""
+        """What is left out if every condition's own mean is, as columns whose products are to be subtracted."""
         return (np.add.reduceat(a[..., self.first :], self.start, axis=-1) / self.root).astype(np.float64)
 
 
@@ -66,15 +66,15 @@ class NetworkScore:
     .. math:: \tfrac N2 \log s_j^2 + c\,|T_j| + \lambda \tfrac12 \log N \, 4 |S|
 
     This is the score of the search, but :math:`s_j^2` is what a network of the parents leaves. So they may interact, and
-    no further parent is needed to imitate that. The network is fitted to a sample of the cells, in which contexts that
-    shift the gene have an intercept of their own and contexts that set it do not count; it is judged on more of them.
+    no further parent is needed to imitate that. The network is fitted to a sample of the cells, in which conditions that
+    shift the gene have an intercept of their own and conditions that set it do not count; it is judged on more of them.
 
     Parameters
     ----------
     x
-        Standardised cells, ``(cells, genes)``, sorted by context, the controls first.
+        Standardised cells, ``(cells, genes)``, sorted by condition, the controls first.
     size
-        Cells of every context.
+        Cells of every condition.
     intervention, charge
         As in :func:`~scgim.structure.score.score_data`.
     penalty
@@ -87,13 +87,13 @@ class NetworkScore:
         size: np.ndarray,
         *,
         intervention: Intervention = "shift",
-        charge: float | None = None,
+        target_penalty: float | None = None,
         penalty: float | None = None,
     ) -> None:
         code = np.repeat(np.arange(len(size)), size)
-        # evenly spaced, so that every context has its share
+        # evenly spaced, so that every condition has its share
         judged, fitted = (np.linspace(0, len(x) - 1, min(len(x), most)).astype(int) for most in (JUDGED, FITTED))
-        self.hard, self.charge = intervention == "hard", 6.0 if charge is None else charge
+        self.hard, self.target_penalty = intervention == "hard", 6.0 if target_penalty is None else target_penalty
         self.judged, self.code = np.ascontiguousarray(x[judged].T), code[judged]
         self.fitted, self.code_fitted = np.ascontiguousarray(x[fitted].T), code[fitted]
         self.size = np.bincount(self.code, minlength=len(size)).astype(float)
@@ -107,7 +107,7 @@ class NetworkScore:
     # ---- fits --------------------------------------------------------------------------------------------------------
 
     def first(self, j: int, parents: np.ndarray, moved: np.ndarray) -> Network:
-        """Gene ``j``'s network on parents, from random units; ``moved`` are the contexts thought to touch it."""
+        """Gene ``j``'s network on parents, from random units; ``moved`` are the conditions thought to touch it."""
         rng, p = np.random.default_rng(len(parents)), len(parents)
         inner = _SPREAD / math.sqrt(max(p, 1)) * rng.normal(size=(p, UNITS))
         # dealt out by how parents go with the gene, so that the order of genes does not matter
@@ -116,16 +116,16 @@ class NetworkScore:
 
     def fit(self, j: int, parents: tuple[int, ...], inner: np.ndarray, bias: np.ndarray, moved: np.ndarray) -> Network:
         """Gene ``j``'s network on parents from a start, its targets found as in the search, and its score."""
-        own = self._by_context(self.judged[j])[1]
+        own = self._by_condition(self.judged[j])[1]
         for _ in range(2):
             network = Network(parents, *self._descend(j, list(parents), inner, bias, moved), moved)
-            mean, within = self._by_context(self.judged[j] - network(self.judged))
+            mean, within = self._by_condition(self.judged[j] - network(self.judged))
             excess = within - own if self.hard else np.zeros_like(own)
             base = (own if self.hard else within).sum()
             before, level = moved, mean[0]  # at first only the controls are known not to be targets
             for _ in range(_REFLAGS):
                 gap = self.size * (mean - level) ** 2 + excess
-                moved = gap > 2 * self.charge * (base + gap @ ~moved) / self.cells
+                moved = gap > 2 * self.target_penalty * (base + gap @ ~moved) / self.cells
                 moved[0] = False
                 still = self.size * ~moved
                 level = still @ mean / max(still.sum(), 1)
@@ -134,14 +134,14 @@ class NetworkScore:
                 break
             inner, bias = network.inner, network.bias
         misfit = 0.5 * self.cells * math.log((base + gap @ ~moved) / self.cells)
-        score = misfit + self.charge * moved.sum() + self.price * len(parents)
+        score = misfit + self.target_penalty * moved.sum() + self.price * len(parents)
         return Network(parents, network.inner, network.bias, network.readout, moved, score)
 
-    def _by_context(self, y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Mean and sum of squares about it in every context."""
-        contexts, n = len(self.size), np.maximum(self.size, 1)
-        mean = np.bincount(self.code, y, contexts) / n
-        return mean, np.bincount(self.code, np.square(y, dtype=np.float64), contexts) - n * mean**2
+    def _by_condition(self, y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Mean and sum of squares about it in every condition."""
+        conditions, n = len(self.size), np.maximum(self.size, 1)
+        mean = np.bincount(self.code, y, conditions) / n
+        return mean, np.bincount(self.code, np.square(y, dtype=np.float64), conditions) - n * mean**2
 
     def _descend(
         self, j: int, parents: list[int], inner: np.ndarray, bias: np.ndarray, moved: np.ndarray

@@ -12,20 +12,20 @@ from .score import score_data
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from scgim.statistics import Means, Statistics
+    from scgim.statistics import ConditionMeans, SufficientStatistics
 
     from .score import Intervention
 
 SWEEPS = 10
 
 
-def orient_ties(
+def orient_equivalent_edges(
     graph: np.ndarray,
-    statistics: Statistics | Means,
+    statistics: SufficientStatistics | ConditionMeans,
     *,
     columns: int = 1,
     intervention: Intervention = "shift",
-    charge: float | None = None,
+    target_penalty: float | None = None,
     penalty: float | None = None,
     allowed: np.ndarray | None = None,
     required: np.ndarray | None = None,
@@ -56,12 +56,16 @@ def orient_ties(
     >>> import numpy as np
     >>> from scgim.statistics import accumulate
     >>> x = np.random.default_rng(0).normal(size=(2000, 3)).cumsum(1)[:, [1, 0, 2]]  # a chain 1 -> 0 -> 2
-    >>> s = accumulate([(x, np.zeros(2000, dtype=int))], n_contexts=1, n_genes=3)
+    >>> s = accumulate([(x, np.zeros(2000, dtype=int))], n_conditions=1, n_genes=3)
     >>> chain = np.array([[0, 0, 1], [1, 0, 0], [0, 0, 0]], dtype=bool)
-    >>> np.argwhere(orient_ties(chain, s)).tolist()  # nothing tells the ends apart, and more orders start in the middle
+    >>> np.argwhere(
+    ...     orient_equivalent_edges(chain, s)
+    ... ).tolist()  # nothing tells the ends apart, and more orders start in the middle
     [[0, 1], [0, 2]]
     """
-    data = score_data(statistics, columns=columns, intervention=intervention, charge=charge, penalty=penalty)
+    data = score_data(
+        statistics, columns=columns, intervention=intervention, target_penalty=target_penalty, penalty=penalty
+    )
     graph, d = np.array(graph, dtype=bool), len(graph)
     score = np.array([_score(graph[:, j], j, data) for j in range(d)])
     children, parents = ([set(np.flatnonzero(row).tolist()) for row in each] for each in (graph, graph.T))
@@ -92,12 +96,12 @@ def orient_ties(
 
 def turn_edges(
     graph: np.ndarray,
-    statistics: Statistics | Means,
+    statistics: SufficientStatistics | ConditionMeans,
     *,
     seed: int = 0,
     columns: int = 1,
     intervention: Intervention = "shift",
-    charge: float | None = None,
+    target_penalty: float | None = None,
     penalty: float | None = None,
     allowed: np.ndarray | None = None,
     required: np.ndarray | None = None,
@@ -121,12 +125,14 @@ def turn_edges(
     >>> import numpy as np
     >>> from scgim.statistics import accumulate
     >>> x = np.random.default_rng(0).normal(size=(2000, 2)).cumsum(1)
-    >>> s = accumulate([(x, np.zeros(2000, dtype=int))], n_contexts=1, n_genes=2)
+    >>> s = accumulate([(x, np.zeros(2000, dtype=int))], n_conditions=1, n_genes=2)
     >>> edge = np.array([[0, 1], [0, 0]], dtype=bool)
     >>> bool(0.3 < np.mean([turn_edges(edge, s, seed=i)[0, 1] for i in range(100)]) < 0.7)
     True
     """
-    data = score_data(statistics, columns=columns, intervention=intervention, charge=charge, penalty=penalty)
+    data = score_data(
+        statistics, columns=columns, intervention=intervention, target_penalty=target_penalty, penalty=penalty
+    )
     graph, rng = np.array(graph, dtype=bool), np.random.default_rng([seed, 0x7E11])
     children, parents = ([set(np.flatnonzero(row).tolist()) for row in each] for each in (graph, graph.T))
     score = np.array([_score(graph[:, j], j, data) for j in range(len(graph))])

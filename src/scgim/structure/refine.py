@@ -26,7 +26,7 @@ def refine_dag(
     moved: np.ndarray,
     *,
     intervention: Intervention = "shift",
-    charge: float | None = None,
+    target_penalty: float | None = None,
     penalty: float | None = None,
     allowed: np.ndarray | None = None,
     required: np.ndarray | None = None,
@@ -44,9 +44,9 @@ def refine_dag(
     graph
         ``(genes, genes)`` bool, row = source, acyclic; not changed.
     x, size
-        Standardised cells, ``(cells, genes)``, sorted by context, the controls first; cells of every context.
+        Standardised cells, ``(cells, genes)``, sorted by condition, the controls first; cells of every condition.
     moved
-        Contexts thought to touch a gene, ``(contexts, genes)`` bool, where the fits start.
+        Conditions thought to touch a gene, ``(conditions, genes)`` bool, where the fits start.
     intervention, charge, penalty
         See :class:`~scgim.structure.networks.NetworkScore`.
     allowed, required
@@ -66,7 +66,7 @@ def refine_dag(
     [[0, 2], [1, 2]]
     """
     allowed, required = check_priors(len(graph), allowed, required)
-    score = NetworkScore(x, size, intervention=intervention, charge=charge, penalty=penalty)
+    score = NetworkScore(x, size, intervention=intervention, target_penalty=target_penalty, penalty=penalty)
     with threadpool_limits(1):  # of small matrices: threads would cost more than the work, and change the last bits
         climb = _Climb(np.array(graph, dtype=bool), score, moved, allowed, required)
         for _ in range(SWEEPS):

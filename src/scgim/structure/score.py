@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
-from scgim.statistics import Means
+from scgim.statistics import ConditionMeans
 
 from .kernels import CellData, MeanData, error_variances, fit_gene
 
 if TYPE_CHECKING:
-    from scgim.statistics import Statistics
+    from scgim.statistics import SufficientStatistics
 
 Intervention = Literal["shift", "hard"]
 _RIDGE = 1e-3
@@ -32,32 +32,32 @@ class LocalFit:
     weight: np.ndarray
     intercept: np.ndarray
     variance: np.ndarray
-    moved: np.ndarray  # (contexts, genes) bool: which mechanisms a context touches
-    error: np.ndarray | None = None  # (contexts, genes) variance of an untouched context's residual, if from means
+    moved: np.ndarray  # (conditions, genes) bool: which mechanisms a condition touches
+    error: np.ndarray | None = None  # (conditions, genes) variance of an untouched condition's residual, if from means
 
 
 def score_data(
-    statistics: Statistics | Means,
+    statistics: SufficientStatistics | ConditionMeans,
     *,
     columns: int = 1,
     intervention: Intervention = "shift",
-    charge: float | None = None,
+    target_penalty: float | None = None,
     penalty: float | None = None,
 ) -> CellData | MeanData:
-    r"""What :func:`local_score` takes as ``data``: of all cells, or of the contexts' means, which is all that a search sees of it.
+    r"""What :func:`local_score` takes as ``data``: of all cells, or of the conditions' means, which is all that a search sees of it.
 
     *Cells.* Where they leave fewer degrees of freedom :math:`f = \max(N - K, 0)` than there are columns :math:`C`, the
-    within-context scatter is singular, and the score is that of the scatter plus the ridge
+    within-condition scatter is singular, and the score is that of the scatter plus the ridge
     :math:`10^{-3} N (1 - f / C)`, in control variances, on its diagonal. With :math:`f \ge C` nothing is added.
 
     Parameters
     ----------
     statistics
-        On the standardised scale, context 0 the controls; or :class:`~scgim.statistics.Means`.
+        On the standardised scale, condition 0 the controls; or :class:`~scgim.statistics.ConditionMeans`.
     columns
         Columns per gene, the first of which is its own value. Of means always 1.
     intervention
-        What contexts do to a gene: ``"hard"`` needs ``statistics.own``, if it is cells.
+        What conditions do to a gene: ``"hard"`` needs ``statistics.own``, if it is cells.
     charge
         Nats that a target costs, by default 6; of means :math:`\log(d - 1)`.
     penalty
@@ -71,13 +71,13 @@ def score_data(
     Raises
     ------
     ValueError
-        If ``intervention`` is unknown, or hard and every context's own scatter is missing.
+        If ``intervention`` is unknown, or hard and every condition's own scatter is missing.
     """
     if intervention not in ("shift", "hard"):
         raise ValueError(f"intervention={intervention!r} is neither 'shift' nor 'hard'.")
-    if isinstance(statistics, Means):
-        return _mean_data(statistics, hard=intervention == "hard", charge=charge, penalty=penalty)
-    charge = 6.0 if charge is None else charge
+    if isinstance(statistics, ConditionMeans):
+        return _mean_data(statistics, hard=intervention == "hard", target_penalty=target_penalty, penalty=penalty)
+    target_penalty = 6.0 if target_penalty is None else target_penalty
     # a read-only array would be a type of its own to numba, and compiled for anew
     n, scatter = (np.require(a, np.float64, ["C", "W"]) for a in (statistics.n, statistics.scatter))
     mean = np.ascontiguousarray((statistics.mean - statistics.mean[0]).T)
@@ -85,7 +85,7 @@ def score_data(
     own = np.empty((0, 0, 0))
     if intervention == "hard":
         if statistics.own is None:
-            raise ValueError("Hard interventions need every context's own scatter: accumulate(..., own=True).")
+            raise ValueError("Hard interventions need every condition's own scatter: accumulate(..., own=True).")
         own = np.ascontiguousarray(statistics.own.transpose(1, 2, 0))
     cells = float(n.sum())
     lack = 1 - max(cells - len(n), 0) / len(scatter)
@@ -93,10 +93,10 @@ def score_data(
         scatter = scatter + _RIDGE * cells * lack * np.eye(len(scatter))
     penalty = (2.0 if columns == 1 else 0.7) if penalty is None else float(penalty)
     moments = weighted.sum(1), scatter, weighted @ mean.T
-    return CellData(n, mean, *moments, own, cells, float(charge), penalty, int(columns))
+    return CellData(n, mean, *moments, own, cells, float(target_penalty), penalty, int(columns))
 
 
-def _mean_data(means: Means, *, hard: bool, charge: float | None, penalty: float | None) -> MeanData:
+def _mean_data(means: ConditionMeans, *, hard: bool, target_penalty: float | None, penalty: float | None) -> MeanData:
     d = len(means.latent)
     # as above, arrays that numba would take for other types are copied
     by_gene = {name: np.array(getattr(means, name).T, order="C") for name in ("change", "variance", "control")}
@@ -105,7 +105,7 @@ def _mean_data(means: Means, *, hard: bool, charge: float | None, penalty: float
         **by_gene,
         **{name: np.require(getattr(means, name), requirements=["C", "W"]) for name in names},
         cells=float(means.n_cells),
-        charge=math.log(max(d - 1, 2)) if charge is None else float(charge),
+        target_penalty=math.log(max(d - 1, 2)) if target_penalty is None else float(target_penalty),
         penalty=(1.0 if penalty is None else float(penalty)) * 0.5 * math.log(max(d, 2)),
         columns=1,
         slab=SLAB,
@@ -118,11 +118,11 @@ def _mean_data(means: Means, *, hard: bool, charge: float | None, penalty: float
 
 def fit_graph(
     graph: np.ndarray,
-    statistics: Statistics | Means,
+    statistics: SufficientStatistics | ConditionMeans,
     *,
     columns: int = 1,
     intervention: Intervention = "shift",
-    charge: float | None = None,
+    target_penalty: float | None = None,
 ) -> LocalFit:
     """The regressions behind the score of a whole graph.
 
@@ -137,10 +137,10 @@ def fit_graph(
     -------
     ``weight[i * columns + b, j]`` is the coefficient of column ``b`` of gene ``i`` in gene ``j``.
     """
-    data = score_data(statistics, columns=columns, intervention=intervention, charge=charge)
-    d, columns, contexts = len(graph), data.columns, len(data.n)
+    data = score_data(statistics, columns=columns, intervention=intervention, target_penalty=target_penalty)
+    d, columns, conditions = len(graph), data.columns, len(data.n)
     weight, intercept, variance = np.zeros((d, columns, d)), np.empty(d), np.empty(d)
-    moved, error = np.empty((d, contexts), dtype=np.bool_), np.empty((d, contexts))
+    moved, error = np.empty((d, conditions), dtype=np.bool_), np.empty((d, conditions))
     for j in range(d):
         parents = np.flatnonzero(graph[:, j])
         w = np.empty(len(parents) * columns)

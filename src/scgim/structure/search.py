@@ -20,7 +20,7 @@ from .score import score_data
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from scgim.statistics import Means, Statistics
+    from scgim.statistics import ConditionMeans, SufficientStatistics
 
     from .candidates import Slots
     from .score import Intervention
@@ -39,11 +39,11 @@ class SearchState:
 
 
 def search_dag(
-    statistics: Statistics | Means,
+    statistics: SufficientStatistics | ConditionMeans,
     *,
     columns: int = 1,
     intervention: Intervention = "shift",
-    charge: float | None = None,
+    target_penalty: float | None = None,
     penalty: float | None = None,
     allowed: np.ndarray | None = None,
     required: np.ndarray | None = None,
@@ -63,7 +63,7 @@ def search_dag(
     Parameters
     ----------
     statistics
-        Of ``genes * columns`` columns, on the standardised scale; context 0 holds the controls.
+        Of ``genes * columns`` columns, on the standardised scale; condition 0 holds the controls.
     columns, intervention, charge, penalty
         See :func:`~scgim.structure.score.score_data` and :func:`~scgim.structure.local_score`.
     allowed, required
@@ -94,14 +94,16 @@ def search_dag(
     >>> from scgim.statistics import accumulate
     >>> rng = np.random.default_rng(0)
     >>> x = rng.normal(size=(2000, 3))
-    >>> x[1000:, 0] += 2  # the second context shifts gene 0
+    >>> x[1000:, 0] += 2  # the second condition shifts gene 0
     >>> x[:, 1] += x[:, 0]
-    >>> s = accumulate([(x, np.repeat([0, 1], 1000))], n_contexts=2, n_genes=3)
+    >>> s = accumulate([(x, np.repeat([0, 1], 1000))], n_conditions=2, n_genes=3)
     >>> *_, last = search_dag(s)
     >>> np.argwhere(last.graph).tolist()
     [[0, 1]]
     """
-    data = score_data(statistics, columns=columns, intervention=intervention, charge=charge, penalty=penalty)
+    data = score_data(
+        statistics, columns=columns, intervention=intervention, target_penalty=target_penalty, penalty=penalty
+    )
     columns, d = data.columns, data.genes
     allowed, required = check_priors(d, allowed, required)
     graph = required if start is None else (np.asarray(start, dtype=bool) & allowed) | required

@@ -1,4 +1,4 @@
-"""What a context's mean is worth as evidence, and what a target has to gain: both learned from the data."""
+"""What a condition's mean is worth as evidence, and what a target has to gain: both learned from the data."""
 
 from __future__ import annotations
 
@@ -11,40 +11,44 @@ import torch
 from scipy.stats import chi2
 
 from scgim.data._placebos import dense_sum
-from scgim.statistics import between_batches, change_of, misfit_variance, own_dispersion
+from scgim.statistics import between_batch_variance, log_fold_change, misfit_variance, own_dispersion
 from scgim.structure import FLOOR
 
 if TYPE_CHECKING:
-    from scgim.data._mean_evidence import MeanEvidence
+    from scgim.data._mean_evidence import ConditionMeansModel
     from scgim.data._placebos import Placebos
-    from scgim.data._training_data import Collected
-    from scgim.module import Contexts, Moments
+    from scgim.data._training_data import TrainingData
+    from scgim.module import MeasuredConditions, Moments
     from scgim.module.mechanisms import Mechanism
     from scgim.structure import LocalFit
 
 
-def weigh(
-    data: Collected, mechanism: Mechanism, fit: LocalFit | None, contexts: Contexts, held: Contexts | None
-) -> tuple[Contexts, Contexts | None]:
-    """Training and validation contexts as evidence: how many independent cells each gene's mean is worth.
+def with_effective_cells(
+    data: TrainingData,
+    mechanism: Mechanism,
+    fit: LocalFit | None,
+    conditions: MeasuredConditions,
+    held: MeasuredConditions | None,
+) -> tuple[MeasuredConditions, MeasuredConditions | None]:
+    """Training and validation conditions as evidence: how many independent cells each gene's mean is worth.
 
     ``fit`` is that of the means, on the standardised scale, if the graph was learned from them.
     """
-    like = contexts.mean  # where training takes place
+    like = conditions.mean  # where training takes place
     if fit is not None and mechanism.affine:
         mean, n = data.means.seen(fit)
-        contexts = contexts._replace(mean=torch.as_tensor(mean).to(like), spread=torch.zeros_like(like))
+        conditions = conditions._replace(mean=torch.as_tensor(mean).to(like), spread=torch.zeros_like(like))
     else:
-        n = worth(data, mechanism)
-    contexts = contexts._replace(n=torch.as_tensor(n).to(like))
+        n = effective_cells(data, mechanism)
+    conditions = conditions._replace(n=torch.as_tensor(n).to(like))
     if held is not None and fit is not None:
         floor = torch.as_tensor((FLOOR * data.means.unit) ** 2).to(like) / mechanism.variance
         held = held._replace(n=1 / (1 / held.n + floor), spread=torch.zeros_like(held.spread))
-    return contexts, held
+    return conditions, held
 
 
-def misfit(data: Collected, mechanism: Mechanism, moments: Moments, n: torch.Tensor) -> np.ndarray:
-    """Variance that contexts' residuals have beyond sampling because the graph misfits, ``(contexts, genes)``.
+def misfit(data: TrainingData, mechanism: Mechanism, moments: Moments, n: torch.Tensor) -> np.ndarray:
+    """Variance that conditions' residuals have beyond sampling because the graph misfits, ``(conditions, genes)``.
 
     See :func:`~scgim.statistics.misfit_variance`; ``n`` is what their means are worth. The likelihood of means has a misfit of
     its own, so there this is 0.
@@ -59,50 +63,52 @@ def misfit(data: Collected, mechanism: Mechanism, moments: Moments, n: torch.Ten
     )
 
 
-def worth(data: Collected, mechanism: Mechanism) -> np.ndarray:
-    r"""How many independent cells every context's mean is worth, ``(contexts, genes)``.
+def effective_cells(data: TrainingData, mechanism: Mechanism) -> np.ndarray:
+    r"""How many independent cells every condition's mean is worth, ``(conditions, genes)``.
 
     .. math:: 1 / n_{kj} = 1 / n_k + 1 / n_{0k} + \tau_j^2 / (\sigma_j^2 B_k)
 
     for :math:`n_{0k}` controls of its own line and batches and :math:`B_k` batches, between which residuals of the same
-    context vary by :math:`\tau_j^2` beyond sampling.
+    condition vary by :math:`\tau_j^2` beyond sampling.
     """
     variance = mechanism.variance.cpu().numpy()
     return variance / _error(data, _residual(mechanism, torch.as_tensor(data.fine.mean)), variance)
 
 
-def change_error(data: Collected) -> np.ndarray:
-    """Variance of the error of every context's mean change, ``(contexts, genes)``: as in :func:`worth`, of the genes themselves."""
+def change_error(data: TrainingData) -> np.ndarray:
+    """Variance of the error of every condition's mean change, ``(conditions, genes)``: as in :func:`worth`, of the genes themselves."""
     statistics = data.fitted.statistics
     freedom = max(float(statistics.n_cells) - len(statistics.n), 1.0)
     return _error(data, data.fine.mean, np.maximum(np.diag(statistics.scatter) / freedom, 1e-12))
 
 
-def _error(data: Collected, mean: np.ndarray, variance: np.ndarray) -> np.ndarray:
-    """Sampling, the controls' own error, and what batches of one context differ by; ``mean`` is by batch, ``variance`` of a cell."""
-    fine, n = data.fine, data.contexts.n.numpy()
+def _error(data: TrainingData, mean: np.ndarray, variance: np.ndarray) -> np.ndarray:
+    """Sampling, the controls' own error, and what batches of one condition differ by; ``mean`` is by batch, ``variance`` of a cell."""
+    fine, n = data.fine, data.conditions.n.numpy()
     k = len(n)
     sampling = variance * (1 / fine.n + 1 / fine.controls)[:, None]
-    between, batches = between_batches(mean, sampling, fine.context, fine.n, k)
-    # the error of controls, at the weights with which batches enter the context's mean
+    between, batches = between_batch_variance(mean, sampling, fine.context, fine.n, k)
+    # the error of controls, at the weights with which batches enter the condition's mean
     controls = np.bincount(fine.context, fine.n**2 / fine.controls, minlength=k)[:, None] / n**2
     return variance * (1 / n + controls) + between / batches
 
 
-def calibration(data: Collected, mechanism: Mechanism, fit: LocalFit | None) -> Calibration:
+def calibration(data: TrainingData, mechanism: Mechanism, fit: LocalFit | None) -> Calibration:
     """Charges of all genes, from placebos; ``fit`` is that of the means, on the standardised scale."""
-    least = LEAST_CHARGE if fit is None else data.means.charge(fit)
+    least = MIN_TARGET_PENALTY if fit is None else data.means.target_penalty(fit)
     if data.raw is not None and mechanism.affine:
-        return calibrate(excess_of_counts(data.placebos, data.raw, data.means, data.means.unscaled(fit)), least)
+        return calibrate(
+            placebo_squares_of_counts(data.placebos, data.raw, data.means, data.means.unscaled(fit)), least
+        )
     residual = _residual(mechanism, data.some_controls())
-    return calibrate(excess_of_cells(data.placebos, residual, mechanism.variance.cpu().numpy()), least)
+    return calibrate(placebo_squares_of_cells(data.placebos, residual, mechanism.variance.cpu().numpy()), least)
 
 
-def rest(data: Collected, mechanism: Mechanism) -> torch.Tensor:
-    """What mechanisms leave of the control cells on average, ``(genes,)``; 0 but for what all contexts share.
+def rest(data: TrainingData, mechanism: Mechanism) -> torch.Tensor:
+    """What mechanisms leave of the control cells on average, ``(genes,)``; 0 but for what all conditions share.
 
     Predictions start from these cells, so that an effect is one against them, and not against the intercept, which many
-    contexts that share a weak one draw towards themselves.
+    conditions that share a weak one draw towards themselves.
     """
     return torch.as_tensor(_residual(mechanism, data.some_controls()).mean(0))
 
@@ -116,7 +122,7 @@ def _residual(mechanism: Mechanism, x: torch.Tensor) -> np.ndarray:
 LEVEL = 0.02  # share of placebos that may have any target
 
 
-LEAST_CHARGE = 5.0
+MIN_TARGET_PENALTY = 5.0
 
 
 _METHOD = "placebos: control cells against the other controls of their line and batch"
@@ -129,33 +135,33 @@ _PRIOR_PLACEBOS = 50  # placebos' worth of belief that a gene's overdispersion i
 class Calibration:
     """What placebos say: ``charge``, ``chance`` (what they gain) and ``overdispersion`` ``(genes,)``, the ``level``, how many."""
 
-    charge: np.ndarray
+    target_penalty: np.ndarray
     chance: np.ndarray
     overdispersion: np.ndarray
     level: float
     placebos: int
 
     @classmethod
-    def given(cls, charge: float, genes: int) -> Calibration:
+    def given(cls, target_penalty: float, genes: int) -> Calibration:
         """A charge that was set by hand."""
-        return cls(np.full(genes, charge), np.full(genes, charge), np.ones(genes), 0.0, 0)
+        return cls(np.full(genes, target_penalty), np.full(genes, target_penalty), np.ones(genes), 0.0, 0)
 
     def about(self) -> dict:
         """For provenance, plain values."""
-        q = np.quantile(self.charge, [0, 0.5, 1])
+        q = np.quantile(self.target_penalty, [0, 0.5, 1])
         return {
             "method": _METHOD if self.placebos else "none: set by hand, or too few controls for placebos",
             "placebos": self.placebos,
             "level": self.level,
-            "charge_min": float(q[0]),
-            "charge_median": float(q[1]),
-            "charge_max": float(q[2]),
+            "target_penalty_min": float(q[0]),
+            "target_penalty_median": float(q[1]),
+            "target_penalty_max": float(q[2]),
             "overdispersion_median": float(np.median(self.overdispersion)),
             "overdispersion_max": float(self.overdispersion.max(initial=0.0)),
         }
 
 
-def excess_of_cells(placebos: Placebos, residual: np.ndarray, variance: np.ndarray) -> np.ndarray:
+def placebo_squares_of_cells(placebos: Placebos, residual: np.ndarray, variance: np.ndarray) -> np.ndarray:
     r"""Squares of placebos' standardised mean residuals, ``(placebos, genes)``: 1 on average if cells are independent.
 
     ``residual`` are those of control cells, ``(cells, genes)``, and ``variance`` theirs, ``(genes,)``; what is measured is the
@@ -170,7 +176,9 @@ def excess_of_cells(placebos: Placebos, residual: np.ndarray, variance: np.ndarr
     return gap**2 / (size + size**2 / rest).sum(1)[:, None] / variance
 
 
-def excess_of_counts(placebos: Placebos, x: sp.csr_matrix, evidence: MeanEvidence, weight: np.ndarray) -> np.ndarray:
+def placebo_squares_of_counts(
+    placebos: Placebos, x: sp.csr_matrix, evidence: ConditionMeansModel, weight: np.ndarray
+) -> np.ndarray:
     """The same of log changes; ``x`` are raw counts with sizes, ``(cells, genes + 1)``, ``weight`` of the means' changes."""
     size, group = evidence.sizes.of(x), placebos.group
     counts, sizes = placebos.by_group(x[:, :-1]), placebos.by_group(size[:, None])
@@ -182,8 +190,8 @@ def excess_of_counts(placebos: Placebos, x: sp.csr_matrix, evidence: MeanEvidenc
     expected, dispersion = (sizes * rate).sum(1), evidence.means.dispersion
     cells = np.asarray(placebos.member.sum(1))
     own = own_dispersion(dispersion, _squares(placebos, x[:, :-1], size), counts.sum(1), cells)
-    change, variance = change_of(counts.sum(1), expected, own)
-    # the controls' own error, which real contexts share
+    change, variance = log_fold_change(counts.sum(1), expected, own)
+    # the controls' own error, which real conditions share
     variance = variance + dispersion * ((sizes * rate) ** 2 / (left + 1)).sum(1) / expected**2
     residual, sd = change - change @ weight, np.sqrt(variance)
     return residual**2 / (error_of(weight, evidence.means.correlation, sd) + FLOOR**2)
@@ -209,7 +217,7 @@ def error_of(weight: np.ndarray, correlation: np.ndarray, sd: np.ndarray) -> np.
     return np.maximum(out, 1e-12)
 
 
-def calibrate(squares: np.ndarray, least: np.ndarray | float = LEAST_CHARGE, level: float = LEVEL) -> Calibration:
+def calibrate(squares: np.ndarray, least: np.ndarray | float = MIN_TARGET_PENALTY, level: float = LEVEL) -> Calibration:
     r"""Charges at which a share ``level`` of the placebos would have any target.
 
     A gene's gain without an effect is half a :math:`\chi^2_1` times its overdispersion :math:`\phi_j \ge 1`, the mean of
@@ -224,11 +232,11 @@ def calibrate(squares: np.ndarray, least: np.ndarray | float = LEAST_CHARGE, lev
     """
     n, d = squares.shape
     if n == 0:
-        charge = np.maximum(LEAST_CHARGE, np.broadcast_to(least, d)).astype(float)
-        return Calibration(charge, np.full(d, LEAST_CHARGE), np.ones(d), level, 0)
+        target_penalty = np.maximum(MIN_TARGET_PENALTY, np.broadcast_to(least, d)).astype(float)
+        return Calibration(target_penalty, np.full(d, MIN_TARGET_PENALTY), np.ones(d), level, 0)
     # a few huge squares are the tail's business
     mean = np.minimum(squares, chi2.ppf(1 - 1 / max(n, 2), 1)).mean(0)
     phi = np.maximum((n * mean + _PRIOR_PLACEBOS * mean.mean()) / (n + _PRIOR_PLACEBOS), 1.0)
     tail = max(chi2.ppf(1 - level / d, 1), float(np.quantile((squares / phi).max(1), 1 - level)))
-    chance = np.maximum(0.5 * phi * tail, LEAST_CHARGE)
+    chance = np.maximum(0.5 * phi * tail, MIN_TARGET_PENALTY)
     return Calibration(np.maximum(chance, least), chance, phi, level, n)

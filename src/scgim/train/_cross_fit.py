@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from torch import Tensor
 
-    from scgim.module import Conditions
+    from scgim.module import TreatmentInputs
     from scgim.module.generators import Generator
 
 FOLDS = 4
@@ -43,7 +43,7 @@ class Reliability(NamedTuple):
 def cross_fit(
     name: str,
     build: Callable[[], Generator],
-    inputs: Conditions,
+    inputs: TreatmentInputs,
     evidence: Evidence,
     sure: Evidence,
     penalty: Tensor,

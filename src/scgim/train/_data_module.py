@@ -9,15 +9,15 @@ import torch
 from torch.utils.data import DataLoader
 
 if TYPE_CHECKING:
-    from scgim.data._training_data import Collected
+    from scgim.data._training_data import TrainingData
 
 
 class StatisticsModule(pl.LightningDataModule):
-    """The whole of the data as one batch: contexts, controls, and validation contexts or ``None``."""
+    """The whole of the data as one batch: conditions, controls, and validation conditions or ``None``."""
 
-    def __init__(self, data: Collected) -> None:
+    def __init__(self, data: TrainingData) -> None:
         super().__init__()
-        self.batch = (data.contexts, data.controls, data.held)
+        self.batch = (data.conditions, data.controls, data.held)
 
     def train_dataloader(self) -> DataLoader:
         """One batch an epoch."""

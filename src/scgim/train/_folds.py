@@ -10,17 +10,17 @@ from torch import nn
 from torch.func import functional_call, vmap
 
 from scgim.module import GENERATORS
-from scgim.module.likelihood import CLEAR, complete, mixture
+from scgim.module.likelihood import CLEAR_MARGIN, complete_log_likelihood, marginal_log_likelihood
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from scgim.module import Conditions
+    from scgim.module import TreatmentInputs
     from scgim.module.generators import Generator
 
 STEPS = 130, 0.3  # gradient steps and their size: about as good as 400 steps of 0.1 here
 SCHEDULE = {"network": (80, 0.05)}
-FORCED, PRUNED = 0.3, 0.6  # shares of the steps, as in training
+TEACHER_FORCED, PRUNED = 0.3, 0.6  # shares of the steps, as in training
 LINE_FOLDS = 3  # of whole cell lines, at most
 
 
@@ -32,7 +32,7 @@ class Folds(NamedTuple):
     lines: Tensor
 
     @classmethod
-    def deal(cls, inputs: Conditions, folds: int, seed: int) -> Folds:
+    def deal(cls, inputs: TreatmentInputs, folds: int, seed: int) -> Folds:
         """Drugs of equal features stay together; no fold of a kind that the screen does not have."""
         return cls(
             deal_groups(equal_drugs(inputs), folds, seed),
@@ -41,7 +41,7 @@ class Folds(NamedTuple):
         )
 
     @classmethod
-    def of_conditions(cls, inputs: Conditions, folds: int, seed: int) -> Folds:
+    def of_conditions(cls, inputs: TreatmentInputs, folds: int, seed: int) -> Folds:
         """Every condition is held out once: every other one of a drug that has several, together with drugs of equal features else."""
         none = torch.zeros(0, len(inputs.drug), dtype=torch.bool)
         held = deal_groups(equal_drugs(inputs), folds, seed)
@@ -85,7 +85,7 @@ class Evidence(NamedTuple):
 def answers(
     name: str,
     generator: Generator,
-    inputs: Conditions,
+    inputs: TreatmentInputs,
     evidence: Evidence,
     folds: Folds,
     penalty: Tensor,
@@ -103,7 +103,7 @@ def answers(
     return _solve(generator, inputs, evidence, folds, penalty)
 
 
-def equal_drugs(inputs: Conditions) -> Tensor:
+def equal_drugs(inputs: TreatmentInputs) -> Tensor:
     """Group of every condition: its drug, and all drugs of the same features."""
     features = torch.nn.functional.pad(inputs.features, (0, 1))  # without any, all are equal
     return torch.unique(features, dim=0, return_inverse=True)[1]
@@ -115,7 +115,7 @@ def deal_groups(group: Tensor, folds: int, seed: int) -> Tensor:
     return torch.as_tensor(fold)[group] == torch.arange(folds)[:, None]
 
 
-def deal_doses(inputs: Conditions, seed: int) -> Tensor:
+def deal_doses(inputs: TreatmentInputs, seed: int) -> Tensor:
     """As :func:`deal_groups`, every other dose of each drug that has several; no fold if none has."""
     drug, dose = inputs.drug.numpy(), inputs.log_dose.numpy()
     (drugs, _), place = np.unique(np.stack([drug, dose]), axis=1, return_inverse=True)
@@ -126,7 +126,7 @@ def deal_doses(inputs: Conditions, seed: int) -> Tensor:
     return torch.as_tensor(held[: 2 * int(several.any())])
 
 
-def deal_lines(inputs: Conditions, folds: int, seed: int) -> Tensor:
+def deal_lines(inputs: TreatmentInputs, folds: int, seed: int) -> Tensor:
     """As :func:`deal_groups`, whole cell lines; no fold where there is one line."""
     line = torch.unique(inputs.line, return_inverse=True)[1]
     n_lines = int(line.max()) + 1
@@ -136,7 +136,7 @@ def deal_lines(inputs: Conditions, folds: int, seed: int) -> Tensor:
 
 
 def _solve(
-    generator: Generator, inputs: Conditions, evidence: Evidence, folds: Folds, penalty: Tensor
+    generator: Generator, inputs: TreatmentInputs, evidence: Evidence, folds: Folds, penalty: Tensor
 ) -> tuple[Tensor, Tensor]:
     """As :func:`answers`, in closed form."""
     observed, gain, n, variance = evidence
@@ -150,14 +150,14 @@ def _solve(
     return out[0], out[1]
 
 
-class _Blind(nn.Module):
+class _FoldGenerator(nn.Module):
     """A generator that is not charged for what it says of conditions that are held out, ``(conditions,)`` bool."""
 
     def __init__(self, generator: Generator) -> None:
         super().__init__()
         self.generator = generator
 
-    def forward(self, inputs: Conditions, out: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    def forward(self, inputs: TreatmentInputs, out: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Logits, psi and penalty."""
         logits, psi = self.generator(inputs)
         # where a gene is surely a target, its psi costs nothing
@@ -166,7 +166,7 @@ class _Blind(nn.Module):
 
 def _descend(
     generator: Generator,
-    inputs: Conditions,
+    inputs: TreatmentInputs,
     evidence: Evidence,
     folds: Folds,
     penalty: Tensor,
@@ -177,7 +177,7 @@ def _descend(
 
     In single precision, which ranks candidates as well and takes a third of the time.
     """
-    module, held = _Blind(generator.float()), folds.all
+    module, held = _FoldGenerator(generator.float()), folds.all
     inputs = type(inputs)(*(each.float() if each.is_floating_point() else each for each in inputs))
     residual, gain, n, variance = (each.float() for each in evidence)
     penalty = penalty.float()
@@ -186,7 +186,7 @@ def _descend(
     }
     buffers = dict(module.named_buffers())
     per_fold = dict.fromkeys(buffers)  # the axis of folds, if they differ
-    precision, targets, none = n / (2 * variance), gain > penalty + CLEAR, torch.zeros_like(gain)
+    precision, targets, none = n / (2 * variance), gain > penalty + CLEAR_MARGIN, torch.zeros_like(gain)
     use = ~held[..., None]
 
     def answer(parameters: dict, buffers: dict, out: Tensor) -> tuple[Tensor, Tensor, Tensor]:
@@ -200,9 +200,9 @@ def _descend(
         logits, psi, cost = vmap(answer, in_dims=(0, per_fold, 0))(parameters, buffers, held)
         touched = gain - precision * (residual - psi) ** 2
         likelihood = (
-            complete(logits, touched, none, penalty, targets)
-            if step < FORCED * steps
-            else mixture(logits, touched, none, penalty)
+            complete_log_likelihood(logits, touched, none, penalty, targets)
+            if step < TEACHER_FORCED * steps
+            else marginal_log_likelihood(logits, touched, none, penalty)
         )
         optimizer.zero_grad()
         (cost.sum() - (likelihood * use).sum()).backward()
@@ -213,7 +213,7 @@ def _descend(
 
 
 @torch.no_grad()
-def _prune(module: _Blind, parameters: dict[str, Tensor]) -> dict[str, Tensor]:
+def _prune(module: _FoldGenerator, parameters: dict[str, Tensor]) -> dict[str, Tensor]:
     """Buffers of every fold after pruning, stacked."""
     states = []
     for fold in range(len(next(iter(parameters.values())))):

@@ -17,25 +17,25 @@ if TYPE_CHECKING:
 
     from torch import Tensor
 
-    from scgim.module import Conditions
+    from scgim.module import TreatmentInputs
     from scgim.module.generators import Generator
 
 CANDIDATES = ("mean", "kernel", "hill")  # `network` lost to one of them on every screen, at half of the time of all
 MIN_DRUGS = 8  # with fewer, folds say nothing
 MOST_GENES = 32  # for generators that learn by gradient
-MANY_FOLDS, MOST_CONTEXTS = 10, 1000  # of generators in closed form: folds, and contexts beyond which they have fewer
+MANY_FOLDS, MOST_CONTEXTS = 10, 1000  # of generators in closed form: folds, and conditions beyond which they have fewer
 
 
-def choose_generator(
+def cross_validate_generators(
     build: Callable[[str, int], Generator],
-    inputs: Conditions,
+    inputs: TreatmentInputs,
     residual: Tensor,
     gain: Tensor,
     n: Tensor,
     variance: Tensor,
     *,
-    charge: Tensor | float,
-    taught: Tensor | float | None = None,
+    target_penalty: Tensor | float,
+    generator_penalty: Tensor | float | None = None,
     expected: Tensor | None = None,
     rest: Tensor | float = 0.0,
     candidates: Sequence[str] = CANDIDATES,
@@ -53,7 +53,7 @@ def choose_generator(
     the least, and that of the first candidate exceeds it by more than one standard error of their difference,
     paired over drugs: features have to show that they tell something. (Folds are trained side by side, with a shorter
     schedule than in training.) Otherwise those in closed form are compared once more, on all genes and in ten folds
-    (beyond 1,000 contexts in as many as before), for what structure tells may be little in every gene; they shrink to what the
+    (beyond 1,000 conditions in as many as before), for what structure tells may be little in every gene; they shrink to what the
     features tell by themselves, so the least loss decides. Where that of no effect at all comes within one standard error
     of the least, nothing has been learned and the first candidate is taken.
 
@@ -62,20 +62,20 @@ def choose_generator(
     build
         A new generator from its name and a number of genes.
     conditions
-        Of the training contexts.
+        Of the training conditions.
     residual
-        Observed psi of every gene: shift, or value for hard interventions; ``(contexts, genes)``.
+        Observed psi of every gene: shift, or value for hard interventions; ``(conditions, genes)``.
     gain
-        Nats by which a touched mechanism explains a context better, psi chosen at best; for shifts
-        :math:`n_k r_{kj}^2 / 2 \sigma_j^2`; ``(contexts, genes)``.
+        Nats by which a touched mechanism explains a condition better, psi chosen at best; for shifts
+        :math:`n_k r_{kj}^2 / 2 \sigma_j^2`; ``(conditions, genes)``.
     n, variance
-        Cells that every mean is worth, ``(contexts, genes)`` or ``(contexts, 1)``, and noise variance of a cell ``(genes,)``.
+        Cells that every mean is worth, ``(conditions, genes)`` or ``(conditions, 1)``, and noise variance of a cell ``(genes,)``.
     charge
         Occam charge in nats for a target, ``(genes,)`` or one for all.
     taught
         The same while a generator learns by gradient; `charge` unless given.
     expected
-        What :math:`p \psi` is compared with, ``(contexts, genes)``; ``residual`` less ``rest`` unless given.
+        What :math:`p \psi` is compared with, ``(conditions, genes)``; ``residual`` less ``rest`` unless given.
     rest
         What mechanisms leave of the controls, ``(genes,)``; generators in closed form learn shifts from there.
     candidates
@@ -100,8 +100,12 @@ def choose_generator(
             f"{n_groups} drugs that differ in their {n_features} features are too few for cross-validation over drugs: it takes "
             f"{MIN_DRUGS}. Name a generator instead of 'auto'."
         )
-    charge = torch.as_tensor(charge, dtype=gain.dtype).expand(gain.shape[1])
-    taught = charge if taught is None else torch.as_tensor(taught, dtype=gain.dtype).expand(gain.shape[1])
+    target_penalty = torch.as_tensor(target_penalty, dtype=gain.dtype).expand(gain.shape[1])
+    generator_penalty = (
+        target_penalty
+        if generator_penalty is None
+        else torch.as_tensor(generator_penalty, dtype=gain.dtype).expand(gain.shape[1])
+    )
     every = Evidence(residual, gain, n.expand(-1, len(variance)), variance)
     expected = residual - rest if expected is None else expected
 
@@ -118,7 +122,7 @@ def choose_generator(
                 inputs,
                 seen.of_genes(genes),
                 held,
-                (taught if gradient else charge)[genes],
+                (generator_penalty if gradient else target_penalty)[genes],
             )
             out[name] = _squared(torch.sigmoid(logits) * psi, expected[:, genes], variance[genes], held)
         return out
@@ -130,7 +134,7 @@ def choose_generator(
     def by_drug(losses: dict[str, Tensor]) -> dict[str, np.ndarray]:
         return {name: _by_drug(loss.sum(0), inputs.drug) for name, loss in losses.items()}
 
-    held, genes = Folds.deal(inputs, folds, seed), _strongest(gain, charge)
+    held, genes = Folds.deal(inputs, folds, seed), _strongest(gain, target_penalty)
     parts = losses_of(candidates, held, genes)
     losses = by_drug(parts)
     table = _table(losses, parts, held)
@@ -152,9 +156,9 @@ def _squared(predicted: Tensor, expected: Tensor, variance: Tensor, held: Folds)
     return tested * ((expected - predicted) ** 2 / variance).mean(2)
 
 
-def _strongest(gain: Tensor, charge: Tensor) -> Tensor:
+def _strongest(gain: Tensor, target_penalty: Tensor) -> Tensor:
     """Genes that decide, ascending."""
-    strength = (torch.sigmoid(gain - charge) * gain).sum(0)
+    strength = (torch.sigmoid(gain - target_penalty) * gain).sum(0)
     return torch.argsort(strength, descending=True, stable=True)[:MOST_GENES].sort().values
 
 
@@ -165,7 +169,7 @@ def _by_drug(loss: Tensor, drug: Tensor) -> np.ndarray:
 
 
 def _table(losses: dict[str, np.ndarray], parts: dict[str, Tensor], held: Folds) -> pd.DataFrame:
-    """The table of :func:`choose_generator` after its first comparison."""
+    """The table of :func:`cross_validate_generators` after its first comparison."""
     best = _best(losses)
     rows = [(name, loss.mean(), _excess(loss, losses[best])[1]) for name, loss in losses.items()]
     table = pd.DataFrame(rows, columns=["generator", "loss", "se"])

@@ -13,15 +13,15 @@ import torch
 from scgim.module import GENERATORS
 
 from ._cross_fit import cross_fit
-from ._generator_cv import MIN_DRUGS, choose_generator
+from ._generator_cv import MIN_DRUGS, cross_validate_generators
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from torch import Tensor
 
-    from scgim.data._design import Design
-    from scgim.module import Conditions, Contexts, FeatureEvidence, GIMModule, Moments
+    from scgim.data._design import ScreenDesign
+    from scgim.module import FeatureEvidence, GIMModule, MeasuredConditions, Moments, TreatmentInputs
     from scgim.module.generators import Generator
 
     from ._folds import Evidence
@@ -50,7 +50,7 @@ class GeneratorChoice:
         return cls(state["name"], state["reason"], table)
 
 
-def distinct_drugs(design: Design) -> int:
+def distinct_drugs(design: ScreenDesign) -> int:
     """Training drugs that differ in their features."""
     return len(np.unique(design.features, axis=0)) if design.features.shape[1] else len(design.drugs)
 
@@ -73,7 +73,7 @@ class GeneratorSelection:
     """
 
     def __init__(
-        self, build: Callable[[str, int], Generator], design: Design, *, source: str, asked: str, seed: int
+        self, build: Callable[[str, int], Generator], design: ScreenDesign, *, source: str, asked: str, seed: int
     ) -> None:
         self.build, self.source, self.asked, self.seed = build, source, asked, seed
         self.n_drugs = distinct_drugs(design)
@@ -85,7 +85,7 @@ class GeneratorSelection:
             return self.asked
         return "hill" if self.source != "identity" and self.n_drugs >= MIN_DRUGS else "identity"
 
-    def select(self, module: GIMModule, contexts: Contexts, moments: Moments, rest: Tensor) -> Generator:
+    def select(self, module: GIMModule, conditions: MeasuredConditions, moments: Moments, rest: Tensor) -> Generator:
         """The generator, chosen on frozen moments, with what mechanisms leave of the controls, ``(genes,)``."""
         if self.asked != "auto":
             choice = GeneratorChoice(self.asked)
@@ -95,13 +95,13 @@ class GeneratorSelection:
             reason = f"auto: {self.n_drugs} drugs of different features are too few for cross-validation"
             choice = GeneratorChoice("identity", reason)
         else:
-            name, scores = self._cross_validate(module, contexts, moments, rest)
+            name, scores = self._cross_validate(module, conditions, moments, rest)
             scores = scores.set_index("generator").astype(float)
             kinds = (k.removeprefix("loss ") for k in scores if k.startswith("loss unseen"))
             choice = GeneratorChoice(name, "auto: cross-validated over " + ", ".join(kinds), scores)
         if self.asked == "auto":
             logger.info("generator=%r (%s).", choice.name, choice.reason)
-        return self.take(choice, len(module.charge))
+        return self.take(choice, len(module.target_penalty))
 
     def take(self, choice: GeneratorChoice, n_genes: int) -> Generator:
         """The generator of a choice, which is this selection's from now on."""
@@ -109,30 +109,34 @@ class GeneratorSelection:
         return self.build(choice.name, n_genes)
 
     def cross_fit(
-        self, conditions: Conditions, evidence: Evidence, sure: Evidence, module: GIMModule, share: float
+        self, inputs: TreatmentInputs, evidence: Evidence, sure: Evidence, module: GIMModule, share: float
     ) -> FeatureEvidence | None:
         """What the generator in use says of the training conditions when their drugs are held out."""
-        name, n_genes = self.choice.name, len(module.charge)
+        name, n_genes = self.choice.name, len(module.target_penalty)
         build = lambda: self.build(name, n_genes)
-        return cross_fit(name, build, conditions, evidence, sure, module.charge, module.taught, self.seed, share)
+        return cross_fit(
+            name, build, inputs, evidence, sure, module.target_penalty, module.generator_penalty, self.seed, share
+        )
 
     def _cross_validate(
-        self, module: GIMModule, contexts: Contexts, moments: Moments, rest: Tensor
+        self, module: GIMModule, conditions: MeasuredConditions, moments: Moments, rest: Tensor
     ) -> tuple[str, pd.DataFrame]:
         observed, _ = module.intervention.observed(moments)
         with torch.no_grad():
-            gain = module.profile(contexts, moments)
-        return choose_generator(
+            gain = module.profile_log_likelihood_ratio(conditions, moments)
+        return cross_validate_generators(
             self.build,
-            contexts.inputs,
+            conditions.inputs,
             observed,
             gain,
-            contexts.n,
+            conditions.n,
             module.mechanism.variance.detach(),
-            charge=module.charge,
-            taught=module.charge.clamp(max=module.generator_charge),
+            target_penalty=module.target_penalty,
+            generator_penalty=module.target_penalty.clamp(max=module.generator_target_penalty),
             rest=rest,
             # a shift that is none is one of 0; a value that was not set is not
-            expected=None if module.intervention.keeps_parents else torch.sigmoid(gain - module.charge) * observed,
+            expected=None
+            if module.intervention.keeps_parents
+            else torch.sigmoid(gain - module.target_penalty) * observed,
             seed=self.seed,
         )

@@ -10,7 +10,7 @@ import numpy as np
 from scgim.structure import fit_graph
 
 if TYPE_CHECKING:
-    from scgim.data._training_data import Collected
+    from scgim.data._training_data import TrainingData
     from scgim.module import GIMModule
     from scgim.structure import LocalFit
 
@@ -29,16 +29,16 @@ class GraphRegression:
         Of the score, see :func:`~scgim.structure.search_dag`.
     """
 
-    data: Collected
+    data: TrainingData
     columns: int
     intervention: str
-    charge: float | None
+    target_penalty: float | None
     penalty: float | None
 
     @classmethod
-    def of(cls, module: GIMModule, data: Collected, options: TrainingOptions) -> GraphRegression:
+    def of(cls, module: GIMModule, data: TrainingData, options: TrainingOptions) -> GraphRegression:
         """The regression of a module's mechanisms and interventions."""
-        score = options.search_charge, options.search_penalty
+        score = options.search_target_penalty, options.search_penalty
         return cls(data, module.mechanism.columns, module.intervention.name, *score)
 
     @property
@@ -47,14 +47,14 @@ class GraphRegression:
         return {
             "columns": self.columns,
             "intervention": self.intervention,
-            "charge": self.charge,
+            "target_penalty": self.target_penalty,
             "penalty": self.penalty,
         }
 
     def fit(self, graph: np.ndarray) -> LocalFit:
         """Weights, intercepts and errors on a graph, on the standardised scale."""
         means = self.data.means
-        score = {"columns": self.columns, "intervention": self.intervention, "charge": self.charge}
+        score = {"columns": self.columns, "intervention": self.intervention, "target_penalty": self.target_penalty}
         if means is None:
             return fit_graph(graph, self.data.search, **score)
         fit = means.fit(graph, self.data.fitted.statistics, **score)

@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING
 import torch
 
 from scgim.module import Moments
-from scgim.module.likelihood import CLEAR
+from scgim.module.likelihood import CLEAR_MARGIN
 
 if TYPE_CHECKING:
-    from scgim.module import Contexts, GIMModule
-    from scgim.statistics import Statistics
+    from scgim.module import GIMModule, MeasuredConditions
+    from scgim.statistics import SufficientStatistics
 
 
 class JointLikelihood(torch.nn.Module):
@@ -21,27 +21,36 @@ class JointLikelihood(torch.nn.Module):
     ----------
     module
         Whose generator and noise are learned; the graph and the mechanisms are those of the descent.
-    contexts
-        The training contexts.
+    conditions
+        The training conditions.
     statistics
         What the descent sees of them and of the controls.
     rates
         Step sizes of the module's parameters that are learned.
     """
 
-    def __init__(self, module: GIMModule, contexts: Contexts, statistics: Statistics, rates: dict[str, float]) -> None:
+    def __init__(
+        self,
+        module: GIMModule,
+        conditions: MeasuredConditions,
+        statistics: SufficientStatistics,
+        rates: dict[str, float],
+    ) -> None:
         super().__init__()
         self.module, self.rates = module, {f"module.{name}": rate for name, rate in rates.items()}
-        n = torch.as_tensor(statistics.n).to(contexts.mean)
-        self.contexts, self.n_cells = contexts._replace(n=n[1:, None], own=None), float(n.sum())
+        n = torch.as_tensor(statistics.n).to(conditions.mean)
+        self.conditions, self.n_cells = conditions._replace(n=n[1:, None], own=None), float(n.sum())
 
     def forward(
         self, mean: torch.Tensor, within: torch.Tensor, pooled: torch.Tensor, forced: bool
     ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
         """Minus log likelihood and penalty in nats, and the noise's variance, of one graph's residuals."""
-        moments = Moments(mean, within, self.contexts.mean, self.contexts.spread, pooled)
+        moments = Moments(mean, within, self.conditions.mean, self.conditions.spread, pooled)
         targets = None
         if forced:
-            targets = (self.module.profile(self.contexts, moments) > self.module.charge + CLEAR).detach()
-        loss, penalty = self.module.joint_loss(self.contexts, moments, self.n_cells, targets)
+            targets = (
+                self.module.profile_log_likelihood_ratio(self.conditions, moments)
+                > self.module.target_penalty + CLEAR_MARGIN
+            ).detach()
+        loss, penalty = self.module.joint_loss(self.conditions, moments, self.n_cells, targets)
         return loss, penalty, self.module.mechanism.variance

@@ -12,7 +12,7 @@ from ._minibatches import Minibatches, Processes
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from scgim.data._training_data import Collected
+    from scgim.data._training_data import TrainingData
     from scgim.module import GIMModule
 
     from ._edge_constraints import EdgeConstraints
@@ -39,7 +39,7 @@ class MechanismPhase:
     def __init__(
         self,
         module: GIMModule,
-        data: Collected,
+        data: TrainingData,
         *,
         constraints: EdgeConstraints,
         options: TrainingOptions,
@@ -55,9 +55,15 @@ class MechanismPhase:
         optimizer, steps, n_cells = optimizers[0], options.mechanism_steps, self.data.n_cells
         if self.data.means is not None and mechanism.affine:
             return  # cells would only attenuate what the means have said
-        contexts, controls, _ = batch
+        conditions, controls, _ = batch
         batches = Minibatches(
-            self.module, self.data.store, contexts, controls, options=options, seed=self.seed, processes=self.processes
+            self.module,
+            self.data.store,
+            conditions,
+            controls,
+            options=options,
+            seed=self.seed,
+            processes=self.processes,
         )
         self._give_parameters(optimizer)
         for step in range(start, steps):
@@ -70,7 +76,7 @@ class MechanismPhase:
                 group["lr"] = lr * cooled(step, steps)
             each = batches.at(step)
             nll, penalty = self.module.joint_loss(
-                each.contexts, each.moments, n_cells * each.share, each.targets, each.weight
+                each.conditions, each.moments, n_cells * each.share, each.targets, each.weight
             )
             decay = options.weight_decay * (0.1 if late else 1.0) * mechanism.weight_penalty()
             loss = nll + each.share * (penalty + decay)

@@ -1,4 +1,4 @@
-"""What a gradient step of the mechanisms sees: sufficient statistics, or some cells of every context."""
+"""What a gradient step of the mechanisms sees: sufficient statistics, or some cells of every condition."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from scgim.module import Moments, cell_moments
 from ._condition_moments import clear_targets
 
 if TYPE_CHECKING:
-    from scgim.module import CellStore, Contexts, Controls, GIMModule
+    from scgim.module import CellStore, Controls, GIMModule, MeasuredConditions
 
     from ._options import TrainingOptions
 
-_VALUES = 100_000  # gene values of cells in a step; of a large screen a step sees some contexts
-_REFRESH = 200  # steps between two looks at which mechanisms the contexts touch
+_VALUES = 100_000  # gene values of cells in a step; of a large screen a step sees some conditions
+_REFRESH = 200  # steps between two looks at which mechanisms the conditions touch
 
 
 class Processes(NamedTuple):
@@ -29,42 +29,42 @@ class Processes(NamedTuple):
 class Batch(NamedTuple):
     """What one process computes in a step."""
 
-    contexts: Contexts
+    conditions: MeasuredConditions
     moments: Moments
     targets: torch.Tensor | None  # None: unknown
-    weight: torch.Tensor | None  # what a context counts for, (contexts, 1); 0 if another process has it
-    share: float  # of what does not belong to one context
+    weight: torch.Tensor | None  # what a condition counts for, (conditions, 1); 0 if another process has it
+    share: float  # of what does not belong to one condition
 
 
 class Minibatches:
-    """Moments of the contexts for every step of the joint phase.
+    """Moments of the conditions for every step of the joint phase.
 
     Mechanisms on sufficient statistics see everything in every step. The others see ``cells_per_step`` cells of every
-    context, or of a share of the contexts if these are many, whose sums are scaled up to the whole: as the mixture is no
+    condition, or of a share of the conditions if these are many, whose sums are scaled up to the whole: as the mixture is no
     sum over cells, its targets are looked up from all kept cells now and then (the E step of EM), and between two looks
     the loss is a sum, of which a batch is an unbiased sample.
 
-    Several processes draw the same batch and split its contexts; their losses add up to that of one process.
+    Several processes draw the same batch and split its conditions; their losses add up to that of one process.
     """
 
     def __init__(
         self,
         module: GIMModule,
         store: CellStore | None,
-        contexts: Contexts,
+        conditions: MeasuredConditions,
         controls: Controls,
         *,
         options: TrainingOptions,
         seed: int,
         processes: Processes,
     ) -> None:
-        self.module, self.store, self.contexts, self.controls = module, store, contexts, controls
+        self.module, self.store, self.conditions, self.controls = module, store, conditions, controls
         self.options, self.seed, self.processes = options, seed, processes
         mechanism = module.mechanism
-        if mechanism.affine and contexts.own is not None:
-            self.contexts = contexts._replace(own=mechanism.families(contexts.own, contexts.n))
+        if mechanism.affine and conditions.own is not None:
+            self.conditions = conditions._replace(own=mechanism.families(conditions.own, conditions.n))
         if not mechanism.affine:
-            (k, d), n_cells = contexts.mean.shape, options.cells_per_step
+            (k, d), n_cells = conditions.mean.shape, options.cells_per_step
             self.at_once = min(k, max(1, _VALUES // (n_cells * d)))
             self.n_controls = max(n_cells, self.at_once * n_cells // 5)
             self.targets: torch.Tensor | None = None
@@ -72,20 +72,20 @@ class Minibatches:
     def at(self, step: int) -> Batch:
         """The batch of a step."""
         if self.module.mechanism.affine:
-            moments = self.module.mechanism.moments(self.contexts, self.controls)
+            moments = self.module.mechanism.moments(self.conditions, self.controls)
             forced = step < self.options.teacher_forced_steps
-            targets = clear_targets(self.module, self.contexts, moments) if forced else None
-            return Batch(self.contexts, moments, targets, None, 1.0)
+            targets = clear_targets(self.module, self.conditions, moments) if forced else None
+            return Batch(self.conditions, moments, targets, None, 1.0)
         if self.targets is None or step % _REFRESH == 0:
             with torch.no_grad():
                 moments = cell_moments(self.module.mechanism, self.store)
-            self.targets = clear_targets(self.module, self.contexts, moments)
+            self.targets = clear_targets(self.module, self.conditions, moments)
         # of its own for every step, so that a resumed training draws as one that went through
         return self._sample(torch.Generator().manual_seed(self.seed * 2**20 + step))
 
     def _sample(self, generator: torch.Generator) -> Batch:
         rank, size = self.processes
-        k, n, mechanism = len(self.contexts.n), self.options.cells_per_step, self.module.mechanism
+        k, n, mechanism = len(self.conditions.n), self.options.cells_per_step, self.module.mechanism
         chosen = torch.randperm(k, generator=generator)[: self.at_once].sort().values
         own = torch.arange(len(chosen))[rank::size]
         treated = self.store.draw(chosen + 1, n, generator)[own]
@@ -100,16 +100,16 @@ class Minibatches:
         whole = torch.zeros(len(chosen), x.shape[2], dtype=x.dtype)
         moments = Moments(*(whole.index_copy(0, own, a) for a in means), pooled)
         weight = torch.zeros(len(chosen), 1, dtype=x.dtype).index_fill(0, own, k / len(chosen))
-        contexts = self.contexts._replace(
-            n=self.contexts.n[chosen],
-            mean=self.contexts.mean[chosen],
-            spread=self.contexts.spread[chosen],
-            inputs=type(self.contexts.inputs)(*(a[chosen] for a in self.contexts.inputs)),
+        conditions = self.conditions._replace(
+            n=self.conditions.n[chosen],
+            mean=self.conditions.mean[chosen],
+            spread=self.conditions.spread[chosen],
+            inputs=type(self.conditions.inputs)(*(a[chosen] for a in self.conditions.inputs)),
         )
-        return Batch(contexts, moments, self.targets[chosen], weight, 1 / size)
+        return Batch(conditions, moments, self.targets[chosen], weight, 1 / size)
 
 
 def _moments(x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """Mean and variance over a context's cells; the values are of order 1, so nothing cancels."""
+    """Mean and variance over a condition's cells; the values are of order 1, so nothing cancels."""
     mean = x.mean(1)
     return mean, (x * x).mean(1) - mean**2

@@ -23,7 +23,7 @@ class TrainingOptions:
     ----------
     charge
         Nats that a target costs; by default learned, for every gene, from placebos of control cells.
-    search_rounds, search_patience, search_charge, search_penalty
+    search_rounds, search_patience, search_target_penalty, search_penalty
         See :func:`~scgim.structure.search_dag`. Patience is 20 rounds by default, and 3 for networks, whose score ignores
         interactions of parents: there a better score is not always a better graph. Rounds, patience (8) and penalty are also
         those of the descent, charge and penalty those of :func:`~scgim.structure.refine_dag`, which follows for networks.
@@ -33,12 +33,12 @@ class TrainingOptions:
         Gradient steps of the joint phase and their size, which falls to 0 over the second half; the first ``forced_steps``
         know the targets that the data clearly show.
     cells_per_step
-        With mechanisms that need cells: how many of each context enter a step.
+        With mechanisms that need cells: how many of each condition enter a step.
     weight_decay
         L2 weight on coefficients in nats, a tenth of it in the second half.
     generator_steps, generator_lr, forced_share, prune_at
         Gradient steps of the last phase, the share of them that is teacher-forced, and where effects are pruned.
-    generator_charge
+    generator_target_penalty
         Least nats that a target costs a condition in the last phase, where drugs are pooled by their features: the map pays for an effect
         once, by its penalty, and conditions that are too weak to pay ``charge`` each can still learn what they have in common. It is
         raised, up to ``charge``, to a twenty-fifth of what clear targets gain.
@@ -46,10 +46,10 @@ class TrainingOptions:
         Gradient steps between two entries of the history.
     """
 
-    charge: float | None = None
+    target_penalty: float | None = None
     search_rounds: int = 100
     search_patience: int | None = None
-    search_charge: float | None = None
+    search_target_penalty: float | None = None
     search_penalty: float | None = None
     orientation: Literal["smooth", "gumbel"] = "smooth"
     gradient_steps: int = 150
@@ -64,7 +64,7 @@ class TrainingOptions:
     generator_lr: float = 0.1
     forced_share: float = 0.3
     prune_at: float = 0.6
-    generator_charge: float = 0.5
+    generator_target_penalty: float = 0.5
     steps_per_epoch: int = 10
 
     @classmethod

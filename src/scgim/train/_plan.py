@@ -21,8 +21,8 @@ if TYPE_CHECKING:
 
     import numpy as np
 
-    from scgim.data._training_data import Collected
-    from scgim.module import Contexts, FeatureEvidence, GIMModule, Moments
+    from scgim.data._training_data import TrainingData
+    from scgim.module import FeatureEvidence, GIMModule, MeasuredConditions, Moments, TreatmentInputs
 
     from ._edge_constraints import EdgeConstraints
     from ._generator_selection import GeneratorSelection
@@ -37,7 +37,7 @@ class TrainingPlan(pl.LightningModule):
     module
         What is trained, with the generator that the mechanisms are learned with.
     data
-        Training contexts, controls, and what the search and the mechanisms see of the cells.
+        Training conditions, controls, and what the search and the mechanisms see of the cells.
     options
         Of all phases.
     structure
@@ -55,7 +55,7 @@ class TrainingPlan(pl.LightningModule):
     def __init__(
         self,
         module: GIMModule,
-        data: Collected,
+        data: TrainingData,
         options: TrainingOptions,
         *,
         structure: str,
@@ -68,7 +68,7 @@ class TrainingPlan(pl.LightningModule):
         self.module, self.data, self.options = module, data, options
         self.constraints, self.selection = constraints, selection
         self.regression = GraphRegression.of(module, data, options)
-        self.conditions = ConditionMoments(module, data, regression=self.regression, options=options)
+        self.condition_moments = ConditionMoments(module, data, regression=self.regression, options=options)
         self.structure, self.seed, self.patience = structure, seed, early_stopping_patience
         self.phase, self.step_in_phase = StructurePhase.name, 0
         self._schedule: Iterator[dict[str, float]] | None = None
@@ -90,7 +90,7 @@ class TrainingPlan(pl.LightningModule):
             MechanismPhase(*shared, constraints=self.constraints, options=options, seed=self.seed, processes=processes),
             GeneratorPhase(
                 *shared,
-                conditions=self.conditions,
+                condition_moments=self.condition_moments,
                 selection=self.selection,
                 options=options,
                 patience=self.patience,
@@ -141,30 +141,34 @@ class TrainingPlan(pl.LightningModule):
         self.phase = "done"
 
     @torch.no_grad()
-    def measured(self) -> tuple[Contexts, Moments, FeatureEvidence | None]:
-        """The training contexts, what the trained mechanisms leave of them, and what features say of them."""
-        module, known = self.module, self.conditions
-        contexts, _ = known.weighed(self.data.contexts, None)
-        moments = known.of(contexts, self.data.controls, self.data.store)
-        called = known.with_misfit(contexts, moments)
-        conditions, observed, _, n, variance = known.seen(contexts, moments)
-        learned = Evidence(observed, module.profile(contexts, moments), n.expand_as(observed), variance)
-        sure = learned._replace(gain=module.profile(called, moments), n=called.n.expand_as(observed))
-        return called, moments, self._cross_fit(conditions, learned, sure)
+    def measured(self) -> tuple[MeasuredConditions, Moments, FeatureEvidence | None]:
+        """The training conditions, what the trained mechanisms leave of them, and what features say of them."""
+        module, known = self.module, self.condition_moments
+        conditions, _ = known.weighed(self.data.conditions, None)
+        moments = known.of(conditions, self.data.controls, self.data.store)
+        called = known.with_misfit(conditions, moments)
+        inputs, observed, _, n, variance = known.seen(conditions, moments)
+        learned = Evidence(
+            observed, module.profile_log_likelihood_ratio(conditions, moments), n.expand_as(observed), variance
+        )
+        sure = learned._replace(
+            gain=module.profile_log_likelihood_ratio(called, moments), n=called.n.expand_as(observed)
+        )
+        return called, moments, self._cross_fit(inputs, learned, sure)
 
     def cross_fit_without_graph(self, error: np.ndarray) -> FeatureEvidence | None:
         """What the generator says of the held-out conditions if it learns their mean changes instead of the residuals of a graph.
 
-        ``error`` is the variance of their error, ``(contexts, genes)``.
+        ``error`` is the variance of their error, ``(conditions, genes)``.
         """
-        contexts, change, n, variance = self.conditions.changes_as_residuals(error)
+        conditions, change, n, variance = self.condition_moments.changes_as_residuals(error)
         learned = Evidence(change, n * change**2 / (2 * variance), n, variance)
-        return self._cross_fit(contexts.inputs, learned, learned)
+        return self._cross_fit(conditions.inputs, learned, learned)
 
-    def _cross_fit(self, conditions: object, learned: Evidence, sure: Evidence) -> FeatureEvidence | None:
+    def _cross_fit(self, inputs: TreatmentInputs, learned: Evidence, sure: Evidence) -> FeatureEvidence | None:
         with torch.enable_grad():
             share = self.options.share_of_generator_steps
-            return self.selection.cross_fit(conditions, learned, sure, self.module, share)
+            return self.selection.cross_fit(inputs, learned, sure, self.module, share)
 
     def on_save_checkpoint(self, checkpoint: dict) -> None:
         """Remember the place in the schedule; the graph found so far is in the module."""
@@ -176,4 +180,4 @@ class TrainingPlan(pl.LightningModule):
         self.phase, self.step_in_phase, chosen = checkpoint["scgim_schedule"].values()
         if chosen is not None:  # the weights that are loaded next are those of the generator of the last phase
             choice = GeneratorChoice.from_state(chosen)
-            self.module.generator = self.selection.take(choice, len(self.module.charge))
+            self.module.generator = self.selection.take(choice, len(self.module.target_penalty))

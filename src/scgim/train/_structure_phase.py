@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from scgim.structure import orient_ties, refine_dag, search_dag
+from scgim.structure import orient_equivalent_edges, refine_dag, search_dag
 from scgim.structure.gradient import descend_dag
 
 from ._joint_likelihood import JointLikelihood
@@ -16,8 +16,8 @@ if TYPE_CHECKING:
 
     import numpy as np
 
-    from scgim.data._training_data import Collected
-    from scgim.module import Contexts, GIMModule
+    from scgim.data._training_data import TrainingData
+    from scgim.module import GIMModule, MeasuredConditions
     from scgim.structure import SearchState
 
     from ._edge_constraints import EdgeConstraints
@@ -47,7 +47,7 @@ class StructurePhase:
     def __init__(
         self,
         module: GIMModule,
-        data: Collected,
+        data: TrainingData,
         *,
         structure: str,
         constraints: EdgeConstraints,
@@ -71,12 +71,14 @@ class StructurePhase:
             optimizers[0].step()
             yield {"structure_score": state.score}
         if self.data.means is None:  # among hubs that a few nats tell apart, that prior would choose worse than they
-            graph = orient_ties(graph, self.data.search, **self.regression.search_options, **self.constraints)
+            graph = orient_equivalent_edges(
+                graph, self.data.search, **self.regression.search_options, **self.constraints
+            )
         if self.data.store is not None and self.data.means is None and self.structure != "none":
             graph = self._refined(graph)
         mechanism.warm_start(torch.as_tensor(graph), self.regression.fit(graph))
 
-    def _rounds(self, start: np.ndarray, contexts: Contexts) -> Iterator[SearchState]:
+    def _rounds(self, start: np.ndarray, conditions: MeasuredConditions) -> Iterator[SearchState]:
         """Better and better graphs."""
         options, score = self.options, self.regression.search_options
         patience = options.patience(self.structure, self.module.mechanism.affine)
@@ -89,7 +91,7 @@ class StructurePhase:
         rates = dict.fromkeys(names, options.generator_lr) | {"mechanism.log_sigma": options.gradient_lr}
         return descend_dag(
             self.data.search,
-            JointLikelihood(self.module, contexts, self.data.search, rates),
+            JointLikelihood(self.module, conditions, self.data.search, rates),
             columns=score["columns"],
             penalty=score["penalty"],
             orientation=options.orientation,

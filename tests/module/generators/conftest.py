@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from scgim.module import Conditions
+from scgim.module import TreatmentInputs
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -21,29 +21,29 @@ FEATURES, GENES, DRUGS, CONTEXTS = 3, 5, 4, 8
 class Screen(NamedTuple):
     """What closed-form generators learn from: the arguments of ``solve``."""
 
-    inputs: Conditions
+    inputs: TreatmentInputs
     residual: Tensor
     probability: Tensor
     n: Tensor
     variance: Tensor
 
     def __getitem__(self, rows) -> Screen:
-        """Some contexts."""
+        """Some conditions."""
         return Screen(
             select(self.inputs, rows), self.residual[rows], self.probability[rows], self.n[rows], self.variance
         )
 
 
-def select(inputs: Conditions, rows) -> Conditions:
-    return Conditions(*(each[rows] for each in inputs))
+def select(inputs: TreatmentInputs, rows) -> TreatmentInputs:
+    return TreatmentInputs(*(each[rows] for each in inputs))
 
 
-def draw_conditions(seed: int = 0) -> Conditions:
+def draw_conditions(seed: int = 0) -> TreatmentInputs:
     """Four drugs at two doses in two lines."""
     rng = np.random.default_rng(seed)
     drug = torch.arange(CONTEXTS) % DRUGS
     features = torch.as_tensor(rng.normal(size=(DRUGS, FEATURES)))[drug]
-    return Conditions(features, drug, torch.as_tensor(rng.normal(size=CONTEXTS)), torch.arange(CONTEXTS) % 2)
+    return TreatmentInputs(features, drug, torch.as_tensor(rng.normal(size=CONTEXTS)), torch.arange(CONTEXTS) % 2)
 
 
 def draw_screen(
@@ -58,7 +58,7 @@ def draw_screen(
         1 + dose[:, None] + line[:, None] + np.tanh(x @ effect / 2)[drug] + 0.3 * rng.normal(size=(len(drug), genes))
     )
     return Screen(
-        Conditions(*map(torch.as_tensor, (x[drug], drug, log_dose, line))),
+        TreatmentInputs(*map(torch.as_tensor, (x[drug], drug, log_dose, line))),
         torch.as_tensor(residual),
         torch.as_tensor(rng.uniform(0.5, 1, residual.shape)),
         torch.as_tensor(rng.integers(20, 80, (len(drug), 1)).astype(float)),
@@ -74,14 +74,14 @@ def build_for(generator: type[Generator], screen: Screen, **options) -> Generato
     return generator(screen.inputs.features.shape[1], screen.residual.shape[1], n_drugs=n_drugs, **options)
 
 
-def predict(generator: Generator, inputs: Conditions) -> Tensor:
+def predict(generator: Generator, inputs: TreatmentInputs) -> Tensor:
     """The expected shift."""
     logits, psi = generator(inputs)
     return (torch.sigmoid(logits) * psi).detach()
 
 
 @pytest.fixture
-def inputs() -> Conditions:
+def inputs() -> TreatmentInputs:
     return draw_conditions()
 
 

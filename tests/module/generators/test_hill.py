@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from scgim.module import Conditions
+from scgim.module import TreatmentInputs
 from scgim.module.generators import HillGenerator, IdentityGenerator
 
 FEATURES, GENES, DRUGS, CONTEXTS = 3, 5, 4, 8
@@ -91,7 +91,7 @@ def test_a_pruned_effect_is_gone_and_no_longer_pulled(hill, inputs):
 
 def test_a_pruned_feature_can_rule_a_target_out_but_not_call_one(hill):
     zero = torch.zeros(FEATURES, dtype=torch.int64)
-    at = Conditions(torch.eye(FEATURES, dtype=torch.float64), zero, zero.double(), zero)
+    at = TreatmentInputs(torch.eye(FEATURES, dtype=torch.float64), zero, zero.double(), zero)
     before = hill(at)[0].detach() - hill.logit_0
     hill.prune(1.0)
     after = hill(at)[0].detach() - hill.logit_0
@@ -127,9 +127,7 @@ def test_the_offset_costs_two_effects_until_pruning_and_nothing_for_being_idle(h
     generator = HillGenerator(FEATURES, GENES, n_drugs=DRUGS, dosed=True, baseline=True)
     generator.load_state_dict(hill.state_dict() | {"offset": torch.arange(1.0, 1 + GENES, dtype=torch.float64)})
     without = hill.penalty(*hill(inputs))
-    torch.testing.assert_close(
-        generator.penalty(*generator(inputs)), without + 30 * 2 * generator.offset.abs().sum()
-    )
+    torch.testing.assert_close(generator.penalty(*generator(inputs)), without + 30 * 2 * generator.offset.abs().sum())
     generator.prune(0.0)
     penalty = generator.penalty(*generator(inputs))
     penalty.backward()

@@ -167,7 +167,7 @@ def test_a_process_given_its_average_is_what_numpy_conditions(shared):
     rng = np.random.default_rng(0)
     kernel, scale = RBF(1.0)(rng.normal(size=(12, 2))) + shared, rng.uniform(0.5, 2.0, 12)
     joint = np.vstack([np.eye(12), (1 / scale) / (1 / scale).sum()])
-    joint = joint @ kernel @ joint.T  # of the contexts and their average
+    joint = joint @ kernel @ joint.T  # of the conditions and their average
     given = joint[:-1, :-1] - np.outer(joint[:-1, -1], joint[-1, :-1]) / joint[-1, -1]
     _, common = _average(torch.as_tensor(kernel), torch.as_tensor(scale))
     np.testing.assert_allclose(kernel - np.outer(common, common), given, atol=1e-12)

@@ -4,16 +4,16 @@ import numpy as np
 import pytest
 import torch
 
-from scgim.module import Conditions
+from scgim.module import TreatmentInputs
 from scgim.module.generators import HillGenerator, IdentityGenerator, KernelGenerator, NetworkGenerator
 
 LINES = 3
 
 
-def inputs(line: list[int], n_features: int = 2) -> Conditions:
+def inputs(line: list[int], n_features: int = 2) -> TreatmentInputs:
     """One drug in some lines."""
     n = len(line)
-    return Conditions(
+    return TreatmentInputs(
         torch.ones(n, n_features, dtype=torch.float64),
         torch.zeros(n, dtype=torch.int64),
         torch.zeros(n, dtype=torch.float64),
@@ -85,7 +85,7 @@ def test_the_kernel_tells_what_a_drug_does_in_one_line_from_what_it_does_in_anot
     features = torch.as_tensor(rng.integers(0, 2, (drugs, 12)).astype(float))
     common, own = rng.normal(size=(drugs, 6)), rng.normal(size=(drugs, 2, 6))
     effect = torch.as_tensor(common[drug] + own[drug, line])
-    inputs = Conditions(features[drug], *(torch.as_tensor(a) for a in (drug, np.zeros(2 * drugs), line)))
+    inputs = TreatmentInputs(features[drug], *(torch.as_tensor(a) for a in (drug, np.zeros(2 * drugs), line)))
     generator = KernelGenerator(12, 6, n_drugs=drugs, n_lines=2, dosed=False)
     n, variance = torch.full((2 * drugs, 1), 50.0).double(), torch.ones(6).double()
     generator.solve(inputs, effect, torch.ones_like(effect), n, variance)

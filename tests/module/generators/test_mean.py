@@ -44,9 +44,7 @@ def test_says_the_same_of_every_drug(screen, build):
     data = screen()
     generator = build(MeanGenerator, data)
     generator.solve(*data)
-    other = data.inputs._replace(
-        features=5 + data.inputs.features.flip(0), drug=-torch.ones_like(data.inputs.drug)
-    )
+    other = data.inputs._replace(features=5 + data.inputs.features.flip(0), drug=-torch.ones_like(data.inputs.drug))
     assert all((a == b).all() for a, b in zip(generator(other), generator(data.inputs), strict=True))
 
 

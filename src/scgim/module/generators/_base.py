@@ -9,12 +9,12 @@ from torch import Tensor, nn
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from scgim.module._conditions import Conditions
+    from scgim.module._conditions import TreatmentInputs
 
 DoseResponse = Literal["hill", "free", "none"]
 
-FEW = 3.0  # contexts, whose spread says little
-NOT_TOUCHED = -30.0  # logit: probability 1e-13, and nothing overflows
+FEW = 3.0  # conditions, whose spread says little
+NOT_TARGETED = -30.0  # logit: probability 1e-13, and nothing overflows
 
 
 class Generator(nn.Module, ABC):
@@ -25,7 +25,7 @@ class Generator(nn.Module, ABC):
     n_features, n_genes, n_drugs, n_lines
         Sizes; drugs and lines are those of the training data.
     dosed
-        Whether contexts have a dose.
+        Whether conditions have a dose.
     baseline
         Whether psi has an offset per gene that needs no feature and no dose: hard interventions set a gene to psi, so its
         zero is not special.
@@ -38,7 +38,9 @@ class Generator(nn.Module, ABC):
     pools_drugs = True  # says something of drugs that were never measured
     needs_features = True  # has no answer without drug features
     by_gradient = True  # learns by descending the likelihood; otherwise by `solve`
-    owes_charge = True  # its logits spare few genes: in a measured context, what they call has yet to pay for itself
+    pays_full_penalty = (
+        True  # its logits spare few genes: in a measured condition, what they call has yet to pay for itself
+    )
 
     def __init__(
         self,
@@ -58,11 +60,11 @@ class Generator(nn.Module, ABC):
         self.register_buffer("spread", torch.zeros(n_genes, dtype=torch.float64))
 
     @abstractmethod
-    def forward(self, inputs: Conditions) -> tuple[Tensor, Tensor]:
+    def forward(self, inputs: TreatmentInputs) -> tuple[Tensor, Tensor]:
         """Logits and psi of rows, ``(rows, genes)`` each."""
 
     def penalty(self, logits: Tensor, psi: Tensor) -> Tensor:
-        """Nats charged for the parameters, given what they said of the training contexts."""
+        """Nats charged for the parameters, given what they said of the training conditions."""
         return torch.zeros((), dtype=torch.float64)
 
     def prune(self) -> None:
@@ -72,31 +74,33 @@ class Generator(nn.Module, ABC):
         """Start over."""
         self.spread.zero_()
 
-    def solve(self, inputs: Conditions, residual: Tensor, probability: Tensor, n: Tensor, variance: Tensor) -> None:
-        """Learn in closed form from what the training contexts show.
+    def solve(
+        self, inputs: TreatmentInputs, residual: Tensor, probability: Tensor, n: Tensor, variance: Tensor
+    ) -> None:
+        """Learn in closed form from what the training conditions show.
 
         Parameters
         ----------
         conditions
-            Of the training contexts.
+            Of the training conditions.
         residual
-            Observed shift of every gene (for hard interventions: its value), ``(contexts, genes)``.
+            Observed shift of every gene (for hard interventions: its value), ``(conditions, genes)``.
         probability
-            Posterior probability that the gene is touched, ``(contexts, genes)``.
+            Posterior probability that the gene is touched, ``(conditions, genes)``.
         n
-            Cells, ``(contexts, 1)``.
+            Cells, ``(conditions, 1)``.
         variance
             Noise variance of a cell, ``(genes,)``.
         """
 
     @torch.no_grad()
     def calibrate(
-        self, inputs: Conditions, residual: Tensor, probability: Tensor, n: Tensor, variance: Tensor
+        self, inputs: TreatmentInputs, residual: Tensor, probability: Tensor, n: Tensor, variance: Tensor
     ) -> None:
         r"""Learn how far true shifts lie from psi; arguments as in :meth:`solve`.
 
-        By moments over contexts: :math:`\tau_j^2 = \sum_k p_{kj}\,((r_{kj} - \psi_{kj})^2 - \sigma_j^2 / n_k) / \sum_k p_{kj}`; a gene
-        that is touched in fewer than three contexts takes the value of all genes.
+        By moments over conditions: :math:`\tau_j^2 = \sum_k p_{kj}\,((r_{kj} - \psi_{kj})^2 - \sigma_j^2 / n_k) / \sum_k p_{kj}`; a gene
+        that is touched in fewer than three conditions takes the value of all genes.
         """
         psi = self(inputs)[1]
         excess, touched = (probability * ((residual - psi) ** 2 - variance / n)).sum(0), probability.sum(0)
@@ -105,7 +109,7 @@ class Generator(nn.Module, ABC):
         self.spread.copy_(own.clamp(min=0).sqrt())
 
     @torch.no_grad()
-    def uncertainty(self, inputs: Conditions) -> Tensor:
+    def uncertainty(self, inputs: TreatmentInputs) -> Tensor:
         """Standard deviation of psi given that the mechanism is touched, ``(rows, genes)``: what :meth:`calibrate` found."""
         return self.spread.expand(len(inputs.drug), -1)
 
@@ -114,4 +118,4 @@ class Generator(nn.Module, ABC):
 
         A shift of 0 leaves it alone at any logit.
         """
-        return torch.where((log_dose == -torch.inf)[:, None], NOT_TOUCHED, logits) if self.baseline else logits
+        return torch.where((log_dose == -torch.inf)[:, None], NOT_TARGETED, logits) if self.baseline else logits

@@ -28,9 +28,9 @@ def shrink(y: Tensor, eigenvalues: Tensor, rounds: int = 30) -> Shrinkage:
     Parameters
     ----------
     y
-        Outputs in the kernel's eigenvectors, ``(contexts, outputs)``.
+        Outputs in the kernel's eigenvectors, ``(conditions, outputs)``.
     eigenvalues
-        ``(contexts,)``.
+        ``(conditions,)``.
     """
     spectrum = SHARES[:, None] * eigenvalues + 1 - SHARES[:, None]
     variance = (1 / spectrum) @ y**2 / len(y) + 1e-300
@@ -44,12 +44,12 @@ def shrink(y: Tensor, eigenvalues: Tensor, rounds: int = 30) -> Shrinkage:
 
 
 def smooth(shrinkage: Shrinkage, y: Tensor, eigenvalues: Tensor) -> Tensor:
-    r"""What multiplies a new context's covariance with the contexts: :math:`E_h[h / (h \Lambda + 1 - h)]\, y`."""
+    r"""What multiplies a new condition's covariance with the conditions: :math:`E_h[h / (h \Lambda + 1 - h)]\, y`."""
     return ((SHARES / (SHARES * eigenvalues[:, None] + 1 - SHARES)) @ shrinkage.posterior) * y
 
 
 def noise_squares(shrinkage: Shrinkage, y: Tensor, eigenvalues: Tensor, vectors: Tensor) -> Tensor:
-    """Expected square of every context's noise over its variance, at the posterior mean share; ``(contexts, outputs)``.
+    """Expected square of every condition's noise over its variance, at the posterior mean share; ``(conditions, outputs)``.
 
     1 on average where the model holds.
     """

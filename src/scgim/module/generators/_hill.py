@@ -11,7 +11,7 @@ from ._dose import DOSE_RESPONSES
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from scgim.module._conditions import Conditions
+    from scgim.module._conditions import TreatmentInputs
 
 
 class HillGenerator(Generator):
@@ -19,7 +19,7 @@ class HillGenerator(Generator):
 
     .. math:: \ell = F L + \ell_0, \qquad \psi = F E \odot g(F, c) + e_0
 
-    for features :math:`F` (contexts x features) and dose :math:`c`. The dose response :math:`g`, one for all targets of a
+    for features :math:`F` (conditions x features) and dose :math:`c`. The dose response :math:`g`, one for all targets of a
     drug, is Hill's :math:`c / (c + e^{F k + k_0})` unless said otherwise, and 1 without doses. Shifts have no intercept
     :math:`e_0`: a gene that only one feature targets would be explained by it as well as by the feature, and unlike the
     feature it is not sparse. Values that hard interventions set (``baseline``) do. An L1 penalty keeps :math:`E` sparse;
@@ -36,7 +36,7 @@ class HillGenerator(Generator):
         L1 weights in nats per unit; the last of what a line's effects differ from the common ones, if that is more.
     """
 
-    owes_charge = False  # the L1 penalty has paid
+    pays_full_penalty = False  # the L1 penalty has paid
 
     def __init__(
         self,
@@ -83,11 +83,11 @@ class HillGenerator(Generator):
         self.kept.fill_(True)
         self.pruned.fill_(False)
 
-    def code(self, inputs: Conditions) -> Tensor:
+    def code(self, inputs: TreatmentInputs) -> Tensor:
         """What the maps know of drugs, ``(rows, codes)``: their features."""
         return inputs.features
 
-    def encode(self, inputs: Conditions) -> Tensor:
+    def encode(self, inputs: TreatmentInputs) -> Tensor:
         """Input of the maps: the drug's code, and once more in the place of its line."""
         code = self.code(inputs)
         if self.n_lines == 1:
@@ -95,7 +95,7 @@ class HillGenerator(Generator):
         line = inputs.line[:, None] == torch.arange(self.n_lines, device=inputs.line.device)
         return torch.cat([code, (line[:, :, None] * code[:, None, :]).flatten(1)], dim=1)
 
-    def forward(self, inputs: Conditions) -> tuple[Tensor, Tensor]:
+    def forward(self, inputs: TreatmentInputs) -> tuple[Tensor, Tensor]:
         """As in the class above."""
         f = self.encode(inputs)
         # a feature whose effect was pruned may still rule a target out, but no longer call one
@@ -105,7 +105,7 @@ class HillGenerator(Generator):
         return self.at_dose_zero(f @ weight + self.logit_0, inputs.log_dose), psi
 
     def penalty(self, logits: Tensor, psi: Tensor) -> Tensor:
-        r"""Nats charged for the maps, given what they said of the training contexts.
+        r"""Nats charged for the maps, given what they said of the training conditions.
 
         Besides L1 and L2 it is :math:`\sum_{kj} (1 - \sigma(\ell_{kj})) (\psi_{kj} - e_{0j})^2`: where a mechanism is not
         touched its psi meets no data, and of two features that come together in every drug that touches it, the one that

@@ -9,7 +9,7 @@ from ._hill import HillGenerator
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from scgim.module._conditions import Conditions
+    from scgim.module._conditions import TreatmentInputs
 
 
 class IdentityGenerator(HillGenerator):
@@ -28,7 +28,7 @@ class IdentityGenerator(HillGenerator):
         """Training drugs."""
         return self.n_drugs
 
-    def code(self, inputs: Conditions) -> Tensor:
+    def code(self, inputs: TreatmentInputs) -> Tensor:
         """One-hot identity; a drug that was not measured has none."""
         return (inputs.drug[:, None] == torch.arange(self.n_drugs, device=inputs.drug.device)).to(torch.float64)
 

@@ -12,7 +12,7 @@ from ._similarity import Similarity, dose_similarity, line_similarity
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from scgim.module._conditions import Conditions
+    from scgim.module._conditions import TreatmentInputs
 
     from ._base import DoseResponse
 
@@ -33,11 +33,11 @@ class KernelGenerator(MeanGenerator):
 
     :math:`K = ((1 - \rho) S + \rho\, [\text{same drug}]) \cdot D \cdot L`, with the similarity :math:`S` of structures (half
     count-Tanimoto of the features that are counts, half RBF of the others) a weak RBF :math:`D` of log doses, and :math:`L` .8 between two lines and 1 within a line, given that
-    :math:`f_j` averages to zero over the training contexts, for that average is :math:`m`: all structures have something in
+    :math:`f_j` averages to zero over the training conditions, for that average is :math:`m`: all structures have something in
     common, and without this condition most of what the process says of new drugs is one offset for all of them. The
     share :math:`h_j` is averaged over its posterior on a grid whose prior is the genes' own (empirical Bayes): where
     structure says nothing, the prediction is the mean. The share :math:`\rho` of what structure does not tell, one for
-    all genes, maximises the evidence. :math:`u_k` is the scale of a context: sampling noise :math:`\sigma_j^2/n_k`
+    all genes, maximises the evidence. :math:`u_k` is the scale of a condition: sampling noise :math:`\sigma_j^2/n_k`
     averaged over genes, and a heavy-tailed factor of the drug (inverse gamma with four degrees of freedom, by EM), so that
     strong drugs do not dominate the fit. Probabilities are smoothed in the same way, and :math:`\psi = s / p`, so that
     :math:`p\,\psi` is the prediction (where psi would exceed all that was seen of the gene, p is raised).
@@ -69,19 +69,21 @@ class KernelGenerator(MeanGenerator):
         self._forget()
 
     def _forget(self) -> None:
-        """The state without training contexts."""
+        """The state without training conditions."""
         f64 = torch.float64
         for name, empty in {
             "own": torch.zeros((), dtype=f64),  # rho
-            "drug": torch.zeros(0, dtype=torch.int64),  # of training contexts
+            "drug": torch.zeros(0, dtype=torch.int64),  # of training conditions
             "row": torch.zeros(0, dtype=torch.int64),  # their place in the similarity's reference
             "log_dose": torch.zeros(0, dtype=f64),
             "line": torch.zeros(0, dtype=torch.int64),
-            "weight": torch.zeros(0, 2 * self.n_genes, dtype=f64),  # of contexts, for expected shifts and probabilities
-            "average": torch.zeros(0, dtype=f64),  # weights of the contexts' average, of variance 1
+            "weight": torch.zeros(
+                0, 2 * self.n_genes, dtype=f64
+            ),  # of conditions, for expected shifts and probabilities
+            "average": torch.zeros(0, dtype=f64),  # weights of the conditions' average, of variance 1
             "root": torch.zeros(
                 0, 0, dtype=f64
-            ),  # eigenvectors over the root of the contexts' scale, given the average
+            ),  # eigenvectors over the root of the conditions' scale, given the average
             "eigenvalues": torch.zeros(0, dtype=f64),
             "variance": torch.zeros(len(SHARES), self.n_genes, dtype=f64),  # t_j times the posterior of the share
             "scale": torch.ones(
@@ -97,7 +99,9 @@ class KernelGenerator(MeanGenerator):
         self._forget()
 
     @torch.no_grad()
-    def solve(self, inputs: Conditions, residual: Tensor, probability: Tensor, n: Tensor, variance: Tensor) -> None:
+    def solve(
+        self, inputs: TreatmentInputs, residual: Tensor, probability: Tensor, n: Tensor, variance: Tensor
+    ) -> None:
         """As in the class above."""
         self.reset()
         super().solve(inputs, residual, probability, n, variance)
@@ -109,17 +113,15 @@ class KernelGenerator(MeanGenerator):
         self._fit(y, noise)
         self.calibrate(inputs, residual, probability, n, variance)
 
-    def _remember(self, inputs: Conditions) -> None:
+    def _remember(self, inputs: TreatmentInputs) -> None:
         """What covariances with new rows need."""
         drugs, self.row = torch.unique(inputs.drug, return_inverse=True)
         first = (self.row[None, :] == torch.arange(len(drugs))[:, None]).to(torch.int8).argmax(1)
         self.similarity.fit(inputs.features[first])
-        self.drug, self.log_dose, self.line = (
-            each.clone() for each in (inputs.drug, inputs.log_dose, inputs.line)
-        )
+        self.drug, self.log_dose, self.line = (each.clone() for each in (inputs.drug, inputs.log_dose, inputs.line))
 
     def _fit(self, y: Tensor, noise: Tensor) -> None:
-        """Weights of training contexts from their deviations ``y`` of shifts and probabilities, and shifts' noise."""
+        """Weights of training conditions from their deviations ``y`` of shifts and probabilities, and shifts' noise."""
         d = self.n_genes
         parts = self._parts(self.similarity.reference[self.row], self.drug, self.log_dose, self.line)
         total = (y[:, :d] ** 2).mean(0) + 1e-300
@@ -178,18 +180,18 @@ class KernelGenerator(MeanGenerator):
         return after / after[sums[:, 1] > 0].mean()
 
     def _parts(self, features: Tensor, drug: Tensor, log_dose: Tensor, line: Tensor) -> tuple[Tensor, Tensor]:
-        """Covariances of rows with training contexts through structure, and through the drug's own."""
+        """Covariances of rows with training conditions through structure, and through the drug's own."""
         # beyond the measured doses as at their end, like the mean
         near = dose_similarity(*(each.clamp(self.knots[0], self.knots[-1]) for each in (log_dose, self.log_dose)))
         near = near * line_similarity(line, self.line)
         same = (drug[:, None] == self.drug).to(torch.float64)
         return self.similarity(features)[:, self.row] * near, same * near
 
-    def _covariance(self, inputs: Conditions) -> Tensor:
+    def _covariance(self, inputs: TreatmentInputs) -> Tensor:
         structure, same = self._parts(*inputs)
         return (1 - self.own) * structure + self.own * same
 
-    def forward(self, inputs: Conditions) -> tuple[Tensor, Tensor]:
+    def forward(self, inputs: TreatmentInputs) -> tuple[Tensor, Tensor]:
         """As in the class above."""
         shift, p = (self._covariance(inputs) @ self.weight).chunk(2, dim=1)
         expected, base = self.means(inputs)
@@ -197,7 +199,7 @@ class KernelGenerator(MeanGenerator):
         return self.as_intervention(expected, base + p, inputs.log_dose)
 
     @torch.no_grad()
-    def uncertainty(self, inputs: Conditions) -> Tensor:
+    def uncertainty(self, inputs: TreatmentInputs) -> Tensor:
         """Standard deviation of psi given that the mechanism is touched, ``(rows, genes)``.
 
         Of the expected shift, over the probability: what the process does not know, and what no structure tells. A new
@@ -222,7 +224,7 @@ class KernelGenerator(MeanGenerator):
 
 
 class _Rows(NamedTuple):
-    """What the process is fitted to: contexts, or drugs' averages over them."""
+    """What the process is fitted to: conditions, or drugs' averages over them."""
 
     y: Tensor  # (rows, outputs) deviations from the mean
     parts: tuple[Tensor, Tensor]  # covariances through structure and through the drug's own, (rows, rows)
@@ -246,7 +248,7 @@ def _centred(y: Tensor, scale: Tensor) -> Tensor:
 
 
 def _average(kernel: Tensor, scale: Tensor) -> tuple[Tensor, Tensor]:
-    """The contexts' average as weights, scaled to variance 1, and every context's covariance with it."""
+    """The conditions' average as weights, scaled to variance 1, and every condition's covariance with it."""
     weight = 1 / scale
     covariance = kernel @ weight
     deviation = (weight @ covariance).sqrt()

@@ -11,7 +11,7 @@ from ._dose import choose_knots, interpolation
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from scgim.module._conditions import Conditions
+    from scgim.module._conditions import TreatmentInputs
 
 LEAST_PROBABILITY = 1e-4
 
@@ -19,15 +19,15 @@ LEAST_PROBABILITY = 1e-4
 class MeanGenerator(Generator):
     r"""What the training drugs do on average, per dose and line: nothing of a drug enters.
 
-    With :math:`\overline{\,\cdot\,}` the mean over training contexts, weighted by their cells,
+    With :math:`\overline{\,\cdot\,}` the mean over training conditions, weighted by their cells,
 
     .. math:: p_j = \overline{p_{kj}}, \qquad \psi_j = \overline{r_{kj}} \,/\, p_j
 
-    so that the expected shift :math:`p_j \psi_j` is the mean of what was seen, however weak it is in every single context (where
+    so that the expected shift :math:`p_j \psi_j` is the mean of what was seen, however weak it is in every single condition (where
     psi would exceed all that was seen of the gene, p is raised). The value that a hard intervention sets says nothing where
     there was none: there it is :math:`\overline{p_{kj} r_{kj}}`. Both means are linear in log dose
     between training doses and constant outside (of more than eight doses, their quantiles stand for all); dose 0 has
-    no effect. A line without contexts at a dose takes all lines' mean there, and so does a new line; a dose without contexts
+    no effect. A line without conditions at a dose takes all lines' mean there, and so does a new line; a dose without conditions
     takes all doses'. Where most drugs were measured at one dose, each at its own, doses are not told apart: their
     differences would be the drugs'. The dose response option is ignored: this table is one.
 
@@ -38,7 +38,7 @@ class MeanGenerator(Generator):
     """
 
     needs_features = by_gradient = False
-    owes_charge = False  # its probabilities are means of such as have paid
+    pays_full_penalty = False  # its probabilities are means of such as have paid
 
     def __init__(
         self,
@@ -68,7 +68,9 @@ class MeanGenerator(Generator):
         self.largest.zero_()
 
     @torch.no_grad()
-    def solve(self, inputs: Conditions, residual: Tensor, probability: Tensor, n: Tensor, variance: Tensor) -> None:
+    def solve(
+        self, inputs: TreatmentInputs, residual: Tensor, probability: Tensor, n: Tensor, variance: Tensor
+    ) -> None:
         """As in the class above."""
         self.expected.copy_(self._table(inputs, self.share(probability) * residual, n))
         self.probability.copy_(self._table(inputs, probability, n))
@@ -76,10 +78,10 @@ class MeanGenerator(Generator):
         self.calibrate(inputs, residual, probability, n, variance)
 
     def share(self, probability: Tensor) -> Tensor:
-        """Of a context's residual, what is taken for the expected shift."""
+        """Of a condition's residual, what is taken for the expected shift."""
         return probability if self.baseline else torch.ones_like(probability)
 
-    def _table(self, inputs: Conditions, values: Tensor, n: Tensor) -> Tensor:
+    def _table(self, inputs: TreatmentInputs, values: Tensor, n: Tensor) -> Tensor:
         """Means by dose, line and gene, the gaps filled."""
         line = torch.nn.functional.one_hot(inputs.line % (self.n_lines + 1), self.n_lines + 1).to(torch.float64)
         line[:, -1] = 1.0
@@ -93,15 +95,15 @@ class MeanGenerator(Generator):
             total, weight = torch.where(weight > 0, total, all_total), torch.where(weight > 0, weight, all_weight)
         return total / weight.clamp(min=1e-300)
 
-    def _doses(self, inputs: Conditions) -> Tensor:
-        """The training dose that a context stands for, one-hot ``(contexts, knots)``; all of them where doses are not compared."""
+    def _doses(self, inputs: TreatmentInputs) -> Tensor:
+        """The training dose that a condition stands for, one-hot ``(conditions, knots)``; all of them where doses are not compared."""
         pairs = torch.unique(torch.stack([inputs.drug.to(torch.float64), inputs.log_dose]), dim=1)
         if (torch.unique(pairs[0], return_counts=True)[1] > 1).to(torch.float64).mean() <= 0.5:
             return torch.ones(len(inputs.drug), len(self.knots), dtype=torch.float64)
         distance = (inputs.log_dose.clamp(self.knots[0], self.knots[-1])[:, None] - self.knots).abs()
         return torch.nn.functional.one_hot(distance.argmin(1), len(self.knots)).to(torch.float64)
 
-    def means(self, inputs: Conditions) -> tuple[Tensor, Tensor]:
+    def means(self, inputs: TreatmentInputs) -> tuple[Tensor, Tensor]:
         """Expected shift and probability of rows, ``(rows, genes)`` each."""
         weight = interpolation(inputs.log_dose, self.knots)
         there = (inputs.log_dose > -torch.inf)[:, None]
@@ -109,7 +111,7 @@ class MeanGenerator(Generator):
         expected, probability = (torch.einsum("rc,crj->rj", weight, table) for table in tables)
         return torch.where(there, expected, 0.0), probability
 
-    def forward(self, inputs: Conditions) -> tuple[Tensor, Tensor]:
+    def forward(self, inputs: TreatmentInputs) -> tuple[Tensor, Tensor]:
         """As in the class above."""
         return self.as_intervention(*self.means(inputs), inputs.log_dose)
 

@@ -12,7 +12,7 @@ from ._dose import DOSE_RESPONSES
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from scgim.module._conditions import Conditions
+    from scgim.module._conditions import TreatmentInputs
 
 
 class NetworkGenerator(Generator):
@@ -74,7 +74,7 @@ class NetworkGenerator(Generator):
         for weight in self.weights[:-1]:
             weight.copy_(torch.randn(weight.shape, dtype=torch.float64, generator=generator))
 
-    def forward(self, inputs: Conditions) -> tuple[Tensor, Tensor]:
+    def forward(self, inputs: TreatmentInputs) -> tuple[Tensor, Tensor]:
         """As in the class above."""
         x = inputs.features
         if self.dosed:
@@ -82,9 +82,7 @@ class NetworkGenerator(Generator):
             dose = torch.where(there, (inputs.log_dose - self.dose_centre) / self.dose_scale, 0.0)
             x = torch.cat([x, dose[:, None]], dim=1)
         if self.lines:  # an unseen one is none of them
-            x = torch.cat(
-                [x, (inputs.line[:, None] == torch.arange(self.lines, device=x.device)).to(x.dtype)], dim=1
-            )
+            x = torch.cat([x, (inputs.line[:, None] == torch.arange(self.lines, device=x.device)).to(x.dtype)], dim=1)
         for i, (weight, bias) in enumerate(zip(self.weights, self.biases, strict=True)):
             x = (x if i == 0 else torch.tanh(x)) @ weight / max(len(weight), 1) ** 0.5 + bias
         logits, psi = x.chunk(2, dim=1)

@@ -115,5 +115,5 @@ def dose_similarity(a: Tensor, b: Tensor) -> Tensor:
 
 
 def line_similarity(a: Tensor, b: Tensor) -> Tensor:
-    """Of the lines of rows and of training contexts, by index: 1 in the same line, less in others, ``(rows, contexts)``."""
+    """Of the lines of rows and of training conditions, by index: 1 in the same line, less in others, ``(rows, conditions)``."""
     return 1 - LINE_SHARE * ((a[:, None] != b) & (b >= 0)).to(torch.float64)

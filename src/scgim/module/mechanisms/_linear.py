@@ -10,15 +10,15 @@ from scgim.module._moments import Moments
 from ._base import Mechanism
 
 if TYPE_CHECKING:
-    from scgim.module._moments import Contexts, Controls
+    from scgim.module._moments import Controls, MeasuredConditions
 
 
 class Families(NamedTuple):
-    """Every context's own scatter, gathered for each gene and its parents."""
+    """Every condition's own scatter, gathered for each gene and its parents."""
 
-    cross: Tensor  # (contexts, genes, most parents) gene x parent
-    among: Tensor  # (contexts, genes, most parents, most parents) parent x parent
-    size: Tensor  # (contexts, 1) cells
+    cross: Tensor  # (conditions, genes, most parents) gene x parent
+    among: Tensor  # (conditions, genes, most parents, most parents) parent x parent
+    size: Tensor  # (conditions, 1) cells
 
 
 class LinearMechanism(Mechanism):
@@ -44,24 +44,24 @@ class LinearMechanism(Mechanism):
 
     @torch.no_grad()
     def families(self, own: Tensor, n: Tensor) -> Families:
-        """Gather every context's own scatter ``(contexts, genes, genes)`` on the graph; ``n`` (contexts, 1) cells."""
+        """Gather every condition's own scatter ``(conditions, genes, genes)`` on the graph; ``n`` (conditions, 1) cells."""
         gene, parents = torch.arange(len(self.parents))[:, None], self.parents
         return Families(own[:, gene, parents], own[:, parents[:, :, None], parents[:, None, :]], n)
 
-    def moments(self, contexts: Contexts, controls: Controls) -> Moments:
+    def moments(self, conditions: MeasuredConditions, controls: Controls) -> Moments:
         """What the likelihood needs of all cells, from their sufficient statistics."""
         w = self.skip * self.exists
-        mean = torch.cat([controls.mean, contexts.mean])
+        mean = torch.cat([controls.mean, conditions.mean])
         # edge by edge: a product with all coefficients would cost genes x genes
         gene, a = (self.exists > 0).nonzero(as_tuple=True)
         flow = mean[:, self.parents[gene, a]] * self.skip[gene, a]
         residual = (mean - self.bias).index_add(1, gene, flow, alpha=-1)
         pooled = self.families(controls.scatter[None], controls.n)
         rss = controls.scatter.diagonal() + _explained(pooled, w)[0] + controls.n * residual[0] ** 2
-        within = torch.zeros_like(contexts.mean)
-        if contexts.own is not None:
-            within = (contexts.spread + _explained(contexts.own, w) / contexts.own.size).clamp(min=0)
-        return Moments(residual[1:], within, contexts.mean, contexts.spread, rss)
+        within = torch.zeros_like(conditions.mean)
+        if conditions.own is not None:
+            within = (conditions.spread + _explained(conditions.own, w) / conditions.own.size).clamp(min=0)
+        return Moments(residual[1:], within, conditions.mean, conditions.spread, rss)
 
     def weight_penalty(self) -> Tensor:
         """Sum of squared coefficients."""
@@ -84,5 +84,5 @@ class LinearMechanism(Mechanism):
 
 
 def _explained(scatter: Families, w: Tensor) -> Tensor:
-    """By how much the residual's sum of squares differs from the gene's own, ``(contexts, genes)``."""
+    """By how much the residual's sum of squares differs from the gene's own, ``(conditions, genes)``."""
     return torch.einsum("kjab,ja,jb->kj", scatter.among, w, w) - 2 * (w * scatter.cross).sum(-1)

@@ -22,20 +22,20 @@ from .residuals import Columns
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from scgim.statistics import Statistics
+    from scgim.statistics import SufficientStatistics
 
     from .relaxations import Relaxation
 
 _BETAS = (0.9, 0.99)
 # shares of the steps: with clear targets given, at the start, and on fixed graphs, at the end
 _FORCED, _SETTLED = 0.3, 0.25
-_GRAPHS, _VALUES = 8, 200_000  # at once, and contexts x genes of all of them in a step
+_GRAPHS, _VALUES = 8, 200_000  # at once, and conditions x genes of all of them in a step
 _LEAST = 0.25  # of an edge's price that it must explain to be a candidate
 _DECAY = 1e-3  # nats: weight of the squared weights
 
 
 def descend_dag(
-    statistics: Statistics,
+    statistics: SufficientStatistics,
     likelihood: nn.Module,
     *,
     columns: int = 1,
@@ -70,8 +70,8 @@ def descend_dag(
     Parameters
     ----------
     statistics
-        Of ``genes * columns`` columns, on the standardised scale; context 0 holds the controls. With ``own``, which hard
-        interventions need, every context's own scatter is used.
+        Of ``genes * columns`` columns, on the standardised scale; condition 0 holds the controls. With ``own``, which hard
+        interventions need, every condition's own scatter is used.
     likelihood
         ``likelihood(mean, within, pooled, forced)`` gives minus log likelihood, penalty and noise variance ``(genes,)`` of one graph from
         :class:`~scgim.structure.gradient.Residuals`; ``forced``: with those targets given that the residuals clearly show. Its
@@ -129,7 +129,7 @@ def descend_dag(
 def preselect(
     data: Columns, allowed: np.ndarray, price: float, *, steps: int = 200, lr: float = 0.03
 ) -> tuple[Tensor, np.ndarray]:
-    """Fit every gene on all others within contexts, cycles or not, which no shift can bias.
+    """Fit every gene on all others within conditions, cycles or not, which no shift can bias.
 
     Returns
     -------

@@ -9,19 +9,19 @@ import torch
 from torch import Tensor
 
 if TYPE_CHECKING:
-    from scgim.statistics import Statistics
+    from scgim.statistics import SufficientStatistics
 
 
 class Residuals(NamedTuple):
-    """Residuals of several graphs at once, by context, the controls left out but in ``pooled``."""
+    """Residuals of several graphs at once, by condition, the controls left out but in ``pooled``."""
 
-    mean: Tensor  # (graphs, contexts, genes)
-    within: Tensor  # (graphs, contexts, genes) variance within the context; 0 where `pooled` holds it
+    mean: Tensor  # (graphs, conditions, genes)
+    within: Tensor  # (graphs, conditions, genes) variance within the condition; 0 where `pooled` holds it
     pooled: Tensor  # (graphs, genes) sum of squares that no intervention enters
 
 
 class Columns:
-    """Statistics with every gene's columns turned into ones of variance 1 that are uncorrelated within contexts.
+    """Statistics with every gene's columns turned into ones of variance 1 that are uncorrelated within conditions.
 
     So all weights have one scale, at which gradient steps and penalties treat them alike, and a parent's squared weights add
     up to the variance that it explains.
@@ -29,14 +29,14 @@ class Columns:
     Parameters
     ----------
     statistics
-        On the standardised scale, context 0 the controls, with ``own`` if interventions change the scatter.
+        On the standardised scale, condition 0 the controls, with ``own`` if interventions change the scatter.
     columns
         Of a gene, the first of which is its own value.
     device
         Where to compute.
     """
 
-    def __init__(self, statistics: Statistics, columns: int, device: torch.device | str = "cpu") -> None:
+    def __init__(self, statistics: SufficientStatistics, columns: int, device: torch.device | str = "cpu") -> None:
         self.columns, self.device = columns, device
         self.n = self._tensor(statistics.n)
         mean = statistics.mean - statistics.mean[0]
@@ -52,7 +52,7 @@ class Columns:
 
     @property
     def cells(self) -> float:
-        """Cells in all contexts."""
+        """Cells in all conditions."""
         return float(self.n.sum())
 
     def gather(self, parents: Tensor) -> None:
@@ -62,7 +62,7 @@ class Columns:
         gene = torch.arange(d, device=parents.device)[:, None]
         self.linear = self.cross[gene, index]  # (genes, m)
         self.quadratic = self.scatter[index[:, :, None], index[:, None, :]]  # (genes, m, m)
-        self.means = self.mean[:, index].transpose(0, 1).contiguous()  # (genes, contexts, m)
+        self.means = self.mean[:, index].transpose(0, 1).contiguous()  # (genes, conditions, m)
         if self.own is None:
             return
         at, blocks = index.cpu().numpy(), []
@@ -71,8 +71,8 @@ class Columns:
         ):  # gene by gene, because all turned scatters at once would take twice the memory
             left = self.own @ self.turn[:, columns]
             blocks.append((left[:, j * b], self.turn[:, columns].T @ left))
-        self.own_linear = self._tensor(np.stack([a for a, _ in blocks]))  # (genes, contexts, m)
-        self.own_quadratic = self._tensor(np.stack([a for _, a in blocks]))  # (genes, contexts, m, m)
+        self.own_linear = self._tensor(np.stack([a for a, _ in blocks]))  # (genes, conditions, m)
+        self.own_quadratic = self._tensor(np.stack([a for _, a in blocks]))  # (genes, conditions, m, m)
         self.own_square = self._tensor(self.own.diagonal(axis1=1, axis2=2)[:, ::b])
 
     def residuals(self, weight: Tensor, bias: Tensor, loose: Tensor) -> Residuals:
@@ -87,15 +87,15 @@ class Columns:
             pooled = self.square - 2 * (self.linear * weight).sum(-1) + among + self.cells * loose + at_control
             return Residuals(mean[:, 1:], torch.zeros_like(mean[:, 1:]), pooled)
         w = weight.permute(1, 2, 0)  # (genes, m, graphs)
-        genes, contexts, m = self.own_linear.shape
-        left = torch.bmm(self.own_quadratic.view(genes, contexts * m, m), w).view(genes, contexts, m, -1)
-        among = (left * w[:, None]).sum(2) - 2 * torch.bmm(self.own_linear, w)  # (genes, contexts, graphs)
+        genes, conditions, m = self.own_linear.shape
+        left = torch.bmm(self.own_quadratic.view(genes, conditions * m, m), w).view(genes, conditions, m, -1)
+        among = (left * w[:, None]).sum(2) - 2 * torch.bmm(self.own_linear, w)  # (genes, conditions, graphs)
         rss = (self.own_square + among.permute(2, 1, 0)).clamp(min=0) + self.n[:, None] * loose[:, None]
         return Residuals(mean[:, 1:], rss[:, 1:] / self.n[1:, None], rss[:, 0] + at_control)
 
 
-def _whitening(statistics: Statistics, columns: int) -> np.ndarray:
-    """Block-diagonal matrix that makes the columns of every gene uncorrelated and of variance 1 within contexts."""
+def _whitening(statistics: SufficientStatistics, columns: int) -> np.ndarray:
+    """Block-diagonal matrix that makes the columns of every gene uncorrelated and of variance 1 within conditions."""
     c = len(statistics.scatter)
     free, turn = max(statistics.n_cells - len(statistics.n), 1.0), np.zeros((c, c))
     for at in range(0, c, columns):
