@@ -134,9 +134,9 @@ def other_half(adata: ad.AnnData, columns: dict, seed: int) -> pd.DataFrame:
     model = train(adata[half].copy(), columns)
     seen, truth = (_changes(adata[rows], columns, keys, model) for rows in (half, ~half | control))
     names = truth.index.intersection(seen.index)
-    width = model.table.frame.shape[1]
+    width = model.drug_table_.frame.shape[1]
     features = lambda table: (
-        model.table.frame.loc[table.index.get_level_values("drug")].to_numpy(float)
+        model.drug_table_.frame.loc[table.index.get_level_values("drug")].to_numpy(float)
         if width
         else np.zeros((len(table), 0))
     )
@@ -160,7 +160,7 @@ def other_half(adata: ad.AnnData, columns: dict, seed: int) -> pd.DataFrame:
 
 def _scale(model: scgim.GIM, adata: ad.AnnData) -> np.ndarray:
     """Control SD in the order of the genes of ``adata``."""
-    return model.fitted.scale[np.searchsorted(model.fitted.genes, adata.var_names)]
+    return model.summary_.scale[np.searchsorted(model.summary_.genes, adata.var_names)]
 
 
 def _changes(adata: ad.AnnData, columns: dict, keys: list[str], model: scgim.GIM) -> pd.DataFrame:

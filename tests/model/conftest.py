@@ -8,6 +8,7 @@ import pytest
 import torch
 
 import scgim
+from scgim.inference._predictor import Predictor
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -105,7 +106,7 @@ def generator_alone(monkeypatch):
     """Predictions rest on features and on the one graph found: for tests of generators, mechanisms and interventions."""
     monkeypatch.setattr(scgim.GIM, "predict", partialmethod(scgim.GIM.predict, evidence="features"))
     found = lambda self: [(self.module.mechanism, self._levels())]
-    said = scgim.GIM._interventions
-    monkeypatch.setattr(scgim.GIM, "_mechanisms", found)
-    monkeypatch.setattr(scgim.GIM, "_predicting", found)
-    monkeypatch.setattr(scgim.GIM, "_interventions", lambda self, query, line, module=None: said(self, query, line))
+    said = Predictor.interventions
+    monkeypatch.setattr(Predictor, "_mechanisms", found)
+    monkeypatch.setattr(Predictor, "_drug_mechanisms", found)
+    monkeypatch.setattr(Predictor, "interventions", lambda self, query, line, module=None: said(self, query, line))

@@ -119,7 +119,7 @@ def test_provenance(annotated):
     about = annotated.adata.uns["scgim"]
     assert about["version"] == scgim.__version__
     assert about["seed"] == 0
-    assert about["data_hash"] == annotated.fitted.data_hash
+    assert about["data_hash"] == annotated.summary_.data_hash
     settings = about["settings"]
     assert settings["drug_key"] == "drug"
     assert settings["scale"] == "continuous"
@@ -222,7 +222,7 @@ def test_test_rows_are_covered_and_nothing_is_learned_from_them(split, fit):
             np.testing.assert_array_equal(value, model.module.state_dict()[name], err_msg=name)
         pd.testing.assert_frame_equal(models[0].rank_targets(), model.rank_targets())
         assert_equal(models[0].predict(drug="drug-001"), model.predict(drug="drug-001"))
-    assert models[0].fitted.data_hash == models[1].fitted.data_hash
+    assert models[0].summary_.data_hash == models[1].summary_.data_hash
 
     models[0].annotate()
     adata = models[0].adata

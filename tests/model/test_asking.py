@@ -58,7 +58,7 @@ def test_the_rank_without_a_graph_is_that_of_the_measured_change(lines):
     x = x - x[control].groupby(plate[control]).mean().reindex(plate.to_flat_index()).to_numpy()
     names = [obs["drug"].astype(str), obs["dose"], obs["line"].astype(str)]
     mean = x[~control].groupby([name[~control] for name in names]).mean()
-    unit = pd.Series(lines.fitted.scale, lines.fitted.genes)
+    unit = pd.Series(lines.summary_.scale, lines.summary_.genes)
     seen = table[table["evidence"] == "data"]
     for key, part in seen.groupby(["drug", "dose", "cell_line"]):
         wanted = mean.loc[key, part["gene"]] / unit[part["gene"]].to_numpy()
@@ -262,7 +262,7 @@ def test_set_is_control_mean_plus_sd_units_in_every_cell(model):
 
 def test_set_within_lines(lines):
     pred = lines.do({"G0002": 1.0}, kind="set", as_="cells")
-    sd = lines.fitted.scale[2]
+    sd = lines.summary_.scale[2]
     x = pd.Series(np.asarray(lines.adata[:, "G0002"].X, dtype=float).ravel(), index=lines.adata.obs_names)
     obs = lines.adata.obs
     means = x[obs["drug"] == "DMSO"].groupby([obs["line"], obs["plate"]]).mean()

@@ -46,7 +46,7 @@ def test_draws_that_all_agree_change_nothing(counts: scgim.GIM) -> None:
         mechanism.coefficients.numpy()[np.nonzero(graph)],
         mechanism.bias.numpy()[None],
     )
-    gene = str(counts.fitted.genes[0])
+    gene = str(counts.summary_.genes[0])
     ask = lambda m: m.do({gene: -1.0}, as_="delta").X
     alone, averaged = (swapped(counts, each, ask) for each in (None, same))
     np.testing.assert_allclose(averaged, alone, atol=1e-6)
@@ -54,7 +54,7 @@ def test_draws_that_all_agree_change_nothing(counts: scgim.GIM) -> None:
 
 
 def test_predicted_changes_are_means_over_the_graphs(counts: scgim.GIM) -> None:
-    own, gene = counts.averaging_, str(counts.fitted.genes[1])
+    own, gene = counts.averaging_, str(counts.summary_.genes[1])
     ask = lambda m: m.do({gene: 1.0}, kind="set", as_="delta").X
     n = own.graphs.n_members
     parts = [swapped(counts, None, ask)]
@@ -69,7 +69,7 @@ def test_a_loaded_model_gives_the_same_bits(counts: scgim.GIM, tmp_path) -> None
     counts.save(tmp_path / "m")
     again = scgim.GIM.load(tmp_path / "m")
     pd.testing.assert_frame_equal(again.rank_targets(), counts.rank_targets(), check_exact=True)
-    gene = str(counts.fitted.genes[0])
+    gene = str(counts.summary_.genes[0])
     a, b = (m.do({gene: -1.0}, as_="delta").X for m in (counts, again))
     np.testing.assert_array_equal(a, b)
 
@@ -130,7 +130,7 @@ def test_the_order_of_genes_does_not_matter_and_the_seed_does_not_vary(screen, f
 
 def test_blocks_are_drugs_in_lines(in_lines, fit) -> None:
     model = fit(in_lines(0.0), cell_line_key="line")
-    design = model.fitted.design
+    design = model.summary_.design
     block, drug = blocks(design)
     np.testing.assert_array_equal(drug, design.drug)
     assert len(np.unique(block)) == len(np.unique(np.stack([design.drug, design.line]), axis=1).T)

@@ -59,7 +59,7 @@ def new(models) -> pd.DataFrame:
 
 def said(model, *parts):
     """Of single drugs at doses, by the generator itself: p, psi, log noise scale, ``(parts, genes)`` each."""
-    design = model.fitted.design
+    design = model.summary_.design
     index = np.array([design.drugs.tolist().index(name) for name, _ in parts])
     dose = np.array([value for _, value in parts])
     rows = len(parts)
@@ -217,7 +217,7 @@ def test_networks_do_not_add_up(screen, fit, monkeypatch):
     pred = model.predict(drug=(A, B), dose=(1.0, 2.0), as_="delta")
     alone = model.predict(drug=A, dose=1.0, as_="delta").X
     np.testing.assert_allclose(pred.layers["additive"], 2 * alone, rtol=1e-5, atol=1e-5)
-    off = np.abs(pred.X - pred.layers["additive"])[0] / model.fitted.scale
+    off = np.abs(pred.X - pred.layers["additive"])[0] / model.summary_.scale
     roots = ~np.isin(model.adata.var_names, model.get_graph()["target"])
     assert (off[roots] < 1e-4).all()
     assert off.max() > 0.01
@@ -242,7 +242,7 @@ def test_the_additive_baseline_is_what_the_drugs_do_alone(models, kind, as_, tar
 def test_mean_of_cells_is_the_mean(models, kind):
     asked = {"drug": (A, B), "dose": (1.0, 2.0)}
     cells, mean, delta = (models(kind).predict(**asked, as_=as_) for as_ in ("cells", "mean", "delta"))
-    sd = models(kind).fitted.scale
+    sd = models(kind).summary_.scale
     np.testing.assert_allclose(cells.X.mean(0, dtype=float) / sd, mean.X[0] / sd, atol=1e-4)
     np.testing.assert_allclose(mean.X - mean.layers["control"], delta.X, atol=1e-4)
 
@@ -261,8 +261,8 @@ def test_scales_of_noise_multiply_out(models):
     model, parts = models("noise"), [(A, 1.0), (B, 2.0)]
     p, _, scale = said(model, *parts)
     expected = np.exp((p * scale).sum(0) / p.sum(0))
-    query = model._resolve(drug=(A, B), dose=(1.0, 2.0))
-    np.testing.assert_allclose(model._interventions(query, "").noise[0], expected, rtol=1e-6)
+    query = model._predictor().resolve(drug=(A, B), dose=(1.0, 2.0))
+    np.testing.assert_allclose(model._predictor().interventions(query, "").noise[0], expected, rtol=1e-6)
 
 
 def test_every_line_combines_on_its_own(in_lines, fit):
@@ -300,7 +300,7 @@ def test_no_data_of_combinations(models):
 
 def test_trust_in_combinations(models, new):
     model = models("linear shift")
-    asked = {"features": pd.concat([new, model.table.frame.loc[[A, B]]]), "as_": "mean"}
+    asked = {"features": pd.concat([new, model.drug_table_.frame.loc[[A, B]]]), "as_": "mean"}
     for drugs, dose, trust in [
         ((A, B), (1.0, 2.0), "edge"),
         ((A, B), (1.0, 4.0), "edge"),
@@ -324,7 +324,7 @@ def test_new_drugs_by_features(models, new):
     alone = [model.predict(drug=d, features=new, dose=x, as_="delta").X for d, x in (("newer", 0.5), ("new", 2.0))]
     assert both.obs["drug"].tolist() == ["new + newer"]
     np.testing.assert_allclose(both.X, sum(alone), rtol=1e-4, atol=1e-5)
-    mixed = model.predict(drug=(A, "new"), features=pd.concat([new, model.table.frame.loc[[A]]]), as_="mean")
+    mixed = model.predict(drug=(A, "new"), features=pd.concat([new, model.drug_table_.frame.loc[[A]]]), as_="mean")
     assert mixed.obs["doses"].tolist() == [f"{a:g} + {b:g}" for a, b in product((0.5, 1.0, 2.0), repeat=2)]
 
 

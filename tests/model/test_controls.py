@@ -170,7 +170,7 @@ def test_a_gene_that_others_depend_on_may_not_be_missing(chain, screen):
 def test_genes_that_occur_twice(model, screen):
     adata = controls(screen())
     adata = ad.AnnData(np.c_[adata.X, adata.X[:, :1]])
-    adata.var_names = [*model.fitted.genes, "G0000"]
+    adata.var_names = [*model.summary_.genes, "G0000"]
     with pytest.raises(ValueError, match="1 gene names occur more than once: 'G0000'"):
         model.predict(adata, drug="drug-001")
 

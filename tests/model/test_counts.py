@@ -169,7 +169,7 @@ def test_controls_and_changes_are_on_the_training_scale(reference):
 @pytest.mark.parametrize("kind", ["shift", "set"])
 def test_do(reference, kind):
     gene = reference.adata.var_names[3]
-    sd = pd.Series(reference.fitted.scale, reference.fitted.genes)
+    sd = pd.Series(reference.summary_.scale, reference.summary_.genes)
     cells = reference.do({gene: 2.0}, kind=kind, as_="cells")
     change = pd.DataFrame(cells.X - cells.layers["control"], columns=cells.var_names)
     if kind == "shift":
@@ -383,7 +383,7 @@ def test_a_required_edge_stays(train):
 def test_validation_contexts(train, gim):
     model = train(generator="hill", train={"train_size": 0.7, "early_stopping": True}, **gim)
     assert np.isfinite(model.history["nll_validation"].to_numpy(float)).all()
-    assert len(model.fitted.design.drug) == 7
+    assert len(model.summary_.design.drug) == 7
     assert_works(model)
 
 
@@ -406,7 +406,7 @@ def test_one_context_of_one_cell_beside_others(counts, train):
     adata = adata[np.setdiff1d(np.arange(adata.n_obs), rare)].copy()
     model = train(adata)
     assert_works(model)
-    assert (model.fitted.measured["n"][model.fitted.design.drug == 3] < 10).all()
+    assert (model.summary_.measured["n"][model.summary_.design.drug == 3] < 10).all()
 
 
 def test_few_controls(counts, train):

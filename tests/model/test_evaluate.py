@@ -111,7 +111,7 @@ def test_features_that_say_nothing_do_not_beat_the_training_mean(scores) -> None
 
 
 def test_a_perfect_predictor_reaches_the_ceiling(model, monkeypatch) -> None:
-    monkeypatch.setattr(_heldout, "predictions", lambda gim, names: true_change(gim.adata, names))
+    monkeypatch.setattr(_heldout, "predictions", lambda predictor, names: true_change(model.adata, names))
     scores = model.evaluate(refit=False)
     total = overall(scores)
     for metric in ("rmse", "wmse"):
@@ -136,7 +136,7 @@ def test_no_effect_is_called_so() -> None:
 
 def test_a_model_that_says_nothing_is_called_so(model, monkeypatch) -> None:
     nothing = np.zeros(model.adata.n_vars)
-    monkeypatch.setattr(_heldout, "predictions", lambda gim, names: np.tile(nothing, (len(names), 1)))
+    monkeypatch.setattr(_heldout, "predictions", lambda predictor, names: np.tile(nothing, (len(names), 1)))
     said = model.evaluate(refit=False, distributions=False).attrs["verdict"]
     assert "scgim does not beat the best baseline" in said[0]
     assert "it explains 0%" in " ".join(said)
@@ -278,7 +278,7 @@ def test_what_cannot_be_evaluated_is_refused(trouble, model, tmp_path) -> None:
             other.train(max_epochs=5, enable_progress_bar=False)
         else:
             other.train(max_epochs=5, enable_progress_bar=False)
-            adata.obs["scgim_split"] = np.where(adata.obs["drug"] == other.fitted.design.drugs[0], "test", "train")
+            adata.obs["scgim_split"] = np.where(adata.obs["drug"] == other.summary_.design.drugs[0], "test", "train")
             match = "was trained on test condition"
     with pytest.raises(ValueError, match=match):
         other.evaluate()

@@ -47,7 +47,7 @@ def of_drugs(scores: pd.DataFrame, method: str, evidence: str = "data") -> pd.Da
 
 
 def test_every_drug_is_scored_by_every_method(fitted, scores) -> None:
-    trained = set(fitted.fitted.design.drugs)
+    trained = set(fitted.summary_.design.drugs)
     for evidence, methods in (("data", METHODS), ("features", [SCGIM, EMPTY, PREDICTED_SHIFT])):
         rows = scores[(scores["evidence"] == evidence) & (scores["drug"] != "(all)")]
         wanted = trained if evidence == "data" else set(fitted.drugs) - trained
@@ -86,11 +86,11 @@ def test_shifts_and_z_are_those_of_the_cells_against_their_own_controls(screen, 
     # far fewer controls of one line
     adata = adata[(adata.obs["drug"] != "DMSO") | (line == 0) | (rng.random(adata.n_obs) < 0.3)].copy()
     model = fit(adata, train={"max_epochs": 5}, cell_line_key="line")
-    drugs = model.fitted.design.drugs[:4]
-    found = _moved_most(model.fitted, drugs)
-    x, obs = pd.DataFrame(adata.X, columns=adata.var_names)[model.fitted.genes].to_numpy(float), adata.obs
+    drugs = model.summary_.design.drugs[:4]
+    found = _moved_most(model.summary_, drugs)
+    x, obs = pd.DataFrame(adata.X, columns=adata.var_names)[model.summary_.genes].to_numpy(float), adata.obs
     # cells are in control sd of their own line
-    x = x / model.fitted.relative_scale(np.searchsorted(model.fitted.design.lines, obs["line"].to_numpy(str)))
+    x = x / model.summary_.relative_scale(np.searchsorted(model.summary_.design.lines, obs["line"].to_numpy(str)))
     control = {line: x[((obs["drug"] == "DMSO") & (obs["line"] == line)).to_numpy()] for line in ("A549", "K562")}
     # and on that scale the sd of controls is pooled over lines
     pooled = np.concatenate([own - own.mean(0) for own in control.values()]).std(0, ddof=1)
@@ -98,7 +98,7 @@ def test_shifts_and_z_are_those_of_the_cells_against_their_own_controls(screen, 
         shift, z = [], []
         for (_, line), rows in obs[obs["drug"] == drug].groupby(["dose", "line"]):
             cells, own = x[obs.index.get_indexer(rows.index)], control[line]
-            shift.append(np.abs(cells.mean(0) - own.mean(0)) / model.fitted.scale)
+            shift.append(np.abs(cells.mean(0) - own.mean(0)) / model.summary_.scale)
             mine, theirs = (cells.mean(0), cells.std(0, ddof=1), len(cells)), (own.mean(0), pooled, len(own))
             z.append(np.abs(ttest_ind_from_stats(*mine, *theirs, equal_var=False).statistic))
         np.testing.assert_allclose(found[SHIFT][i], np.max(shift, 0), rtol=1e-4)
@@ -111,7 +111,7 @@ def test_z_is_finite_where_nothing_varies(screen, fit) -> None:
     adata = adata[~first | (first.cumsum() <= 1)].copy()  # one cell of that drug
     adata.X[(adata.obs["drug"] != "DMSO").to_numpy(), 0] = 0.0
     model = fit(adata, train={"max_epochs": 5})
-    found = _moved_most(model.fitted, model.fitted.design.drugs)[Z]
+    found = _moved_most(model.summary_, model.summary_.design.drugs)[Z]
     assert np.isfinite(found).all()
     assert found.max() < 1e3
 
@@ -144,7 +144,7 @@ def test_order_and_repeats_of_what_is_known_are_of_no_account(fitted) -> None:
 
 def test_drugs_that_are_not_known_are_not_judged(fitted, scores) -> None:
     known = known_of(fitted.adata)
-    some = known[known["drug"].isin(fitted.fitted.design.drugs[:3])]
+    some = known[known["drug"].isin(fitted.summary_.design.drugs[:3])]
     few = fitted.evaluate_targets(some, refit=False)
     assert set(few["evidence"]) == {"data"}
     assert set(few["drug"]) == {*some["drug"], "(all)"}

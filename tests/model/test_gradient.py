@@ -89,7 +89,7 @@ def test_save_and_load(screen, fit, tmp_path, assert_same_bits):
 def test_joint_likelihood_is_that_of_the_module(screen, fit):
     """On a graph that is certain it must be what the mechanisms' phase descends."""
     model = fit(screen(), gim=GRADIENT, train=TRAIN)
-    module, (data, _) = model.module, model._collect(0)
+    module, data = model.module, model._read(0)
     assert isinstance(module.mechanism, LinearMechanism)
     moments = module.mechanism.moments(data.conditions, data.controls)
     joint = JointLikelihood(module, data.conditions, data.search, {"mechanism.log_sigma": 0.1})

@@ -78,12 +78,12 @@ def test_the_model_without_a_graph_leaves_out_the_same_contexts():
     model = scgim.GIM(adata)
     model.train(max_epochs=20, train_size=0.6, enable_progress_bar=False)
     assert model.plain_ is not None
-    assert len(model.fitted.responses["0"]["drug"]) <= len(model.fitted.design.drug) == 9
-    said = model.predict(drug=list(model.fitted.design.drugs), as_="delta", evidence="data").X
+    assert len(model.summary_.responses["0"]["drug"]) <= len(model.summary_.design.drug) == 9
+    said = model.predict(drug=list(model.summary_.design.drugs), as_="delta", evidence="data").X
     control = (adata.obs["drug"] == "DMSO").to_numpy()
     own = [
         adata.X[(adata.obs["drug"] == drug).to_numpy()].mean(0) - adata.X[control].mean(0)
-        for drug in model.fitted.design.drugs
+        for drug in model.summary_.design.drugs
     ]
     r = np.corrcoef(np.vstack([said, own]))[:9, 9:]
     assert (r.argmax(1) == np.arange(9)).all()

@@ -137,7 +137,7 @@ def test_units_of_genes_change_nothing_but_units(models, screen, fit, kind):
     assert edges(model) == edges(models(kind))
     for as_ in FORMS:
         one, other = (m.predict(**PAIR, as_=as_).X for m in (models(kind), model))
-        assert (np.abs(other / units - one) < 1e-4 * models(kind).fitted.scale).all()
+        assert (np.abs(other / units - one) < 1e-4 * models(kind).summary_.scale).all()
     one, other = (m.rank_targets().set_index(["drug", "dose", "gene"]).sort_index() for m in (models(kind), model))
     columns = ["probability", "effect", "effect_se"]
     np.testing.assert_allclose(other[columns], one[columns], rtol=1e-4, atol=1e-4)
@@ -151,7 +151,7 @@ def test_order_of_cells(screen, fit, kind):
     one, model = (fit(cells, gim=KINDS[kind], train={"max_epochs": None}) for cells in (adata, shuffled))
     assert edges(model) == edges(one)
     one, other = (m.predict(**PAIR, as_="mean").X for m in (one, model))
-    assert (np.abs(one - other) < 1e-4 * model.fitted.scale).all()
+    assert (np.abs(one - other) < 1e-4 * model.summary_.scale).all()
 
 
 @pytest.mark.parametrize("how", ["shift", "set"])
@@ -164,7 +164,7 @@ def test_do_leaves_all_but_descendants_alone(models, kind, how):
         below = pred.var_names.isin(descendants(model, gene))
         np.testing.assert_array_equal(pred.X[:, ~below], pred.layers["control"][:, ~below])
         own = pred[:, gene]
-        sd = dict(zip(model.fitted.genes, model.fitted.scale, strict=True))[gene]
+        sd = dict(zip(model.summary_.genes, model.summary_.scale, strict=True))[gene]
         mean = controls(model)[:, gene].X.mean(dtype=float)
         expected = mean - 2 * sd if how == "set" else own.layers["control"] - 2 * sd
         np.testing.assert_allclose(own.X, np.broadcast_to(expected, own.X.shape), atol=1e-4 * (1 + abs(mean)))
@@ -180,7 +180,7 @@ def test_data_leave_an_error(models, kind):
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_forms_of_an_answer_agree(models, kind):
-    sd = models(kind).fitted.scale
+    sd = models(kind).summary_.scale
     for targets in ("expectation", "map"):
         cells, mean, delta = (
             models(kind).predict(**PAIR, as_=as_, targets=targets) for as_ in ("cells", "mean", "delta")
@@ -222,10 +222,10 @@ def test_nothing_touched_nothing_changed(models, kind, monkeypatch):
 def test_a_row_that_samples_draws_its_targets_once(models, kind, monkeypatch):
     model = models(kind)
     force(monkeypatch, model, np.zeros(6), np.full(6, 2.0))
-    roots = ~np.isin(model.fitted.genes, model.get_graph()["target"])
+    roots = ~np.isin(model.summary_.genes, model.get_graph()["target"])
     for seed in range(5):
         delta = model.predict(drug="drug-000", dose=1.0, as_="delta", targets="sample", seed=seed).X[0]
-        shift = (delta / model.fitted.scale)[roots]
+        shift = (delta / model.summary_.scale)[roots]
         assert (np.isclose(shift, 0, atol=1e-5) | np.isclose(shift, 2, atol=1e-5)).all()
 
 
@@ -238,17 +238,17 @@ def test_a_replaced_mechanism_sees_no_parents(models, kind, targets, monkeypatch
     """A gene that is hit for sure is psi and its own noise, whatever its parents are."""
     model = models(kind)
     gene = model.get_graph()["target"][0]
-    at = model.fitted.genes.tolist().index(gene)
+    at = model.summary_.genes.tolist().index(gene)
     hit = np.arange(6) == at
     force(monkeypatch, model, np.where(hit, 800, -800), np.where(hit, 1.5, 0.0))
-    mechanism, scale = model.module.mechanism, model.fitted.scale
-    z = model.fitted.standardized_controls()
+    mechanism, scale = model.module.mechanism, model.summary_.scale
+    z = model.summary_.standardized_controls()
     noise = (z - mechanism(z))[:, at].numpy()
     if model.module.scale_map is not None:
-        query = model._resolve(drug="drug-000", dose=1.0)
-        noise = noise * model._interventions(query, "").noise[0, at]
+        query = model._predictor().resolve(drug="drug-000", dose=1.0)
+        noise = noise * model._predictor().interventions(query, "").noise[0, at]
     pred = model.predict(drug="drug-000", dose=1.0, targets=targets)
-    mean = model.fitted.line_mean("")
+    mean = model.summary_.line_mean("")
     np.testing.assert_allclose(pred.X[:, at], mean[at] + scale[at] * (1.5 + noise), atol=1e-4 * scale[at])
     # nor do they matter where they are moved themselves
     parents = list(np.flatnonzero(mechanism.graph[:, at].numpy()))
@@ -264,7 +264,7 @@ def test_samples_of_a_replaced_gene_are_independent_of_its_parents(models, kind,
     model = models(kind)
     graph = model.get_graph()
     edge = graph.iloc[0]
-    source, at = (model.fitted.genes.tolist().index(edge[end]) for end in ("source", "target"))
+    source, at = (model.summary_.genes.tolist().index(edge[end]) for end in ("source", "target"))
     hit = np.arange(6) == at
     tied = {}
     for name, logit in (("untouched", np.full(6, -800)), ("hit", np.where(hit, 800, -800))):
@@ -331,11 +331,11 @@ def test_noise_of_touched_mechanisms(fit, mechanism):
     chain = pd.DataFrame({"source": ["G0", "G1"], "target": ["G1", "G2"], "kind": "required"})
     options = {"generator": "hill", "mechanism": mechanism, "scale_shift": True, "prior_graph": chain}
     model = fit(adata, gim=options, train={"max_epochs": 60}, **undosed)
-    sigma = model.module.mechanism.variance.sqrt().numpy() * model.fitted.scale
+    sigma = model.module.mechanism.variance.sqrt().numpy() * model.summary_.scale
     np.testing.assert_allclose(sigma, 1.0, atol=0.15)
     for motif, factor in FACTORS.items():
-        at, query = int(motif[1]), model._resolve(drug=f"{motif}-0")
-        touch = model._interventions(query, "").row(0)
+        at, query = int(motif[1]), model._predictor().resolve(drug=f"{motif}-0")
+        touch = model._predictor().interventions(query, "").row(0)
         assert touch.probability[at] > 0.9
         assert np.sign(np.log(touch.noise[at])) == np.sign(np.log(factor))
         np.testing.assert_allclose(touch.noise[at], factor, rtol=0.2)
@@ -348,7 +348,7 @@ def test_noise_of_touched_mechanisms(fit, mechanism):
         left = (cells.X[:, at] - cells.X[:, parent]).std()
         np.testing.assert_allclose(left, factor, rtol=0.25)
     plain = fit(noisy_screen(), gim=options | {"scale_shift": False}, train={"max_epochs": 20}, **undosed)
-    assert set(plain._interventions(plain._resolve(), "").noise.ravel()) == {1.0}
+    assert set(plain._predictor().interventions(plain._predictor().resolve(), "").noise.ravel()) == {1.0}
 
 
 # ---- recovery -------------------------------------------------------------------------------------------------------------------
@@ -485,7 +485,7 @@ def test_the_mean_knows_no_drug(by_generator, new):
 
 def test_the_mean_of_linear_shifts_is_the_mean_of_what_was_seen(by_generator):
     model = by_generator("mean")
-    fitted, mechanism = model.fitted, model.module.mechanism
+    fitted, mechanism = model.summary_, model.module.mechanism
     at = fitted.design.dose == 1.0
     residual = fitted.measured["residual"][at]
     cells = fitted.statistics.n[:, None]
@@ -523,7 +523,7 @@ def test_the_mean_differs_by_line(in_two_lines, fit):
         model = fit(in_two_lines(), gim={"generator": "mean", "intervention": intervention}, cell_line_key="line")
         pred = model.predict(drug="drug-000", dose=1.0, as_="delta")
         assert pred.obs["cell_line"].tolist() == ["A549", "K562"]
-        change = pred.X[:, -1] / model.fitted.scale[-1]
+        change = pred.X[:, -1] / model.summary_.scale[-1]
         assert change[0] > 1.5
         assert change[1] < -1.5
 

@@ -32,7 +32,7 @@ def chemical(screen, fit):
 @pytest.fixture
 def new(model) -> pd.DataFrame:
     """Features of two drugs that were not measured."""
-    columns = model.table.frame.columns
+    columns = model.drug_table_.frame.columns
     rng = np.random.default_rng(0)
     return pd.DataFrame(rng.integers(2, size=(2, len(columns))), index=["new", "newer"], columns=columns)
 
@@ -79,7 +79,7 @@ def test_drugs_that_cannot_be_asked_for(model, verb, asked, error, message):
 
 def test_no_drug_means_all_at_their_doses(model):
     pred = mean(model)
-    design = model.fitted.design.names()
+    design = model.summary_.design.names()
     np.testing.assert_array_equal(pred.obs["drug"].astype(str), design["drug"])
     np.testing.assert_array_equal(pred.obs["dose"], design["dose"])
 
@@ -130,14 +130,14 @@ def test_bad_features(model, new, change, error, message):
 
 
 def test_a_measured_drug_keeps_its_features(model):
-    own = model.table.frame.loc[["drug-001"]]
+    own = model.drug_table_.frame.loc[["drug-001"]]
     np.testing.assert_array_equal(mean(model, drug="drug-001", features=own).X, mean(model, drug="drug-001").X)
     with pytest.raises(ValueError, match="'drug-001' has other features than in training. Give a new drug a new name"):
         model.predict(drug="drug-001", features=1 - own)
 
 
 def test_equal_features_give_equal_predictions(model):
-    own = model.table.frame.loc[["drug-001"]].set_axis(["alias"])
+    own = model.drug_table_.frame.loc[["drug-001"]].set_axis(["alias"])
     pred = mean(model, drug="alias", features=own)
     np.testing.assert_array_equal(pred.X, mean(model, drug="drug-001").X)
     assert (pred.obs["nearest_drug"] == "drug-001").all()
@@ -277,14 +277,14 @@ def test_a_drug_held_out_is_predicted_from_its_features(screen, fit):
     adata.obs["split"] = np.where(adata.obs["drug"] == "drug-004", "test", "train")
     model = fit(adata, split_key="split")
     pred = mean(model, drug="drug-004")
-    assert "drug-004" not in model.fitted.design.drugs
+    assert "drug-004" not in model.summary_.design.drugs
     assert pred.obs["dose"].tolist() == [0.5, 1, 2]
     assert (pred.obs["trust"] != "in-domain").all()
 
 
 def test_nothing_of_the_model_changes(model, new):
-    before = model.table.frame.copy(), dict(model.table.smiles)
+    before = model.drug_table_.frame.copy(), dict(model.drug_table_.smiles)
     model.predict(drug=["new", "newer"], features=new)
-    pd.testing.assert_frame_equal(model.table.frame, before[0])
-    assert model.table.smiles == before[1]
+    pd.testing.assert_frame_equal(model.drug_table_.frame, before[0])
+    assert model.drug_table_.smiles == before[1]
     assert isinstance(model, scgim.GIM)

@@ -174,7 +174,9 @@ def test_every_form_of_the_matrix_gives_the_same_statistics(screen, setup_kwargs
     other = scgim.GIM(adata, structure="none")
     other.train(max_epochs=5, enable_progress_bar=False)
     for name in ("n", "mean", "scatter"):
-        np.testing.assert_array_equal(getattr(other.fitted.statistics, name), getattr(model.fitted.statistics, name))
+        np.testing.assert_array_equal(
+            getattr(other.summary_.statistics, name), getattr(model.summary_.statistics, name)
+        )
 
 
 def test_integer_counts_train_and_come_back_on_the_log_scale(screen, setup_kwargs):
@@ -263,7 +265,7 @@ def test_predict_refuses(model, asked, error, message):
 
 
 def test_features_are_matched_by_name(model):
-    names = list(model.table.frame.columns)
+    names = list(model.drug_table_.frame.columns)
     new = pd.DataFrame(np.eye(len(names))[:1], index=["new"], columns=names)
     pred = model.predict(drug="new", features=new, dose=1.0, as_="mean")
     turned = model.predict(drug="new", features=new[names[::-1]], dose=1.0, as_="mean")

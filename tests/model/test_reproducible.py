@@ -37,7 +37,7 @@ def edges(model):
 def deltas(model):
     """Predicted changes in control sd, as a table: drug and dose x gene."""
     pred = model.predict(as_="delta")
-    sd = pd.Series(model.fitted.scale, index=model.fitted.genes)
+    sd = pd.Series(model.summary_.scale, index=model.summary_.genes)
     x = pd.DataFrame(
         pred.X.astype(float), index=pd.MultiIndex.from_frame(pred.obs[["drug", "dose"]].astype({"drug": str}))
     )
@@ -53,7 +53,7 @@ def reference(screen, fit):
 def test_same_seed_same_bits(screen, fit, reference, assert_same_bits):
     again = fit(screen())
     assert_same_bits(reference, again)
-    assert again.fitted.data_hash == reference.fitted.data_hash
+    assert again.summary_.data_hash == reference.summary_.data_hash
     for as_ in ("cells", "samples"):
         np.testing.assert_array_equal(again.predict(as_=as_).X, reference.predict(as_=as_).X)
 
@@ -115,7 +115,7 @@ def test_order_of_cells(screen, fit, features):
     assert edges(model) == edges(reference)
     np.testing.assert_allclose(deltas(model), deltas(reference), atol=1e-4)
     one, other = (m.predict(as_="mean") for m in (reference, model))
-    assert (np.abs(one.X - other.X) < 1e-4 * reference.fitted.scale).all()
+    assert (np.abs(one.X - other.X) < 1e-4 * reference.summary_.scale).all()
 
 
 def test_unit_of_the_dose_changes_nothing(screen, fit, reference):
@@ -195,7 +195,7 @@ def test_global_random_state_changes_nothing(screen, fit, reference, shuffle, as
 @pytest.mark.parametrize("n_cells", [1, 127, 129, 257])
 def test_any_number_of_cells(screen, fit, n_cells):
     model = fit(screen(n_genes=4, n_drugs=8, doses=(1.0, 2.0), n_cells=n_cells, n_control=max(n_cells, 20)))
-    assert model.fitted.statistics.n.tolist() == [max(n_cells, 20)] + [n_cells] * 16
+    assert model.summary_.statistics.n.tolist() == [max(n_cells, 20)] + [n_cells] * 16
     assert np.isfinite(model.predict(as_="mean").X).all()
     assert np.isfinite(model.rank_targets()["score"]).all()
 
@@ -203,7 +203,7 @@ def test_any_number_of_cells(screen, fit, n_cells):
 def test_seeds_differ(screen, fit, reference):
     other = fit(screen(), train={"seed": 1, "train_size": 0.5})
     third = fit(screen(), train={"seed": 2, "train_size": 0.5})
-    assert set(map(tuple, other.fitted.design.names().to_numpy())) != set(
-        map(tuple, third.fitted.design.names().to_numpy())
+    assert set(map(tuple, other.summary_.design.names().to_numpy())) != set(
+        map(tuple, third.summary_.design.names().to_numpy())
     )
     assert scgim.GIM is type(other)

@@ -78,7 +78,7 @@ def test_two_set_ups_of_one_anndata_make_two_models(screen, setup_kwargs):
     second = scgim.GIM(adata)
     for model, source in ((first, "features"), (second, "identity")):
         model.train(max_epochs=6, enable_progress_bar=False)
-        assert model.table.source == source
+        assert model.drug_table_.source == source
         assert len(model.predict(as_="mean")) == 30
 
 
@@ -100,7 +100,7 @@ def test_cell_names_may_repeat(screen, setup_kwargs):
     for data in (adata, once):
         scgim.setup_anndata(data, **setup_kwargs)
     pd.testing.assert_frame_equal(
-        *(scgim.GIM(data)._context_field().table(data).reset_index(drop=True) for data in (adata, once))
+        *(scgim.GIM(data)._screen().conditions.reset_index(drop=True) for data in (adata, once))
     )
 
 
@@ -277,7 +277,7 @@ def test_doses_are_the_numbers_that_were_written(screen, setup_kwargs, dtype):
         dtype = "category"
     adata.obs["dose"] = adata.obs["dose"].astype(dtype)
     scgim.setup_anndata(adata, **setup_kwargs)
-    table = scgim.GIM(adata)._context_field().table(adata)
+    table = scgim.GIM(adata)._screen().conditions
     assert set(table["dose"][~table["control"]]) == {0.1, 0.3, 1.0}
     assert table["dose"][table["control"]].isna().all()
 

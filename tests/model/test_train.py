@@ -11,7 +11,7 @@ from lightning.pytorch.loggers import CSVLogger
 from scvi.train import SaveCheckpoint
 
 import scgim
-from scgim.data._training_data import collect, validation_cells
+from scgim.data._training_data import read_training_data, validation_cells
 
 PHASES = ["structure_score", "mechanisms_nll", "generator_nll"]
 QUIET = {"enable_progress_bar": False}
@@ -214,7 +214,7 @@ def test_validation_contexts_are_held_out_whole(screen, fit, assert_same_bits):
     asked = list(zip(obs["drug"], obs["dose"], strict=True))
     held = np.array([drug != "DMSO" and (drug, dose) not in measured for drug, dose in asked])
     assert held.sum() == 6 * 20
-    assert int(model.fitted.statistics.n_cells) == 700 - 120
+    assert int(model.summary_.statistics.n_cells) == 700 - 120
     other = screen()
     other.X[held] = np.random.default_rng(0).normal(size=(held.sum(), 6)).astype(np.float32)
     assert_same_bits(model, fit(other, train={"train_size": 0.8}))
@@ -224,10 +224,9 @@ def test_validation_contexts_are_held_out_whole(screen, fit, assert_same_bits):
 
 def validation_loss(model, train_size):
     """`nll_validation` of a trained model, computed anew."""
-    table = model._context_field().table(model.adata)
-    cells, genes = model._cells()
-    held = validation_cells(table, 1 - train_size, seed=0)
-    data = collect(cells, table, genes, model.table.frame, seed=0, held=held)
+    screen = model._screen()
+    held = validation_cells(screen.conditions, 1 - train_size, seed=0)
+    data = read_training_data(screen, model.drug_table_.frame, seed=0, held=held)
     moments = model.module.mechanism.moments(data.held, data.controls)
     return -model.module.evidence(data.held, moments, target_penalty=model.module.generator_penalty).sum().item() / len(
         data.held.n
@@ -255,7 +254,7 @@ def test_without_early_stopping_the_last_weights_stay(screen, fit):
 
 def test_validation_in_lines(in_lines, fit):
     model = fit(in_lines(2.0), train={"train_size": 0.8}, cell_line_key="line", batch_key="plate")
-    assert len(model.fitted.design.drug) == 48
+    assert len(model.summary_.design.drug) == 48
     assert np.isfinite(model.history["nll_validation"]["nll_validation"].astype(float)).all()
 
 

@@ -59,5 +59,5 @@ def test_many_small_batches_are_no_other_noise() -> None:
     scgim.setup_anndata(adata, drug_key="drug", control="DMSO", scale="continuous", **columns)
     model = scgim.GIM(adata, structure="none")
     model.train(max_epochs=10, enable_progress_bar=False)
-    ratio = model.fitted.line_scale[1] / model.fitted.line_scale[0]
+    ratio = model.summary_.line_scale[1] / model.summary_.line_scale[0]
     assert abs(np.log(ratio).mean()) < 0.05

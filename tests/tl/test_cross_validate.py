@@ -99,7 +99,7 @@ def test_neither_the_data_nor_their_set_up_change() -> None:
     assert set(stores) == known  # nothing keeps the folds alive
     model.train(**QUICK["train_kwargs"])  # what was set up before still is
     scgim.GIM(adata, generator="hill").train(**QUICK["train_kwargs"])
-    assert model.fitted.design.drugs.tolist() == sorted(set(adata.obs["drug"]) - {"DMSO"})
+    assert model.summary_.design.drugs.tolist() == sorted(set(adata.obs["drug"]) - {"DMSO"})
 
 
 def test_same_seed_same_table_another_seed_other_folds(adata, scores) -> None:
