@@ -1,4 +1,4 @@
-"""Calibration of the probabilities of targets: expected calibration error, precision and recall on screens whose truth is known.
+"""Calibration of the probabilities of targets: expected calibration error, precision and recall where the truth is known.
 
     python benchmarks/calibration.py [--seeds 2] [--out benchmarks]
 

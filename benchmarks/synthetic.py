@@ -1,8 +1,8 @@
-"""Simulated screens of the size of the GIM paper's, and where the model breaks: ``python benchmarks/synthetic.py [--seeds 5] [--jobs 2]``.
+"""Simulated screens, and where the model breaks: ``python benchmarks/synthetic.py [--seeds 5] [--jobs 2]``.
 
-Sizes are those of the synthetic conditions of Schneider et al. (ICML 2025): 40 drugs with Hill functions at 4 doses, 50 cells a
-condition and 800 controls; tested on 5 other doses of these drugs and on 20 new drugs. All else is our own choice: 20 genes, the
-graphs, the mechanisms, the effects of drugs and their features (``scgim.datasets.simulate_screen``). Then linear shift screens
+Numbers of drugs, doses and cells are those of the synthetic conditions of Schneider et al. (ICML 2025): 40 Hill functions at 4
+doses, 50 cells a condition and 800 controls; tested on 5 other doses and on 20 new functions. All else is our own choice: 20
+genes, graphs, mechanisms, effects of drugs and their features (``scgim.datasets.simulate_screen``). Then linear shift screens
 that violate one assumption of the model, three seeds each. Writes beside this file
 
 - ``synthetic.csv``: errors of predicted changes beside baselines; ``synthetic_graphs.csv``; ``synthetic_targets.csv``

@@ -1,23 +1,23 @@
 """Measured wells: ``python benchmarks/wells.py --data FOLDER [--only first doses halves]``.
 
-RPPA of melanoma lines (5 inhibitors x 7 doses x 9 lines at 1 h and 24 h), nELISA (192 drugs), and the cells of ECCITE (20 knock-outs)
-and scID-seq (2 conditions). None of these screens is part of the package. Writes beside this file
+RPPA of melanoma lines (5 inhibitors x 7 doses x 9 lines at 1 h and 24 h), nELISA (192 drugs), and the cells of ECCITE
+(20 knock-outs) and scID-seq (2 conditions). None of these screens is part of the package. Writes beside this file
 
-- ``wells_first.csv``: is the first target the drug's own first node, with all wells and with random halves of them
+- ``wells_first.csv``: share of conditions whose first target is the drug's own first node; all wells and random halves
 - ``wells_doses.csv``: errors of held-out doses and held-out lines, beside the best baseline
 - ``wells_halves.csv``: fitted on half of the wells or cells of every condition, errors of the other half, three times
 
-Errors are root mean squares over proteins of the mean change, in control SD, mean over conditions; intervals are bootstrapped over drugs.
+Errors are root mean squares over proteins of the mean change, in control SD, mean over conditions. Intervals are bootstraps
+over drugs.
 """
 
 from __future__ import annotations
 
 import os
 import warnings
+from typing import TYPE_CHECKING
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # numpy reads it once
-
-from typing import TYPE_CHECKING
 
 import anndata as ad
 import numpy as np
