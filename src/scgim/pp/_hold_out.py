@@ -1,8 +1,8 @@
 """Which cells a split holds out, ``(cells,)`` bool.
 
 ``conditions`` has one row a cell: drug, treated, and the columns that the split needs (compound, scaffold, line, dose).
-Groups are drawn here and not by scikit-learn's ``GroupShuffleSplit``: for 2 to 40 groups that draws other groups of the
-same seed, rounds the share up instead of to the nearest, and knows neither the sizes of scaffolds nor doses within drugs.
+Groups are drawn here, not by scikit-learn's ``GroupShuffleSplit``. With the same seed it would hold out other groups, it
+rounds the share up instead of to the nearest whole number, and it has no rule for sizes of scaffolds or doses of a drug.
 """
 
 from __future__ import annotations
