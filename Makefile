@@ -35,7 +35,7 @@ test: $(VENV)/.stamp-test
 test-slow: $(VENV)/.stamp-test
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(JOBS) -m slow $(ARGS)
 
-bench: $(VENV)/.stamp-test
+bench: $(VENV)/.stamp-test $(VENV)/.stamp-benchmark
 	$(BIN)/python benchmarks/run_all.py $(if $(DATA),--data $(DATA)) --jobs $(JOBS)
 
 tutorials: $(VENV)/.stamp-test
@@ -69,7 +69,7 @@ $(VENV)/.stamp-core: $(SPEC) | $(VENV)/.stamp-venv
 	$(PIP_INSTALL) --editable .
 	@touch $@
 
-# Groups of pyproject.toml: test, doc, dev.
+# Groups of pyproject.toml: test, benchmark, doc, dev.
 $(VENV)/.stamp-%: $(SPEC) | $(VENV)/.stamp-core
 	$(PIP_INSTALL) --editable . --group $*
 	@touch $@

@@ -1,26 +1,27 @@
-"""What every part of the model is worth on simulated screens: ``python benchmarks/ablation.py [--seeds 5]``.
+"""Ablations of the model on simulated screens: ``python benchmarks/ablation.py [--seeds 5]``.
 
 Writes beside this file ``ablation_seeds.csv``, every run; ``ablation.csv``, mean and standard deviation over seeds; and
-``ablation.png``. Distances are those of predicted to true mean expression, over genes in control sd, per unseen context.
+``ablation.png``. Distances are those of predicted to true mean expression, over genes in control SD, per unseen condition.
 """
 
 from __future__ import annotations
 
-import argparse
 import os
-import time
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-os.environ.setdefault("OMP_NUM_THREADS", "1")  # before numpy reads it
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # numpy reads it once
 
 import numpy as np
 import pandas as pd
-from sklearn.metrics import average_precision_score
+from common import SURE, arguments, fit, matrix, mean_and_sd, progress
+from simulated import COLUMNS, features_of_unseen, request, rows_of, true_graph, values_of
 
 import scgim
+from scgim.metrics import edge_average_precision, shd
+from scgim.metrics import target_f1 as f1_of_targets
 
 if TYPE_CHECKING:
     from anndata import AnnData
@@ -30,7 +31,7 @@ SCREENS = {
     "network": {"mechanism": "network"},
     "hard": {"intervention": "hard"},
 }
-NEVER = 1e9  # nats for a target: no context is one
+NEVER = 1e9  # a target penalty (nats) that no condition overcomes
 METRICS = {
     "edge_ap": "edge AP",
     "shd": "SHD",
@@ -60,18 +61,16 @@ VARIANTS = {
 }
 
 
-def fit(adata: AnnData, screen: dict, variant: Variant) -> scgim.GIM:
-    """A trained model; where the graph comes from another training, the search alone is different."""
-    options = variant.model
+def train(adata: AnnData, screen: dict, variant: Variant) -> tuple[scgim.GIM, float]:
+    """A trained model and its seconds; where the graph comes from another training, the search alone is different."""
+    options, before = {"generator": "hill", **screen}, 0.0
     if variant.graph_from is not None:
-        first = scgim.GIM(adata, generator="hill", **screen)
-        # of the other phases only what prunes edges
-        first.train(enable_progress_bar=False, plan_kwargs=variant.graph_from | {"generator_steps": 1})
+        # later phases matter here only in that they prune edges
+        first, took = fit(adata, COLUMNS, plan=variant.graph_from | {"generator_steps": 1}, **options)
         graph = first.get_graph()[["source", "target"]].assign(kind="required")
-        options = {"structure": "none", "prior_graph": graph}
-    model = scgim.GIM(adata, **{"generator": "hill", **screen, **options})
-    model.train(enable_progress_bar=False, plan_kwargs=dict(variant.plan))
-    return model
+        options, before = options | {"structure": "none", "prior_graph": graph}, took.clock
+    model, took = fit(adata, COLUMNS, plan=dict(variant.plan), **options | variant.model)
+    return model, before + took.clock
 
 
 @cache
@@ -81,63 +80,41 @@ def drawn(name: str, seed: int) -> AnnData:
 
 def run(name: str, seed: int, variant: str) -> dict[str, object]:
     adata = drawn(name, seed)
-    columns = {"drug_key": "drug", "control": "DMSO", "dose_key": "dose", "features_key": "drug_features"}
-    scgim.setup_anndata(adata, scale="continuous", dose_unit="uM", **columns)
-    start = time.perf_counter()
-    model = fit(adata, SCREENS[name], VARIANTS[variant])
-    seconds = time.perf_counter() - start
+    model, seconds = train(adata, SCREENS[name], VARIANTS[variant])
     return {"screen": name, "variant": variant, "seed": seed, **scores(model, adata), "seconds": seconds}
 
 
 def scores(model: scgim.GIM, adata: AnnData) -> dict[str, float]:
-    truth, strength = adata.varp["true_graph"].toarray() > 0, np.zeros((adata.n_vars, adata.n_vars))
-    edges = model.get_graph()
-    place = adata.var_names.get_indexer
-    strength[place(edges["source"]), place(edges["target"])] = edges["strength"]
-    pairs = ~np.eye(adata.n_vars, dtype=bool)
-    unseen = adata.uns["truth"]["unseen_drug"]
-    features = pd.DataFrame(unseen["features"], index=unseen["drug"], columns=adata.uns["drug_features"].columns)
-    features = features[~features.index.duplicated()].astype(float)
+    truth, strength = true_graph(adata), matrix(model.get_graph(), adata.var_names)
+    unseen, features = adata.uns["truth"]["unseen_drug"], features_of_unseen(adata)
     return {
-        "edge_ap": average_precision_score(truth[pairs], strength[pairs]),
-        "shd": scgim.metrics.shd(strength, truth),
+        "edge_ap": edge_average_precision(strength, truth),
+        "shd": shd(strength, truth),
         "target_f1": target_f1(model, adata, unseen, features),
         "drug_distance": distance(model, adata, unseen, features),
         "dose_distance": distance(model, adata, adata.uns["truth"]["unseen_dose"], None),
     }
 
 
-def asked(table: dict, features: pd.DataFrame | None) -> dict[str, object]:
-    """The request for all contexts of a table."""
-    return {"drug": list(dict.fromkeys(table["drug"])), "features": features, "dose": sorted(set(table["dose"]))}
-
-
 def distance(model: scgim.GIM, adata: AnnData, table: dict, features: pd.DataFrame | None) -> float:
     control = adata.X[(adata.obs["drug"] == "DMSO").to_numpy()]
-    predicted = model.predict(**asked(table, features), as_="mean")
-    rows = pd.MultiIndex.from_frame(predicted.obs[["drug", "dose"]].astype({"drug": str}))
-    rows = rows.get_indexer(pd.MultiIndex.from_arrays([table["drug"].astype(str), table["dose"]]))
-    return float(np.linalg.norm((predicted.X[rows] - table["mean"]) / control.std(0), axis=1).mean())
+    predicted = model.predict(**request(table, features), as_="mean")
+    gap = rows_of(predicted, table["drug"].astype(str), table["dose"]) - table["mean"]
+    return float(np.linalg.norm(gap / control.std(0), axis=1).mean())
 
 
 def target_f1(model: scgim.GIM, adata: AnnData, table: dict, features: pd.DataFrame) -> float:
-    ranking = model.rank_targets(**asked(table, features), evidence="features")
-    called = ranking.pivot(index=["drug", "dose"], columns="gene", values="probability")[adata.var_names] > 0.5
-    called = called.loc[list(zip(table["drug"], table["dose"], strict=True))].to_numpy()
-    hit = table["targets"] > 0
-    return float(2 * (called & hit).sum() / (called.sum() + hit.sum()))
+    ranking = model.rank_targets(**request(table, features), evidence="features")
+    called = values_of(ranking, table["drug"].astype(str), table["dose"], adata.var_names) > SURE
+    return f1_of_targets(called, table["targets"] > 0)
 
 
 def summary(runs: pd.DataFrame) -> pd.DataFrame:
     """Mean and standard deviation over seeds as text."""
     groups = runs.groupby(["screen", "variant"], sort=False)[list(METRICS)]
-    mean, sd = groups.mean(), groups.std(ddof=1).fillna(0)
     digits = {name: 1 if name in ("shd", "seconds") else 2 for name in METRICS}
-    text = {
-        METRICS[m]: [f"{a:.{digits[m]}f} ± {b:.{digits[m]}f}" for a, b in zip(mean[m], sd[m], strict=True)]
-        for m in METRICS
-    }
-    return pd.DataFrame(text, index=mean.index).reset_index()
+    text = groups.agg({name: lambda values, d=d: mean_and_sd(values, d) for name, d in digits.items()})
+    return text.rename(columns=METRICS).reset_index()
 
 
 def figure(runs: pd.DataFrame, path: Path) -> None:
@@ -163,15 +140,13 @@ def figure(runs: pd.DataFrame, path: Path) -> None:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--seeds", type=int, default=5)
+    parser = arguments(__doc__, seeds=5, out=Path(__file__).with_suffix(".csv"))
     parser.add_argument("--screens", nargs="+", default=list(SCREENS), choices=list(SCREENS))
-    parser.add_argument("--out", type=Path, default=Path(__file__).with_suffix(".csv"))
     options = parser.parse_args()
     rows = []
     for job in ((s, seed, v) for s in options.screens for seed in range(options.seeds) for v in VARIANTS):
         rows.append(run(*job))
-        print(pd.DataFrame(rows[-1:]).round(3).to_string(index=False, header=len(rows) == 1), flush=True)
+        progress(rows)
     runs = pd.DataFrame(rows)
     runs.round(4).to_csv(options.out.with_stem(options.out.stem + "_seeds"), index=False)
     summary(runs).to_csv(options.out, index=False)

@@ -1,21 +1,20 @@
-"""Are probabilities of targets true? Expected calibration error, precision and recall on screens whose truth is known.
+"""Calibration of the probabilities of targets: expected calibration error, precision and recall where the truth is known.
 
     python benchmarks/calibration.py [--seeds 2] [--out benchmarks]
 
-Simulated screens of every mechanism and intervention, a fifth of the drugs dead, 20 to 200 cells a context: measured contexts
-(their own data and the generator) and unseen drugs (the generator alone). And UMI counts, in which drugs are known by name.
-Pairs of context and gene count whose probability is above .01 or that are targets, in ten bins of equal size.
+Simulated screens of every mechanism and intervention, a fifth of the drugs without effect, 20 to 200 cells a condition: measured
+conditions (their own data and the generator) and unseen drugs (the generator alone). And UMI counts, in which drugs are known by
+name. Pairs of condition and gene count whose probability is above .01 or that are targets, in ten bins of equal size.
 """
 
 from __future__ import annotations
 
-import argparse
-import warnings
 from itertools import product
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
+from common import HERE, SURE, arguments, fit, quiet
+from simulated import COLUMNS, features_of_unseen
 
 import scgim
 
@@ -32,7 +31,7 @@ def error(p: np.ndarray, truth: np.ndarray) -> float:
 def summary(screen: str, rows: str, p: np.ndarray, truth: np.ndarray) -> dict:
     """One row of the table."""
     counted = (p > 0.01) | truth
-    called = p > 0.5
+    called = p > SURE
     return {
         "screen": screen,
         "rows": rows,
@@ -55,52 +54,41 @@ def targets(names: np.ndarray, matrix: np.ndarray, genes: pd.Index) -> dict:
 
 
 def continuous(mechanism: str, intervention: str, seed: int) -> dict[str, tuple]:
-    """Pairs of measured contexts and of unseen drugs on one screen."""
+    """Pairs of measured conditions and of unseen drugs on one screen."""
     adata = scgim.datasets.simulate_screen(
         mechanism=mechanism, intervention=intervention, seed=1000 + seed, n_cells=(20, 200), frac_dead=0.2
     )
-    columns = {"dose_key": "dose", "dose_unit": "uM", "features_key": "drug_features"}
-    scgim.setup_anndata(adata, drug_key="drug", control="DMSO", scale="continuous", **columns)
-    model = scgim.GIM(adata, mechanism=mechanism, intervention=intervention)
-    model.train(enable_progress_bar=False)
+    model, _ = fit(adata, COLUMNS, mechanism=mechanism, intervention=intervention)
     truth, genes = adata.uns["truth"], adata.var_names
     found = {"measured": pairs(model.rank_targets(), targets(truth["drugs"], truth["targets"], genes))}
-    new = truth["unseen_drug"]
-    names = pd.Index(new["drug"]).astype(str)
-    first = ~names.duplicated()
-    features = pd.DataFrame(new["features"][first], names[first], adata.uns["drug_features"].columns)
-    ranking = model.rank_targets(drug=list(names[first]), features=features)
-    found["unseen drugs"] = pairs(ranking, targets(names[first], new["targets"][first], genes))
+    new, features = truth["unseen_drug"], features_of_unseen(adata)
+    first = ~pd.Index(new["drug"]).duplicated()
+    ranking = model.rank_targets(drug=list(features.index), features=features)
+    found["unseen drugs"] = pairs(ranking, targets(features.index, new["targets"][first], genes))
     return found
 
 
 def counts(seed: int) -> dict[str, tuple]:
-    """Pairs of measured contexts on a screen of counts, drugs known by name."""
+    """Pairs of measured conditions on a screen of counts, drugs known by name."""
     adata = scgim.datasets.simulate_screen(
         n_genes=60, n_drugs=30, doses=(1.0,), n_cells=(50, 400), frac_dead=0.3, observation="counts", seed=1000 + seed
     )
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message="Sizes for scale='counts'")
-        scgim.setup_anndata(adata, drug_key="drug", control="DMSO", scale="counts")
-    model = scgim.GIM(adata)
-    model.train(enable_progress_bar=False)
+    model, _ = fit(adata, {"drug_key": "drug", "control": "DMSO", "scale": "counts"})
     truth = adata.uns["truth"]
     return {"measured": pairs(model.rank_targets(), targets(truth["drugs"], truth["targets"], adata.var_names))}
 
 
 def main() -> None:
     """Train on every screen, pool pairs over seeds, write the table."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--seeds", type=int, default=2)
-    parser.add_argument("--out", type=Path, default=Path(__file__).parent)
-    args = parser.parse_args()
+    options = arguments(__doc__, seeds=2, out=HERE).parse_args()
+    quiet()
     rows, everything = [], {}
     screens = {
         f"{mechanism}, {intervention}": lambda seed, m=mechanism, i=intervention: continuous(m, i, seed)
         for mechanism, intervention in product(("linear", "network"), ("shift", "hard"))
     } | {"counts": counts}
     for screen, run in screens.items():
-        found = [run(seed) for seed in range(args.seeds)]
+        found = [run(seed) for seed in range(options.seeds)]
         for kind in found[0]:
             p, truth = (np.concatenate([f[kind][i] for f in found]) for i in (0, 1))
             rows.append(summary(screen, kind, p, truth))
@@ -109,7 +97,7 @@ def main() -> None:
     for kind, found in everything.items():
         rows.append(summary("all", kind, *(np.concatenate(parts) for parts in zip(*found, strict=True))))
     table = pd.DataFrame(rows).round(3)
-    table.to_csv(args.out / "calibration.csv", index=False)
+    table.to_csv(options.out / "calibration.csv", index=False)
     print(table.to_string(index=False))
 
 

@@ -7,40 +7,46 @@ the pass; memory is that of a process that reads a backed h5ad (``--cells 0`` le
 from __future__ import annotations
 
 import argparse
-import resource
 import subprocess
 import sys
 import tempfile
 import time
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import anndata as ad
 import h5py
 import numpy as np
 import pandas as pd
+from common import peak_mb
 from threadpoolctl import threadpool_limits
 
 from scgim.statistics import accumulate
 
-CONTEXTS, GENES = 400, 500
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+CONDITIONS, GENES = 400, 500
 
 
-def seconds(function) -> float:
+def seconds(function: Callable[[], object]) -> float:
     start = time.perf_counter()
     function()
     return time.perf_counter() - start
 
 
 def speed(d: int, threads: int, *, chunks: int = 4, repeats: int = 7) -> dict[str, object]:
-    """Best of several turns, so that what else the machine does hits both alike."""
+    """Best of several turns, so that other work on the machine slows both alike."""
     rng = np.random.default_rng(0)
     rows = min(2**14, 2**23 // d)
-    cells = [(rng.normal(size=(rows, d)).astype(np.float32), rng.integers(CONTEXTS, size=rows)) for _ in range(chunks)]
+    cells = [
+        (rng.normal(size=(rows, d)).astype(np.float32), rng.integers(CONDITIONS, size=rows)) for _ in range(chunks)
+    ]
     bare, own = [], []
     with threadpool_limits(threads):
         for _ in range(repeats):
             bare.append(seconds(lambda: [x.T @ x for x, _ in cells]))
-            own.append(seconds(lambda: accumulate(cells, n_contexts=CONTEXTS, n_genes=d, dtype=np.float32)))
+            own.append(seconds(lambda: accumulate(cells, n_contexts=CONDITIONS, n_genes=d, dtype=np.float32)))
     million = 1e6 / (rows * chunks)
     return {
         "genes": d,
@@ -54,7 +60,7 @@ def speed(d: int, threads: int, *, chunks: int = 4, repeats: int = 7) -> dict[st
 def write_screen(path: Path, n: int) -> None:
     """A float32 h5ad of ``n`` cells, written in pieces."""
     rng = np.random.default_rng(0)
-    drug = pd.Categorical.from_codes(rng.integers(CONTEXTS, size=n), [f"drug {k}" for k in range(CONTEXTS)])
+    drug = pd.Categorical.from_codes(rng.integers(CONDITIONS, size=n), [f"drug {k}" for k in range(CONDITIONS)])
     obs = pd.DataFrame({"drug": drug}, index=pd.RangeIndex(n).astype(str))
     var = pd.DataFrame(index=[f"g{j:03d}" for j in range(GENES)])
     ad.AnnData(np.zeros((n, 0), np.float32), obs=obs).write_h5ad(path)
@@ -71,15 +77,12 @@ def read_screen(path: str) -> None:
     """What the child process does: scan and pass. Prints seconds of both, and memory before and at most."""
     from scgim.data._matrix import CellMatrix
 
-    def peak():
-        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-
     adata = ad.read_h5ad(path, backed="r")
     cells = CellMatrix(adata, adata.var_names.to_numpy(str), layer=None, scale="continuous")
     code = adata.obs["drug"].cat.codes.to_numpy()
-    before, scan = peak(), seconds(cells.check)
-    one = seconds(lambda: cells.statistics(code, n_contexts=CONTEXTS, dtype=np.float32))
-    print(f"{scan:.1f} {one:.1f} {before:.0f} {peak():.0f}")
+    before, scan = peak_mb(), seconds(cells.check)
+    one = seconds(lambda: cells.statistics(code, n_contexts=CONDITIONS, dtype=np.float32))
+    print(f"{scan:.1f} {one:.1f} {before:.0f} {peak_mb():.0f}")
 
 
 def memory(n: int) -> dict[str, object]:

@@ -1,15 +1,13 @@
 """scgim beside other methods of causal discovery, on the same cells: ``python benchmarks/peers.py [--environments FOLDER]``.
 
-Every rival is installed into an environment of its own, and every fit is a process of its own with one thread; see
-``peers/``. Seconds and memory are those of the fit, libraries loaded; seconds are the processor's, which other work on the
-machine hardly changes. Before every run of SDCD scgim is run again, so that both have met the same machine. Writes beside this
-file ``peers_runs.csv``, every run; ``peers.csv``, means; and ``peers.png``. Runs of methods, screens or seeds that are not asked
-for stay in ``peers_runs.csv`` as they are.
+Every rival is installed into an environment of its own, and every fit is a process of its own with one thread; see ``peers/``.
+Seconds and memory are those of the fit, libraries loaded. Seconds are the processor's: other work on the machine hardly changes
+them. Before every run of SDCD scgim is run again, so that both have met the same load. Writes beside this file
+``peers_runs.csv``, every run; ``peers.csv``, means; and ``peers.png``. Other runs in ``peers_runs.csv`` stay as they are.
 """
 
 from __future__ import annotations
 
-import argparse
 import json
 import os
 import signal
@@ -22,10 +20,11 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+from common import HERE, arguments
+from simulated import true_graph
 
 import scgim
 
-HERE = Path(__file__).parent
 SCREENS = {
     "linear shift": {"mechanism": "linear", "intervention": "shift"},
     "linear hard": {"mechanism": "linear", "intervention": "hard"},
@@ -49,7 +48,7 @@ PATIENCE = 10  # times the limit by the clock, should the machine be busy or a f
 
 @dataclass(frozen=True)
 class Method:
-    """Which driver in ``peers/`` runs where, and what it is told.
+    """Which driver in ``peers/`` runs where, and what it is told, in the words of ``peers.csv`` (a context is a condition).
 
     It ``asks`` for settings of the screen by their names, and may be for screens of one mechanism ``only``.
     """
@@ -131,7 +130,7 @@ def shortened(output: str) -> str:
 
 @dataclass(frozen=True)
 class Truth:
-    """What fits are judged by: genes x genes, contexts x genes, and the control cells."""
+    """What fits are judged by: genes x genes, conditions x genes, and the control cells."""
 
     graph: np.ndarray
     targets: np.ndarray
@@ -139,32 +138,32 @@ class Truth:
 
 
 def draw(settings: dict, seed: int, told: Path, untold: Path) -> Truth:
-    """Write the cells, with and without the targets of every context; the graph is in neither file.
+    """Write the cells, with and without the targets of every condition; the graph is in neither file.
 
-    Contexts are drug at dose, 0 the controls. Genes are standardised by the controls (``x``), as rivals expect;
+    Conditions are drug at dose, 0 the controls. Genes are standardized by the controls (``x``), as rivals expect;
     ``raw`` is what was simulated.
     """
     adata = scgim.datasets.simulate_screen(seed=seed, n_new_drugs=0, **settings)
     pairs = adata.obs[["drug", "dose"]].astype({"drug": str}).fillna({"dose": 0})
-    contexts = pairs.drop_duplicates().sort_values(["dose", "drug"]).reset_index(drop=True)  # controls have dose 0
-    context = pd.MultiIndex.from_frame(contexts).get_indexer(pd.MultiIndex.from_frame(pairs))
-    raw, control = adata.X, context == 0
+    conditions = pairs.drop_duplicates().sort_values(["dose", "drug"]).reset_index(drop=True)  # controls have dose 0
+    condition = pd.MultiIndex.from_frame(conditions).get_indexer(pd.MultiIndex.from_frame(pairs))
+    raw, control = adata.X, condition == 0
     x = (raw - raw[control].mean(0)) / raw[control].std(0)
     hit = pd.DataFrame(adata.uns["truth"]["targets"] > 0, index=adata.uns["truth"]["drugs"])
-    targets = hit.reindex(contexts["drug"], fill_value=False).to_numpy()
+    targets = hit.reindex(conditions["drug"], fill_value=False).to_numpy()
     table = adata.uns["drug_features"]
     cells = {
         "x": x,
         "raw": raw,
-        "context": context,
-        "drug": contexts["drug"].to_numpy(str),
-        "dose": contexts["dose"].to_numpy(float),
+        "condition": condition,
+        "drug": conditions["drug"].to_numpy(str),
+        "dose": conditions["dose"].to_numpy(float),
         "features": table.to_numpy(float),
         "features_of": table.index.to_numpy(str),
     }
     np.savez(untold, **cells)
     np.savez(told, **cells, targets=targets)
-    return Truth(adata.varp["true_graph"].toarray() > 0, targets, x[control])
+    return Truth(true_graph(adata), targets, x[control])
 
 
 # --- fits
@@ -294,7 +293,8 @@ def figure(runs: pd.DataFrame, path: Path) -> None:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    # jobs: how many fits run at a time, one by default so that none slows another
+    parser = arguments(__doc__, jobs=1, out=HERE / "peers.csv")
     parser.add_argument(
         "--environments", type=Path, help="folder to make or find environments in; else a temporary one"
     )
@@ -302,8 +302,6 @@ def main() -> None:
     parser.add_argument("--methods", nargs="+", default=list(METHODS), choices=list(METHODS))
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1])
     parser.add_argument("--limit", type=float, default=900, help="seconds of the processor after which a fit is ended")
-    parser.add_argument("--jobs", type=int, default=1, help="fits at a time")
-    parser.add_argument("--out", type=Path, default=HERE / "peers.csv")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as scratch:
         environments = options.environments or Path(scratch) / "environments"

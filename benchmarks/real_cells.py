@@ -1,4 +1,4 @@
-"""Measured cells, and how often nothing passes for something: ``python benchmarks/real_cells.py --data FOLDER [--only eccite zhao]``.
+"""Measured cells, and the false-positive rate on placebos: ``python benchmarks/real_cells.py --data FOLDER [--only eccite zhao]``.
 
 The folder holds the files that ``docs/real_cells.md`` names; what each part needs is said there. Every part writes
 ``real_cells_*.csv`` beside this file, and ``eccite`` draws ``real_cells.png``. A quarter of an hour on one core.
@@ -6,201 +6,52 @@ The folder holds the files that ``docs/real_cells.md`` names; what each part nee
 
 from __future__ import annotations
 
-import argparse
 import os
 import time
-import warnings
-from itertools import product
-from pathlib import Path
 from typing import TYPE_CHECKING
 
-os.environ.setdefault("OMP_NUM_THREADS", "1")  # before numpy reads it
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # numpy reads it once
 
-import anndata as ad
 import numpy as np
 import pandas as pd
-from sklearn.metrics import average_precision_score
-
-import scgim
+from common import HERE, SURE, arguments, called, fit, quiet, write
+from measured import (
+    DEAD,
+    ECCITE,
+    HDSTIM,
+    SCIDSEQ,
+    ZHAO,
+    Z,
+    eccite_cells,
+    hdstim_cells,
+    scidseq_cells,
+    z_scores,
+    zhao_cells,
+)
+from real_cells_likelihood import likelihood
+from real_cells_placebos import placebos
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from pathlib import Path
 
-HERE = Path(__file__).parent
-SURE, Z = 0.5, 4  # a target: probability above; by the rule: |z| above
-ECCITE = {"drug_key": "condition", "control": "control", "scale": "counts", "batch_key": "replicate"}
-ZHAO = {"drug_key": "drug", "control": "control", "scale": "counts", "batch_key": "donor"}
-SACHS = {"drug_key": "drug", "control": "cd3cd28", "scale": "continuous"}
-SIMULATED = {"drug_key": "drug", "control": "DMSO", "scale": "continuous", "batch_key": "plate"}
-SCIDSEQ = {"drug_key": "condition", "scale": "counts", "batch_key": "plate", "size_factor_key": "total_counts"}
-HDSTIM = {"drug_key": "condition", "control": "control", "scale": "continuous", "cell_line_key": "cell_type"}
+    import anndata as ad
+
+    import scgim
+
 LINEAGE = ["CD3", "CD4", "CD8", "CD19", "CD20", "CD56", "CD14", "CD11c"]
-# knock-outs that move nothing among these genes
-DEAD = ("ATF2", "CAV1", "CD86", "ETV7", "IRF7", "MARCH8", "PDCD1LG2", "STAT5A")
 # what is known of interferon-gamma signalling among the measured genes
 KNOWN = [("IFNGR2", "JAK2"), ("IFNGR2", "STAT1"), ("JAK2", "STAT1"), ("STAT1", "STAT2"), ("STAT1", "NFKBIA")]
 
 
-# ---- common -----------------------------------------------------------------------------------------------------------
-
-
-def fit(adata: ad.AnnData, columns: dict, **options: object) -> tuple[scgim.GIM, float]:
-    """A trained model and the seconds of its training."""
-    scgim.setup_anndata(adata, **columns)
-    model = scgim.GIM(adata, **options)
-    start = time.perf_counter()
-    model.train(seed=0, enable_progress_bar=False)
-    return model, time.perf_counter() - start
-
-
-def called(model: scgim.GIM) -> pd.DataFrame:
-    table = model.rank_targets()
-    return table[table["probability"] > SURE].astype({"drug": str})
-
-
 def signed(rows: pd.DataFrame) -> str:
-    """Genes and effects, the largest first."""
+    """Genes and effects, the largest score first."""
     rows = rows.sort_values("score", ascending=False)
     return ", ".join(f"{gene} {effect:+.1f}" for gene, effect in zip(rows["gene"], rows["effect"], strict=True))
 
 
-def z_scores(adata: ad.AnnData, columns: dict) -> pd.DataFrame:
-    """Welch's z of every gene against all controls, drugs x genes; counts as log1p at the median size."""
-    x = adata.X.toarray() if hasattr(adata.X, "toarray") else np.asarray(adata.X, float)
-    if columns["scale"] == "counts":
-        size = adata.obs[columns["size_factor_key"]].to_numpy() if "size_factor_key" in columns else x.sum(1)
-        x = np.log1p(x / size[:, None] * np.median(size))
-    drug = adata.obs[columns["drug_key"]].astype(str).to_numpy()
-    mean, variance, n = {}, {}, {}
-    for name in np.unique(drug):
-        cells = x[drug == name]
-        mean[name], variance[name], n[name] = cells.mean(0), cells.var(0), len(cells)
-    c = columns["control"]
-    z = {k: (mean[k] - mean[c]) / np.sqrt(variance[k] / n[k] + variance[c] / n[c] + 1e-12) for k in mean if k != c}
-    return pd.DataFrame(z, index=adata.var_names).T
-
-
 def jaccard(a: set, b: set) -> float:
     return len(a & b) / len(a | b) if a | b else 1.0
-
-
-def matrix(edges: pd.DataFrame, genes: pd.Index, column: str) -> np.ndarray:
-    out = np.zeros((len(genes), len(genes)))
-    out[genes.get_indexer(edges["source"]), genes.get_indexer(edges["target"])] = edges[column]
-    return out
-
-
-def write(table: pd.DataFrame, name: str, digits: int = 3) -> pd.DataFrame:
-    table.round(digits).to_csv(HERE / f"real_cells_{name}.csv", index=False)
-    print(f"\n{name}\n{table.round(digits).to_string(index=False)}", flush=True)
-    return table
-
-
-def progress(rows: list[dict]) -> None:
-    print(pd.DataFrame(rows[-1:]).round(3).to_string(index=False, header=len(rows) == 1), flush=True)
-
-
-def eccite_cells(folder: Path) -> ad.AnnData:
-    adata = ad.read_h5ad(folder / "papalexi2021_eccite.h5ad")
-    return adata[adata.obs["confident"].to_numpy()].copy()
-
-
-# ---- placebos ---------------------------------------------------------------------------------------------------------
-
-
-def simulated(kind: str, seed: int) -> ad.AnnData:
-    """A screen of 20 genes whose cells are not what the model assumes; effects in control sd."""
-    rng = np.random.default_rng(seed)
-    adata = scgim.datasets.simulate_screen(
-        n_genes=20, n_drugs=10, n_cells=100, n_control=2000, doses=(1.0,), n_new_drugs=2, seed=seed
-    )
-    x, (n, d) = adata.X / adata.X.std(0), adata.shape
-    plate = rng.integers(0, 4, n)
-    if kind == "plates":
-        x = x + rng.normal(0, 0.5, (4, d))[plate]
-    elif kind == "tails":
-        x = x + 0.5 * rng.standard_t(2.5, (n, d))
-    elif kind == "zeros":
-        x = np.where(rng.random((n, d)) < 0.6, 0, np.exp(x))
-    drug = adata.obs["drug"].astype(str)
-    well = drug + " " + (drug.groupby(drug).cumcount() // 50).astype(str)
-    if kind == "wells":
-        code = well.astype("category").cat.codes.to_numpy()
-        x = x + rng.normal(0, 0.1, (code.max() + 1, d))[code]
-        plate[:] = 0
-    adata.X = x.astype(np.float32)
-    adata.obs["plate"], adata.obs["well"] = plate.astype(str), well.to_numpy()
-    return adata
-
-
-def with_placebos(adata: ad.AnnData, columns: dict, n: int, seed: int, unit: str | None) -> ad.AnnData:
-    """A copy in which half of the controls are ``n`` disjoint drugs: random cells of each batch, or whole units."""
-    rng = np.random.default_rng(seed)
-    drug = adata.obs[columns["drug_key"]].astype(str).to_numpy(copy=True)
-    controls = np.flatnonzero(drug == columns["control"])
-    if unit is not None:
-        level = adata.obs[unit].astype(str).to_numpy()
-        for i, name in enumerate(rng.choice(np.unique(level[controls]), n, replace=False)):
-            drug[controls[level[controls] == name]] = f"placebo {i}"
-    else:
-        level = (
-            adata.obs[columns["batch_key"]].astype(str).to_numpy() if "batch_key" in columns else np.zeros(len(drug))
-        )
-        for name in np.unique(level[controls]):
-            cells = rng.permutation(controls[level[controls] == name])
-            for i, part in enumerate(np.array_split(cells[: len(cells) // 2], n)):
-                drug[part] = f"placebo {i}"
-    copy = adata.copy()
-    copy.obs[columns["drug_key"]] = pd.Categorical(drug)
-    return copy
-
-
-def placebos(folder: Path) -> None:
-    """Fits with placebos as further drugs, until there are 200 a row (of whole guides: 40, of nine guides)."""
-    eccite, zhao = eccite_cells(folder), ad.read_h5ad(folder / "zhao2021_panobinostat.h5ad")
-    jobs = {
-        "ECCITE, cells": (lambda _: eccite, ECCITE, 10, 20, None),
-        "ECCITE, guides": (lambda _: eccite, ECCITE, 4, 10, "guide"),
-        "Zhao, cells": (lambda _: zhao, ZHAO, 10, 20, None),
-        "Zhao, fewer cells": (lambda _: zhao, ZHAO, 20, 10, None),
-        "Sachs, cells": (lambda _: scgim.datasets.sachs(), SACHS, 10, 20, None),
-        **{
-            f"simulated {kind}, cells": (lambda seed, kind=kind: simulated(kind, seed), SIMULATED, 20, 10, None)
-            for kind in ("plates", "tails", "zeros")
-        },
-        "simulated wells, cells": (lambda seed: simulated("wells", seed), SIMULATED, 20, 10, None),
-        "simulated wells, wells": (lambda seed: simulated("wells", seed), SIMULATED, 20, 10, "well"),
-    }
-    rows = []
-    for name, (draw, columns, n, refits, unit) in jobs.items():
-        runs = [placebo_run(draw(seed), columns, n, seed, unit) for seed in range(refits)]
-        total = pd.DataFrame(runs)
-        hits = total["with_target"].sum()
-        rows.append({
-            "placebos of": name,
-            "placebos": n * refits,
-            "cells each": int(total["cells"].median()),
-            "with a target": hits,
-            "share": hits / (n * refits),
-            "median charge": total["charge"].median(),
-            "targets per real drug": total["real"].mean(),
-        })  # fmt: skip
-        progress(rows)
-    write(pd.DataFrame(rows), "placebos")
-
-
-def placebo_run(adata: ad.AnnData, columns: dict, n: int, seed: int, unit: str | None) -> dict[str, float]:
-    adata = with_placebos(adata, columns, n, seed, unit)
-    model, _ = fit(adata, columns)
-    calls = called(model)
-    fake = calls["drug"].str.startswith("placebo")
-    drug = adata.obs[columns["drug_key"]].astype(str)
-    return {
-        "cells": drug[drug.str.startswith("placebo")].value_counts().median(),
-        "with_target": calls.loc[fake, "drug"].nunique(),
-        "charge": model.calibration_["charge_median"],
-        "real": (~fake).sum() / (len(model.drugs) - n),
-    }
 
 
 # ---- ECCITE: knock-outs whose target is known ------------------------------------------------------------------------
@@ -208,7 +59,7 @@ def placebo_run(adata: ad.AnnData, columns: dict, n: int, seed: int, unit: str |
 
 def eccite(folder: Path) -> None:
     adata = eccite_cells(folder)
-    model, seconds = fit(adata, ECCITE)
+    model, took = fit(adata, ECCITE)
     table, z = model.rank_targets().astype({"drug": str}), z_scores(adata, ECCITE).abs()
     n, rank_z = adata.obs["condition"].value_counts(), z.rank(axis=1, ascending=False)
     rows = []
@@ -224,14 +75,14 @@ def eccite(folder: Path) -> None:
             f"genes of |z| > {Z}": (z.loc[name] > Z).sum(),
         })  # fmt: skip
     rows = pd.DataFrame(rows).astype({"rank of own gene": "Int64", "its rank by |z|": "Int64"})
-    write(rows, "eccite")
+    write(rows, "real_cells_eccite")
     replicates = eccite_replicates(adata, table)
-    print(f"{len(model.get_graph())} edges, {seconds:.1f} s")
+    print(f"{len(model.get_graph())} edges, {took.clock:.1f} s")
     figure(rows, table, replicates, HERE / "real_cells.png")
 
 
 def eccite_replicates(adata: ad.AnnData, whole: pd.DataFrame) -> pd.DataFrame:
-    """All calls of three fits, with what each says of them."""
+    """All calls of three fits, with the effect and the probability by each."""
     fits = {"both": whole}
     for name in sorted(adata.obs["replicate"].unique()):
         model, _ = fit(adata[(adata.obs["replicate"] == name).to_numpy()].copy(), ECCITE)
@@ -242,7 +93,7 @@ def eccite_replicates(adata: ad.AnnData, whole: pd.DataFrame) -> pd.DataFrame:
     out = pairs.to_frame(index=False).rename(columns={"drug": "knock-out"})
     for name, table in fits.items():
         out[f"effect, {name}"], out[f"p, {name}"] = table.loc[pairs].to_numpy().T
-    return write(out.sort_values("effect, both", key=abs, ascending=False), "eccite_replicates", 2)
+    return write(out.sort_values("effect, both", key=abs, ascending=False), "real_cells_eccite_replicates", 2)
 
 
 def order(folder: Path, refits: int = 20) -> None:
@@ -269,7 +120,7 @@ def order(folder: Path, refits: int = 20) -> None:
         }
         for a, b in dict.fromkeys([*KNOWN, *by_effect[:10]])
     ]
-    write(pd.DataFrame(rows), "order")
+    write(pd.DataFrame(rows), "real_cells_order")
     print(f"{recurs.sum()} of {len(edges)} edges recur in the bootstrap")
     rows = [
         {
@@ -280,7 +131,7 @@ def order(folder: Path, refits: int = 20) -> None:
         }
         for pair in sorted(calls.union(*(half_calls for _, _, half_calls in halves)))
     ]
-    write(pd.DataFrame(rows).sort_values("share of halves", ascending=False, kind="stable"), "order_calls")
+    write(pd.DataFrame(rows).sort_values("share of halves", ascending=False, kind="stable"), "real_cells_order_calls")
 
 
 def halved(adata: ad.AnnData, n: int) -> Iterator[ad.AnnData]:
@@ -313,7 +164,7 @@ def figure(rows: pd.DataFrame, table: pd.DataFrame, replicates: pd.DataFrame, pa
     left.set_yticks(
         at, [f"{k} *" if s else k for k, s in zip(rows["knock-out"], rows["silent"], strict=True)], fontsize=8
     )
-    left.set(xscale="symlog", xlim=(-0.2, 110), xlabel="genes (* known to do nothing)", xticks=[0, 1, 10, 100])
+    left.set(xscale="symlog", xlim=(-0.2, 110), xlabel="genes (* without a known effect)", xticks=[0, 1, 10, 100])
     left.set_xticklabels(["0", "1", "10", "100"])
     left.legend(frameon=False, fontsize=8, loc="lower right")
 
@@ -335,7 +186,7 @@ def figure(rows: pd.DataFrame, table: pd.DataFrame, replicates: pd.DataFrame, pa
         right.plot(one[mask], two[mask], "o", color=color, label=label, markersize=5)
     ends = [min(one.min(), two.min()) - 0.3, max(one.max(), two.max()) + 0.3]
     right.plot(ends, ends, color="0.85", zorder=0)
-    right.set(xlabel="effect, replicate 1 (control sd)", ylabel="effect, replicate 2")
+    right.set(xlabel="effect, replicate 1 (control SD)", ylabel="effect, replicate 2")
     right.legend(frameon=False, fontsize=8)
     fig.savefig(path, dpi=130)
 
@@ -344,7 +195,7 @@ def figure(rows: pd.DataFrame, table: pd.DataFrame, replicates: pd.DataFrame, pa
 
 
 def zhao(folder: Path) -> None:
-    adata = ad.read_h5ad(folder / "zhao2021_panobinostat.h5ad")
+    adata, columns = zhao_cells(folder), ZHAO | {"batch_key": "donor"}
     donor = adata.obs["donor"].astype(str).to_numpy()
     names = np.unique(donor)
     parts = (
@@ -353,10 +204,10 @@ def zhao(folder: Path) -> None:
     rows = []
     for name, cells in parts.items():
         part = adata[cells].copy()
-        part = part[:, np.asarray(part.X.sum(0)).ravel() > 0].copy()  # some genes are one donor's
-        model, seconds = fit(part, ZHAO)
-        table, z = model.rank_targets().set_index("gene"), z_scores(part, ZHAO).abs().iloc[0]
-        alone = called(fit(part, ZHAO, structure="none")[0])["gene"]
+        part = part[:, np.asarray(part.X.sum(0)).ravel() > 0].copy()  # some genes were detected in one donor only
+        model, took = fit(part, columns)
+        table, z = model.rank_targets().set_index("gene"), z_scores(part, columns).abs().iloc[0]
+        alone = called(fit(part, columns, structure="none")[0])["gene"]
         sets = (
             set(table.index[table["probability"] > SURE]),
             set(table.index[table["rank"] <= 10]),
@@ -378,11 +229,14 @@ def zhao(folder: Path) -> None:
             "their Jaccard": jaccard(sets[3], reference[3]),
             "same sign": (np.sign(table.loc[shared, "effect"]) == np.sign(whole.loc[shared, "effect"])).mean(),
             "edges": len(model.get_graph()),
-            "seconds": seconds,
+            "seconds": took.clock,
         })  # fmt: skip
         if name == "all":
-            write(table.reset_index().head(15)[["gene", "rank", "effect", "effect_se", "probability"]], "zhao_targets")
-    write(pd.DataFrame(rows), "zhao", 2)
+            write(
+                table.reset_index().head(15)[["gene", "rank", "effect", "effect_se", "probability"]],
+                "real_cells_zhao_targets",
+            )
+    write(pd.DataFrame(rows), "real_cells_zhao", 2)
 
 
 # ---- panels of proteins ----------------------------------------------------------------------------------------------
@@ -390,29 +244,30 @@ def zhao(folder: Path) -> None:
 
 def panels(folder: Path) -> None:
     """scID-seq against either reference, and cytometry by cell type."""
+    plates = SCIDSEQ | {"batch_key": "plate"}
     jobs = {
-        "scID-seq, against EGF": ("scidseq_kramer2026.h5ad", SCIDSEQ | {"control": "EGF"}),
-        "scID-seq, against no EGF": ("scidseq_kramer2026.h5ad", SCIDSEQ | {"control": "No_EGF"}),
-        "CyTOF": ("hdstim_chi11_cytof.h5ad", HDSTIM),
+        "scID-seq, against EGF": (scidseq_cells, plates),
+        "scID-seq, against no EGF": (scidseq_cells, plates | {"control": "No_EGF"}),
+        "CyTOF": (hdstim_cells, HDSTIM),
     }
     runs, rows = [], []
-    for name, (file, columns) in jobs.items():
-        adata = ad.read_h5ad(folder / file)
-        model, seconds = fit(adata, columns)
+    for name, (read, columns) in jobs.items():
+        adata = read(folder)
+        model, took = fit(adata, columns)
         edges, calls = model.get_graph(), called(model)
         model.annotate()
         runs.append({
             "data": name,
             "cells": adata.n_obs,
             "proteins": adata.n_vars,
-            "contexts": len(calls_of(model)),
+            "contexts": len(conditions_of(model)),
             "edges": len(edges),
             "largest |weight|": edges["weight"].abs().max(),
             "targets": len(calls),
-            "seconds": seconds,
+            "seconds": took.clock,
         })  # fmt: skip
         line = adata.obs.get(columns.get("cell_line_key"), pd.Series("", index=adata.obs_names)).astype(str)
-        for drug, type_ in calls_of(model):
+        for drug, type_ in conditions_of(model):
             cells = adata[(line == type_).to_numpy()]
             own = calls[(calls["drug"] == drug) & (calls["cell_line"].astype(str) == type_)]
             z = z_scores(cells, columns).loc[drug].abs()
@@ -425,128 +280,22 @@ def panels(folder: Path) -> None:
                 f"of |z| > {Z}": (z > Z).sum(),
                 "largest |z|": z.idxmax(),
             })  # fmt: skip
-    write(pd.DataFrame(runs), "panels", 1)
-    write(pd.DataFrame(rows), "panels_targets")
+    write(pd.DataFrame(runs), "real_cells_panels", 1)
+    write(pd.DataFrame(rows), "real_cells_panels_targets")
 
 
 def expressed(adata: ad.AnnData, columns: dict) -> str:
-    """What the controls have of the markers that tell cell types apart: their labels on file do not."""
+    """Which lineage markers the controls express: the labels on file do not name the cell types."""
     controls = adata[(adata.obs[columns["drug_key"]] == columns["control"]).to_numpy()].to_df()
     mean = controls.reindex(columns=LINEAGE).mean()
     return ", ".join(mean.index[mean > 2])
 
 
-def calls_of(model: scgim.GIM) -> list[tuple[str, str]]:
-    """Drugs and cell lines of all contexts."""
+def conditions_of(model: scgim.GIM) -> list[tuple[str, str]]:
+    """Drugs and cell lines of all conditions."""
     return list(
         model.rank_targets()[["drug", "cell_line"]].astype(str).drop_duplicates().itertuples(index=False, name=None)
     )
-
-
-# ---- cells or means --------------------------------------------------------------------------------------------------
-
-
-def likelihood(folder: Path) -> None:
-    """Both likelihoods on every scale, where the truth is known or nearly."""
-    write(pd.DataFrame([on_sachs(name) for name in ("cells", "means")]), "likelihood_sachs")
-    counts, both = sorted((folder / "screens_counts").glob("*.h5ad")), ("cells", "means")
-    # cells of counts are cells of log-normalised counts
-    jobs = [(on_counts, *job) for job in product(counts, ["counts"], ["means"])]
-    jobs += [(on_counts, *job) for job in product(counts, ["lognorm"], both)]
-    continuous = [p for p in sorted((folder / "screens").glob("linear_*.h5ad")) if "100genes" not in p.stem]
-    jobs += [(on_continuous, *job) for job in product(continuous, ["continuous"], both)]
-    rows = []
-    for run, path, scale, name in jobs:
-        rows.append({"scale": scale, "screen": path.stem, "likelihood": name, **run(path, scale, name)})
-        progress(rows)
-    table = write(pd.DataFrame(rows), "likelihood_screens")
-    write(table.groupby(["scale", "likelihood"]).mean(numeric_only=True).reset_index(), "likelihood", 2)
-
-
-def on_sachs(name: str) -> dict[str, object]:
-    adata = scgim.datasets.sachs()
-    model, seconds = fit(adata, SACHS, likelihood=name)
-    strength = matrix(model.get_graph(), adata.var_names, "strength")
-    table = model.rank_targets().astype({"drug": str}).set_index(["drug", "gene"])
-    nominal = adata.uns["known_targets"]
-    first = table.loc[list(zip(nominal["drug"].astype(str), nominal["target"].astype(str), strict=True)), "rank"] == 1
-    return {
-        "likelihood": name,
-        "edges": (strength > 0).sum(),
-        **{f"SHD, {g.split('_')[0]}": scgim.metrics.shd(strength, adata.varp[g].toarray() > 0) for g in adata.varp},
-        "targets per drug": (table["probability"] > SURE).sum() / len(model.drugs),
-        "nominal target first (of 7)": first.sum(),
-        "seconds": seconds,
-    }
-
-
-def on_counts(path: Path, scale: str, name: str) -> dict[str, float]:
-    """A screen of UMI counts, or of what they are after log-normalising."""
-    adata = ad.read_h5ad(path)
-    truth, genes = adata.uns["truth"], adata.var_names
-    columns = {"drug_key": "perturbation", "control": "control", "scale": scale, "batch_key": "replicate"}
-    if scale == "counts":
-        columns["size_factor_key"] = "n_counts"
-    else:
-        adata.X = adata.X.multiply(1e4 / adata.obs["n_counts"].to_numpy()[:, None]).tocsr().log1p().astype(np.float32)
-    model, seconds = fit(adata, columns, likelihood=name)
-    conditions, targets = [str(c) for c in truth["conditions"]], np.asarray(truth["targets"]) > 0
-    table = model.rank_targets().astype({"drug": str})
-    called = table.pivot(index="drug", columns="gene", values="probability").loc[conditions, genes].to_numpy() > SURE
-    dead = np.asarray(truth["n_targets_total"]) == 0
-    return {
-        "target_f1": f1(called[~dead], targets[~dead]),
-        "dead_called": called[dead].any(1).mean(),
-        "edge_ap": edge_ap(model, adata),
-        "effect_r": effect_r(model, adata, targets.any(0)),
-        "seconds": seconds,
-    }
-
-
-def on_continuous(path: Path, scale: str, name: str) -> dict[str, float]:
-    """A screen with doses and features; targets are those of unseen drugs."""
-    adata = ad.read_h5ad(path)
-    about, test, features = adata.uns["about"], adata.uns["test"]["unseen_drug"], adata.uns["features"]
-    columns = {"drug_key": "drug", "control": about["control"], "scale": scale, "dose_key": "dose", "dose_unit": "uM"}
-    model, seconds = fit(
-        adata, columns | {"features_key": "features"}, intervention=about["intervention"], likelihood=name
-    )
-    unique, which = np.unique(np.asarray(test["features"], float), axis=0, return_inverse=True)
-    frame = pd.DataFrame(unique, index=[f"new {i}" for i in range(len(unique))], columns=features.columns)
-    doses = np.asarray(test["dose"]).round(6)
-    table = model.rank_targets(
-        drug=list(frame.index), features=frame, dose=sorted(set(doses.tolist())), evidence="features"
-    ).astype({"drug": str})
-    table["dose"] = table["dose"].round(6)
-    called = table.pivot(index=["drug", "dose"], columns="gene", values="probability")[adata.var_names] > SURE
-    called = called.loc[list(zip(frame.index[np.ravel(which)], doses, strict=True))].to_numpy()
-    return {
-        "target_f1": f1(called, np.asarray(test["targets"]) > 0),
-        "edge_ap": edge_ap(model, adata),
-        "seconds": seconds,
-    }
-
-
-def f1(called: np.ndarray, truth: np.ndarray) -> float:
-    return 2 * (called & truth).sum() / max(1, called.sum() + truth.sum())
-
-
-def edge_ap(model: scgim.GIM, adata: ad.AnnData) -> float:
-    pairs = ~np.eye(adata.n_vars, dtype=bool)
-    strength = matrix(model.get_graph(), adata.var_names, "strength")
-    return average_precision_score(adata.varp["true_graph"].toarray()[pairs] > 0, strength[pairs])
-
-
-def effect_r(model: scgim.GIM, adata: ad.AnnData, knocked: np.ndarray) -> float:
-    """Mean correlation of total effects with the true ones, over knocked-out genes with at least five children's worth."""
-    total, truth = matrix(model.get_graph(kind="total"), adata.var_names, "weight"), adata.varp["true_total_effect"]
-    truth, scores = truth.toarray(), []
-    for i in np.flatnonzero(knocked):
-        others = np.arange(adata.n_vars) != i
-        if (np.abs(truth[i][others]) > 0.15).sum() >= 5:
-            found = total[i][others]
-            scores.append(np.corrcoef(found, truth[i][others])[0, 1] if found.std() > 0 else 0.0)
-    return float(np.mean(scores)) if scores else float("nan")
 
 
 PARTS = {
@@ -560,12 +309,8 @@ PARTS = {
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--data", type=Path, required=True, help="folder of the files")
-    parser.add_argument("--only", nargs="+", default=list(PARTS), choices=list(PARTS))
-    options = parser.parse_args()
-    # a few hundred genes are no panel whose sums are sizes, which is what is on file
-    warnings.filterwarnings("ignore", message=".*size", category=UserWarning)
+    options = arguments(__doc__, parts=PARTS, data=True).parse_args()
+    quiet()
     for name in options.only:
         start = time.perf_counter()
         PARTS[name](options.data)

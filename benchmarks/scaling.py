@@ -6,22 +6,25 @@ on alone, in a process of its own, so that peaks of memory do not mix. Writes ``
 
 from __future__ import annotations
 
-import argparse
-import resource
 import tempfile
 import time
-from concurrent.futures import ProcessPoolExecutor
-from multiprocessing import get_context
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import lightning.pytorch as pl
-import numpy as np
 import pandas as pd
-from sklearn.metrics import average_precision_score
+from common import arguments, f1, matrix, peak_mb, processes, progress
+from simulated import COLUMNS, true_graph
 
 import scgim
+from scgim.metrics import edge_average_precision, shd
 
-CONTEXTS, CONTROLS, CELLS = 400, 800, 50
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from anndata import AnnData
+
+CONDITIONS, CONTROLS, CELLS = 400, 800, 50
 GENES_FOR_CELLS = 100
 PHASES = {"statistics": "statistics", "structure": "search", "mechanisms": "refit", "generator": "generator"}
 
@@ -45,23 +48,17 @@ class Stopwatch(pl.Callback):
         self.lap(PHASES.get(pl_module.phase, "generator"))
 
 
-def peak() -> float:
-    """Most memory so far, MB."""
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-
-
 def draw(path: Path, mechanism: str, genes: int, cells: int, controls: int) -> None:
-    """Write a screen of ``cells`` cells a context."""
+    """Write a screen of ``cells`` cells a condition."""
     about = {"n_genes": genes, "n_cells": cells, "n_control": controls, "mechanism": mechanism}
-    # the truth about a single unseen dose: that of many would take longer than the cells
-    scgim.datasets.simulate_screen(n_drugs=CONTEXTS // 4, n_bits=64, n_new_drugs=0, new_doses=[3], **about).write_h5ad(
-        path
-    )
+    # one unseen dose: the truth about many would take longer to compute than the cells
+    scgim.datasets.simulate_screen(
+        n_drugs=CONDITIONS // 4, n_bits=64, n_new_drugs=0, new_doses=[3], **about
+    ).write_h5ad(path)
 
 
-def set_up(adata: object, mechanism: str) -> scgim.GIM:
-    columns = {"drug_key": "drug", "control": "DMSO", "dose_key": "dose", "features_key": "drug_features"}
-    scgim.setup_anndata(adata, scale="continuous", dose_unit="uM", **columns)
+def set_up(adata: AnnData, mechanism: str) -> scgim.GIM:
+    scgim.setup_anndata(adata, **COLUMNS)
     return scgim.GIM(adata, mechanism=mechanism)
 
 
@@ -72,10 +69,10 @@ def train(path: Path, mechanism: str) -> dict[str, object]:
     small = set_up(scgim.datasets.simulate_screen(n_drugs=8, n_new_drugs=0), mechanism)
     small.train(max_epochs=6, enable_progress_bar=False)  # compiles
     adata = ad.read_h5ad(path)
-    model, before, watch = set_up(adata, mechanism), peak(), Stopwatch()
+    model, before, watch = set_up(adata, mechanism), peak_mb(), Stopwatch()
     start = time.perf_counter()
     model.train(enable_progress_bar=False, callbacks=[watch])
-    seconds, after = time.perf_counter() - start, peak()
+    seconds, after = time.perf_counter() - start, peak_mb()
     return {
         "mechanism": mechanism,
         "genes": adata.n_vars,
@@ -89,22 +86,18 @@ def train(path: Path, mechanism: str) -> dict[str, object]:
     }
 
 
-def accuracy(model: scgim.GIM, adata: object) -> dict[str, float]:
-    truth, strength = adata.varp["true_graph"].toarray() > 0, np.zeros((adata.n_vars, adata.n_vars))
-    edges = model.get_graph()
-    strength[adata.var_names.get_indexer(edges["source"]), adata.var_names.get_indexer(edges["target"])] = edges[
-        "strength"
-    ]
-    found, pairs = strength > 0, ~np.eye(adata.n_vars, dtype=bool)
+def accuracy(model: scgim.GIM, adata: AnnData) -> dict[str, float]:
+    truth, strength = true_graph(adata), matrix(model.get_graph(), adata.var_names)
     return {
-        "edge_ap": round(average_precision_score(truth[pairs], strength[pairs]), 3),
-        "edge_f1": round(2 * (found & truth).sum() / (found.sum() + truth.sum()), 3),
-        "shd": scgim.metrics.shd(found, truth),
+        "edge_ap": round(edge_average_precision(strength, truth), 3),
+        "edge_f1": round(f1(strength > 0, truth), 3),
+        "shd": shd(strength, truth),
     }
 
 
-def alone(function, *args):
-    with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
+def alone(function: Callable[..., dict], *args: object) -> dict:
+    """What a function returns in a process of its own."""
+    with processes(1) as pool:
         return pool.submit(function, *args).result()
 
 
@@ -112,7 +105,7 @@ def figure(table: pd.DataFrame, path: Path) -> None:
     import matplotlib.pyplot as plt
 
     linear = table[table["mechanism"] == "linear"]
-    standard = linear["cells"] == CONTEXTS * CELLS + CONTROLS
+    standard = linear["cells"] == CONDITIONS * CELLS + CONTROLS
     genes, cells = (
         linear[rows].sort_values(by)
         for rows, by in ((standard, "genes"), (linear["genes"] == GENES_FOR_CELLS, "cells"))
@@ -122,7 +115,7 @@ def figure(table: pd.DataFrame, path: Path) -> None:
         for phase in (*PHASES.values(), "train"):
             ax.loglog(rows[size], rows[phase], "o-", color="k" if phase == "train" else None, label=phase, markersize=4)
         ax.set(xlabel=size, ylabel="seconds")
-    left.set_title(f"time, {CONTEXTS} contexts x {CELLS} cells", fontsize=10)
+    left.set_title(f"time, {CONDITIONS} conditions x {CELLS} cells", fontsize=10)
     right.set_title(f"time, {GENES_FOR_CELLS} genes", fontsize=10)
     left.legend(frameon=False, fontsize=8)
     for column, label in {"edge_ap": "edge AP", "edge_f1": "edge F1"}.items():
@@ -138,12 +131,11 @@ def figure(table: pd.DataFrame, path: Path) -> None:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    # jobs: how many screens are drawn at a time
+    parser = arguments(__doc__, jobs=2, out=Path(__file__).with_suffix(".csv"))
     parser.add_argument("--genes", type=int, nargs="*", default=[20, 50, 100, 200, 500, 1000, 2000])
     parser.add_argument("--network-genes", type=int, nargs="*", default=[500])
     parser.add_argument("--cells", type=int, nargs="*", default=[100_000, 1_000_000])
-    parser.add_argument("--jobs", type=int, default=2, help="screens that are drawn at a time")
-    parser.add_argument("--out", type=Path, default=Path(__file__).with_suffix(".csv"))
     options = parser.parse_args()
     jobs = [("linear", genes, CELLS, CONTROLS) for genes in options.genes]
     jobs += [("network", genes, CELLS, CONTROLS) for genes in options.network_genes]
@@ -151,14 +143,14 @@ def main() -> None:
     rows = []
     with tempfile.TemporaryDirectory() as folder:
         paths = [Path(folder) / f"{k}.h5ad" for k in range(len(jobs))]
-        with ProcessPoolExecutor(options.jobs, mp_context=get_context("spawn")) as pool:
+        with processes(options.jobs) as pool:
             # the large ones first, so that the last ones end together
             drawn = [pool.submit(draw, path, *job) for path, job in reversed(list(zip(paths, jobs, strict=True)))]
             for each in drawn:
                 each.result()
         for path, (mechanism, *_) in zip(paths, jobs, strict=True):
             rows.append(alone(train, path, mechanism))
-            print(pd.DataFrame(rows[-1:]).to_string(index=False, header=len(rows) == 1), flush=True)
+            progress(rows)
             pd.DataFrame(rows).to_csv(options.out, index=False)
     figure(pd.DataFrame(rows), options.out.with_suffix(".png"))
 

@@ -8,11 +8,12 @@ the share of true edges among the candidates, and nats by which the score lies a
 
 from __future__ import annotations
 
-import argparse
 import time
 
 import numpy as np
 import pandas as pd
+from common import arguments, f1, progress
+from simulated import true_graph
 
 from scgim.datasets import simulate_screen
 from scgim.statistics import Statistics, accumulate, expand
@@ -22,17 +23,17 @@ from scgim.structure.score import score_data
 
 
 def draw(n_genes: int, columns: int, seed: int) -> tuple[Statistics, np.ndarray]:
-    """Statistics in control-sd units, and the true graph."""
+    """Statistics of cells in control SD, and the true graph."""
     adata = simulate_screen(n_genes=n_genes, n_drugs=100, n_new_drugs=2, seed=seed)
     control = (adata.obs["drug"] == "DMSO").to_numpy()
-    context = adata.obs.groupby(["drug", "dose"], observed=True, dropna=False).ngroup().to_numpy()
-    code = np.where(control, 0, 1 + pd.Categorical(np.where(control, -1, context)).codes)
+    condition = adata.obs.groupby(["drug", "dose"], observed=True, dropna=False).ngroup().to_numpy()
+    code = np.where(control, 0, 1 + pd.Categorical(np.where(control, -1, condition)).codes)
     code = np.unique(code, return_inverse=True)[1]
     x = np.asarray(adata.X, dtype=float)
     x = (x - x[control].mean(0)) / x[control].std(0)
     x = expand(x) if columns > 1 else x
     statistics = accumulate([(x, code)], n_contexts=code.max() + 1, n_genes=x.shape[1])
-    return statistics, adata.varp["true_graph"].toarray() > 0
+    return statistics, true_graph(adata)
 
 
 def measure(n_genes: int, columns: int, seed: int) -> dict[str, float]:
@@ -51,20 +52,25 @@ def measure(n_genes: int, columns: int, seed: int) -> dict[str, float]:
         "climb_s": climbed,
         "search_s": seconds,
         "rounds": last.rounds,
-        "f1": 2 * (last.graph & truth).sum() / (last.graph.sum() + truth.sum()),
+        "f1": f1(last.graph, truth),
         "recall": last.graph[truth].mean(),
         "candidate_recall": near[truth].mean(),
         "nats_above_truth": last.score - best,
     }
 
 
-if __name__ == "__main__":
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+def main() -> None:
+    parser = arguments(__doc__)
     parser.add_argument("--genes", type=int, nargs="+", default=[20, 50, 100, 200, 300, 500, 1000, 2000])
     parser.add_argument("--columns", type=int, default=1, choices=(1, 4))
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args()
     measure(20, options.columns, 0)  # compiles
+    rows = []
     for n_genes in options.genes:
-        row = measure(n_genes, options.columns, options.seed)
-        print(pd.DataFrame([row]).round(3).to_string(index=False), flush=True)
+        rows.append(measure(n_genes, options.columns, options.seed))
+        progress(rows)
+
+
+if __name__ == "__main__":
+    main()

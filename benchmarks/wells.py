@@ -1,41 +1,38 @@
 """Measured wells: ``python benchmarks/wells.py --data FOLDER [--only first doses halves]``.
 
-RPPA of melanoma lines (5 inhibitors x 7 doses x 9 lines at 1 h and 24 h), nELISA (192 drugs), and the cells of ECCITE (20 knock-outs)
-and scID-seq (2 conditions), which are not part of the package.
-Writes beside this file
+RPPA of melanoma lines (5 inhibitors x 7 doses x 9 lines at 1 h and 24 h), nELISA (192 drugs), and the cells of ECCITE
+(20 knock-outs) and scID-seq (2 conditions). None of these screens is part of the package. Writes beside this file
 
-- ``wells_first.csv``: is the first target the drug's own first node, with all wells and with random halves of them
+- ``wells_first.csv``: share of conditions whose first target is the drug's own first node; all wells and random halves
 - ``wells_doses.csv``: errors of held-out doses and held-out lines, beside the best baseline
 - ``wells_halves.csv``: fitted on half of the wells or cells of every condition, errors of the other half, three times
 
-Errors are root mean squares over proteins of the mean change, in control SD, mean over conditions; intervals are bootstrapped over drugs.
+Errors are root mean squares over proteins of the mean change, in control SD, mean over conditions. Intervals are bootstraps
+over drugs.
 """
 
 from __future__ import annotations
 
-import argparse
 import os
 import warnings
-from pathlib import Path
+from typing import TYPE_CHECKING
 
-os.environ.setdefault("OMP_NUM_THREADS", "1")  # before numpy reads it
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # numpy reads it once
 
 import anndata as ad
 import numpy as np
 import pandas as pd
-from real import on_scale
+from common import HERE, arguments, conditions, fit, gap, on_scale, trained_baseline
+from measured import ECCITE, NELISA, RPPA, SCIDSEQ
 
 import scgim
-from scgim.evaluation import BASELINES, ConditionTable, compare
+from scgim.evaluation import BASELINES
 
-HERE, HOURS, SEEDS, SPLITS = Path(__file__).parent, ("1", "24"), 2, 3
-RPPA = {"drug_key": "drug", "control": "DMSO", "scale": "continuous", "dose_key": "dose", "dose_unit": "uM"}
-RPPA |= {"cell_line_key": "cell_line", "smiles_key": "smiles"}
-COUNTS = {"scale": "counts", "drug_key": "drug"}
-ECCITE = COUNTS | {"control": "control", "batch_key": "replicate"}
-SCIDSEQ = COUNTS | {"control": "EGF", "batch_key": "plate", "size_factor_key": "total_counts"}
-NELISA = {"drug_key": "drug", "control": "DMSO", "scale": "continuous", "batch_key": "plate", "smiles_key": "smiles"}
-QUIET = {"enable_progress_bar": False}
+if TYPE_CHECKING:
+    from pathlib import Path
+
+HOURS, SEEDS, SPLITS = ("1", "24"), 2, 3
+BY_DRUG = {"drug_key": "drug"}  # the conditions of cells are drugs here, by the name that all wells have
 KEYS, OWN = ["drug", "dose", "cell_line"], "own mean"
 
 
@@ -64,13 +61,6 @@ def halves(obs: pd.DataFrame, keys: list[str], seed: int) -> np.ndarray:
     return half
 
 
-def train(adata: ad.AnnData, columns: dict) -> scgim.GIM:
-    scgim.setup_anndata(adata, **columns)
-    model = scgim.GIM(adata)
-    model.train(seed=0, **QUIET)
-    return model
-
-
 def first(folder: Path) -> pd.DataFrame:
     rows = []
     for hour in HOURS:
@@ -89,7 +79,7 @@ def first(folder: Path) -> pd.DataFrame:
 def first_nodes(adata: ad.AnnData) -> dict:
     """Share of conditions from .1 uM on whose first target is the first node, of RAF inhibitors, by scgim and by two rules."""
     known = dict(zip(adata.uns["known_targets"]["drug"], adata.uns["known_targets"]["gene"], strict=True))
-    model = train(adata, RPPA)
+    model, _ = fit(adata, RPPA)
     top = model.rank_targets().query("rank == 1 and dose >= 0.1 and drug != 'Selumetinib'")
     want = top["drug"].astype(str).map(known).to_numpy()
     obs, x = adata.obs, np.asarray(adata.X, dtype=float)
@@ -117,7 +107,12 @@ def doses(folder: Path) -> pd.DataFrame:
             adata = rppa(folder, hour)
             scgim.setup_anndata(adata, **RPPA)
             scores = scgim.tl.cross_validate(
-                adata, unseen=unseen, n_splits=folds, refit=False, distributions=False, train_kwargs=QUIET
+                adata,
+                unseen=unseen,
+                n_splits=folds,
+                refit=False,
+                distributions=False,
+                train_kwargs={"enable_progress_bar": False},
             )
             means = scores[scores["drug"] == "(all)"].set_index("method")["rmse"]
             rows.append({"hour": hour, "unseen": unseen, **means, "verdict": scores.attrs["verdict"][0]})
@@ -131,7 +126,7 @@ def other_half(adata: ad.AnnData, columns: dict, seed: int) -> pd.DataFrame:
     control = (adata.obs["drug"] == columns["control"]).to_numpy()
     strata = [*keys, columns["batch_key"]] if columns["scale"] == "counts" else keys
     half = halves(adata.obs, strata, seed) | control
-    model = train(adata[half].copy(), columns)
+    model, _ = fit(adata[half].copy(), columns)
     seen, truth = (_changes(adata[rows], columns, keys, model) for rows in (half, ~half | control))
     names = truth.index.intersection(seen.index)
     width = model.drug_table_.frame.shape[1]
@@ -141,7 +136,7 @@ def other_half(adata: ad.AnnData, columns: dict, seed: int) -> pd.DataFrame:
         else np.zeros((len(table), 0))
     )
     tables = [
-        ConditionTable(_names(table.index), features(table), table.to_numpy(), np.ones(len(table)))
+        conditions(table.index.to_frame(index=False), features(table), table.to_numpy())
         for table in (seen, truth.loc[names])
     ]
     asked = model.predict(as_="delta")
@@ -149,11 +144,9 @@ def other_half(adata: ad.AnnData, columns: dict, seed: int) -> pd.DataFrame:
     at = pd.MultiIndex.from_frame(labels) if len(keys) > 1 else pd.Index(labels["drug"])
     delta = pd.DataFrame(asked.X / _scale(model, asked), at, asked.var_names)
     found = {"scgim": delta.loc[names, truth.columns].to_numpy(), OWN: seen.loc[names].to_numpy()}
-    for name, build in BASELINES.items():
+    for name in BASELINES:
         if width or name in ("control", "training mean"):
-            baseline = build()
-            baseline.fit(tables[0])
-            found[name] = baseline.predict(tables[1])
+            found[name] = trained_baseline(name, tables[0]).predict(tables[1])
     errors = {k: np.sqrt(((v - tables[1].change) ** 2).mean(1)) for k, v in found.items() if np.isfinite(v).all()}
     return pd.DataFrame(errors).assign(drug=names.get_level_values("drug").astype(str), split=seed)
 
@@ -174,27 +167,21 @@ def _changes(adata: ad.AnnData, columns: dict, keys: list[str], model: scgim.GIM
     return x[~control].groupby([obs[key][~control].astype(str if key != "dose" else float) for key in keys]).mean()
 
 
-def _names(index: pd.Index) -> pd.DataFrame:
-    table = index.to_frame(index=False)
-    return table.assign(**{key: value for key, value in (("dose", np.nan), ("cell_line", "")) if key not in table})
-
-
 def half_by_half(folder: Path) -> pd.DataFrame:
     screens = {f"RPPA, {hour} h": (lambda hour=hour: rppa(folder, hour), RPPA) for hour in HOURS}
     screens["nELISA"] = (lambda: nelisa(folder), NELISA)
-    screens["ECCITE"] = (lambda: cells(folder, "papalexi2021_eccite.h5ad"), ECCITE)
-    screens["scID-seq"] = (lambda: cells(folder, "scidseq_kramer2026.h5ad"), SCIDSEQ)
+    screens["ECCITE"] = (lambda: cells(folder, "papalexi2021_eccite.h5ad"), ECCITE | BY_DRUG)
+    screens["scID-seq"] = (lambda: cells(folder, "scidseq_kramer2026.h5ad"), SCIDSEQ | {"batch_key": "plate"} | BY_DRUG)
     rows = []
     for name, (read, columns) in screens.items():
         errors = pd.concat([other_half(read(), columns, seed) for seed in range(SPLITS)], ignore_index=True)
         mean = errors.drop(columns=["drug", "split"]).mean()
         best = mean.drop(["scgim", OWN]).idxmin()
-        # of two drugs no interval over drugs could be drawn
+        # an interval over two drugs says nothing: there the units are drugs in a split
         unit = errors["drug"] if errors["drug"].nunique() > 4 else errors["drug"] + errors["split"].astype(str)
         row = {"screen": name, "scgim": mean["scgim"], OWN: mean[OWN], "best baseline": best, "its error": mean[best]}
         for other, label in ((OWN, "against own mean"), (best, "against best")):
-            gap = compare(errors["scgim"], errors[other], unit)
-            row[label] = f"{gap.difference:+.3f} [{gap.low:+.3f}, {gap.high:+.3f}]"
+            row[label] = gap(errors["scgim"], errors[other], unit)
         rows.append(row)
         print(row, flush=True)
     return pd.DataFrame(rows)
@@ -205,11 +192,7 @@ PARTS = {"first": first, "doses": doses, "halves": half_by_half}
 
 def main() -> None:
     """Run the parts and write their tables."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--data", type=Path, required=True)
-    parser.add_argument("--only", nargs="+", choices=PARTS, default=list(PARTS))
-    parser.add_argument("--out", type=Path, default=HERE)
-    options = parser.parse_args()
+    options = arguments(__doc__, parts=PARTS, data=True, out=HERE).parse_args()
     warnings.filterwarnings("ignore")
     for part in options.only:
         PARTS[part](options.data).round(3).to_csv(options.out / f"wells_{part}.csv", index=False)

@@ -16,7 +16,7 @@ def fit(cells: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
     """CASCADE, discovery alone: normal likelihood, no scaffold, no gene embedding; edges of mean probability above one half."""
     genes = [f"g{j}" for j in range(cells["x"].shape[1])]
     names = np.array([",".join(genes[j] for j in np.flatnonzero(row)) for row in cells["targets"]])
-    obs = pd.DataFrame({"target": names[cells["context"]]}, index=np.arange(len(cells["x"])).astype(str))
+    obs = pd.DataFrame({"target": names[cells["condition"]]}, index=np.arange(len(cells["x"])).astype(str))
     adata = ad.AnnData(cells["x"].astype(np.float32), obs=obs, var=pd.DataFrame(index=genes))
     encode_regime(adata, "regime", key="target")
     configure_dataset(adata, use_regime="regime")

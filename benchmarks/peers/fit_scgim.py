@@ -9,7 +9,7 @@ import scgim
 
 def screen(cells: dict[str, np.ndarray], features: bool) -> ad.AnnData:
     """The cells as anybody would hand them in."""
-    drug, dose = cells["drug"][cells["context"]], cells["dose"][cells["context"]]
+    drug, dose = cells["drug"][cells["condition"]], cells["dose"][cells["condition"]]
     obs = pd.DataFrame({"drug": drug, "dose": dose}, index=np.arange(len(drug)).astype(str))
     adata = ad.AnnData(cells["raw"], obs=obs, var=pd.DataFrame(index=[f"g{j}" for j in range(cells["raw"].shape[1])]))
     columns = {"drug_key": "drug", "control": "DMSO", "dose_key": "dose", "dose_unit": "uM"}
@@ -32,7 +32,7 @@ def warm_up() -> None:
 def fit(
     cells: dict[str, np.ndarray], mechanism: str, intervention: str, features: bool = True
 ) -> dict[str, np.ndarray]:
-    """Set-up and training with defaults, and the targets of every context from its own cells."""
+    """Set-up and training with defaults, and the targets of every condition from its own cells."""
     adata = screen(cells, features)
     model = scgim.GIM(adata, mechanism=mechanism, intervention=intervention)
     model.train(enable_progress_bar=False)

@@ -8,8 +8,8 @@ from torch.utils.data import TensorDataset
 
 def fit(cells: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
     """Stable differentiable causal discovery, defaults; a gene's own conditional is left out of the cells that target it."""
-    x, context = cells["x"], cells["context"]
-    targets = cells["targets"][context] if "targets" in cells else np.zeros(x.shape, bool)
+    x, condition = cells["x"], cells["condition"]
+    targets = cells["targets"][condition] if "targets" in cells else np.zeros(x.shape, bool)
     dataset = TensorDataset(
         torch.tensor(x, dtype=torch.float32), torch.tensor(~targets).long(), torch.tensor(targets.sum(1))
     )

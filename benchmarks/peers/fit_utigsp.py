@@ -15,11 +15,11 @@ from causaldag import (
 
 
 def fit(cells: dict[str, np.ndarray], alpha: float = 1e-3) -> dict[str, np.ndarray]:
-    """Sparsest permutation with unknown targets: independence is tested in the controls, invariance in every context."""
+    """Sparsest permutation with unknown targets: independence is tested in the controls, invariance in every condition."""
     random.seed(0)
     np.random.seed(0)  # noqa: NPY002  it draws from the global stream
-    x, context = cells["x"], cells["context"]
-    control, treated = x[context == 0], [x[context == k] for k in range(1, context.max() + 1)]
+    x, condition = cells["x"], cells["condition"]
+    control, treated = x[condition == 0], [x[condition == k] for k in range(1, condition.max() + 1)]
     genes = x.shape[1]
     dag, targets = unknown_target_igsp(
         [{"known_interventions": []} for _ in treated],

@@ -105,6 +105,33 @@ def test_kernel_ridge_knows_more_than_the_mean(by_drug) -> None:
     assert error["kernel ridge"] < error["training mean"]
 
 
+@pytest.mark.parametrize("drugs", [1, 2, 5])
+def test_kernel_ridge_has_the_penalty_that_predicts_each_drug_best_from_the_others(drugs) -> None:
+    train, test = conditions(drugs=drugs, lines=("A",)), conditions(seed=1, lines=("A",))
+    mean = predict("training mean", train, train)
+
+    def kernel(one: ConditionTable, two: ConditionTable) -> np.ndarray:
+        shared, joint = (f(one.features[:, None], two.features).sum(2) for f in (np.minimum, np.maximum))
+        dose = (one.log_dose[:, None] - two.log_dose) / train.log_dose.std()
+        return np.where(joint > 0, shared / np.maximum(joint, 1), 1.0) * np.exp(-0.5 * dose**2)
+
+    def rest(penalty: float, rows: np.ndarray, of: ConditionTable) -> np.ndarray:
+        known = train.take(rows)
+        dual = np.linalg.solve(kernel(known, known) + penalty * np.eye(len(rows)), (train.change - mean)[rows])
+        return kernel(of, known) @ dual
+
+    def loss(penalty: float) -> float:
+        held = [train.drug == drug for drug in np.unique(train.drug)] if drugs > 1 else []  # one drug: no choice
+        known = [np.flatnonzero(~rows) for rows in held]
+        return sum(
+            (((train.change - mean) - rest(penalty, k, train))[h] ** 2).sum() for h, k in zip(held, known, strict=True)
+        )
+
+    penalty = min(np.logspace(-2, 4, 13), key=loss)
+    expected = predict("training mean", train, test) + rest(penalty, np.arange(len(train)), test)
+    np.testing.assert_allclose(predict("kernel ridge", train, test), expected, rtol=1e-8, atol=1e-10)
+
+
 @pytest.mark.parametrize("name", ["nearest drug", "kernel ridge"])
 def test_without_features_there_is_no_answer(by_drug, name) -> None:
     train, test = (ConditionTable(t.names, t.features[:, :0], t.change, t.n) for t in by_drug)

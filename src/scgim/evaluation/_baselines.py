@@ -1,4 +1,4 @@
-"""What any model has to beat. Each is fitted on the training conditions and sees of the test conditions all but the change."""
+"""Baselines. Each is fitted on the training conditions and sees everything of the test conditions but their change."""
 
 from __future__ import annotations
 
@@ -6,6 +6,11 @@ import warnings
 from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
+from sklearn.kernel_ridge import KernelRidge as PrecomputedKernelRidge
+from sklearn.linear_model import RidgeCV
+from sklearn.model_selection import GridSearchCV, GroupKFold
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
 
 from scgim._similarity import similarity
 
@@ -18,7 +23,7 @@ _PENALTIES = np.logspace(-3, 4, 15)
 
 
 class Baseline(Protocol):
-    """Predicts the change of conditions, ``(conditions, genes)``; rows of NaN where it has no answer."""
+    """Predicts the change of conditions, ``(conditions, genes)``; a condition without an answer has a row of NaN."""
 
     def fit(self, train: ConditionTable) -> None:
         """Learn from conditions whose change is known."""
@@ -108,7 +113,7 @@ class DoseInterpolation:
 
 
 class Regression:
-    """A regression on features, log dose and line, inputs standardised on the training conditions.
+    """A regression on features, log dose and line; inputs are standardized on the training conditions.
 
     ``build`` gives an estimator with scikit-learn's ``fit`` and ``predict``.
     """
@@ -119,10 +124,7 @@ class Regression:
     def fit(self, train: ConditionTable) -> None:
         """Fit on the training conditions."""
         self.lines = np.unique(train.line)
-        x = self._raw(train)
-        self.centre, self.scale = x.mean(0), x.std(0)
-        self.scale = np.where(self.scale > 1e-12, self.scale, 1.0)
-        self.model = self.build()
+        self.model = make_pipeline(StandardScaler(), self.build())
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # a network that has not converged is still the baseline
             self.model.fit(self._inputs(train), train.change)
@@ -131,23 +133,19 @@ class Regression:
         """Changes by the regression."""
         return self.model.predict(self._inputs(test)).reshape(test.change.shape)
 
-    def _raw(self, table: ConditionTable) -> np.ndarray:
+    def _inputs(self, table: ConditionTable) -> np.ndarray:
+        # an unseen line gets the zeros of the first one; OneHotEncoder would need a table of mixed columns for the same
         line = table.line[:, None] == self.lines[1:]
         return np.column_stack([table.features, table.log_dose, line])
-
-    def _inputs(self, table: ConditionTable) -> np.ndarray:
-        return (self._raw(table) - self.centre) / self.scale
 
 
 def ridge() -> Regression:
     """Ridge regression, its penalty by leave-one-out cross-validation."""
-    from sklearn.linear_model import RidgeCV
-
     return Regression(lambda: RidgeCV(alphas=_PENALTIES))
 
 
 def network() -> Regression:
-    """A plain network with one hidden layer of 64 units: the unstructured twin with the same features."""
+    """A plain network with one hidden layer of 64 units: the same features without graph or mechanisms."""
     from sklearn.neural_network import MLPRegressor
 
     return Regression(lambda: MLPRegressor(hidden_layer_sizes=(64,), alpha=1.0, max_iter=400, random_state=0))
@@ -164,27 +162,22 @@ class KernelRidge:
         self.train, self.spread = train, max(float(train.log_dose.std()), 1e-9)
         self.mean = TrainingMean()
         self.mean.fit(train)
-        self.rest = train.change - self.mean.predict(train)
-        kernel, drugs = self._kernel(train), np.unique(train.drug)
-        folds = [np.isin(train.drug, part) for part in np.array_split(np.random.default_rng(0).permutation(drugs), 5)]
-        folds = [held for held in folds if held.any() and not held.all()]
-
-        def loss(penalty: float) -> float:
-            total = 0.0
-            for held in folds:
-                inner = kernel[np.ix_(~held, ~held)] + penalty * np.eye((~held).sum())
-                fitted = kernel[np.ix_(held, ~held)] @ np.linalg.solve(inner, self.rest[~held])
-                total += ((self.rest[held] - fitted) ** 2).sum()
-            return total
-
-        penalty = min(_PENALTIES[_PENALTIES >= 0.01], key=loss)
-        self.dual = np.linalg.solve(kernel + penalty * np.eye(len(kernel)), self.rest)
+        every, drugs = np.arange(len(train)), np.unique(train.drug)
+        # a single drug cannot be left out: its own error takes the smallest penalty
+        folds = GroupKFold(min(5, len(drugs))) if len(drugs) > 1 else [(every, every)]
+        self.model = GridSearchCV(
+            PrecomputedKernelRidge(kernel="precomputed"),
+            {"alpha": _PENALTIES[_PENALTIES >= 0.01]},
+            scoring="neg_mean_squared_error",
+            cv=folds,
+        )
+        self.model.fit(self._kernel(train), train.change - self.mean.predict(train), groups=train.drug)
 
     def predict(self, test: ConditionTable) -> np.ndarray:
         """Training mean plus what similar drugs add."""
         if not test.features.shape[1]:
             return np.full_like(test.change, np.nan)
-        return self.mean.predict(test) + self._kernel(test) @ self.dual
+        return self.mean.predict(test) + self.model.predict(self._kernel(test))
 
     def _kernel(self, table: ConditionTable) -> np.ndarray:
         dose = (table.log_dose[:, None] - self.train.log_dose) / self.spread

@@ -1,6 +1,8 @@
 """Which cells a split holds out, ``(cells,)`` bool.
 
-``conditions`` has one row a cell: drug, treated, and what the split is made from (compound, scaffold, line, dose).
+``conditions`` has one row a cell: drug, treated, and the columns that the split needs (compound, scaffold, line, dose).
+Groups are drawn here, not by scikit-learn's ``GroupShuffleSplit``. With the same seed it would hold out other groups, it
+rounds the share up instead of to the nearest whole number, and it has no rule for sizes of scaffolds or doses of a drug.
 """
 
 from __future__ import annotations
@@ -54,7 +56,7 @@ def lines(conditions: pd.DataFrame, frac: float, rng: np.random.Generator) -> np
 
 
 def scaffolds(conditions: pd.DataFrame, frac: float, rng: np.random.Generator) -> np.ndarray:
-    """All compounds on some scaffolds: about the share asked for, as scaffolds differ in size."""
+    """All compounds on some scaffolds: the share asked for as nearly as sizes of scaffolds allow."""
     treated = conditions[conditions["treated"]]
     size = treated.groupby("scaffold", sort=True)["compound"].nunique().to_dict()
     n = sum(size.values())
@@ -69,7 +71,7 @@ def scaffolds(conditions: pd.DataFrame, frac: float, rng: np.random.Generator) -
         if abs(n_held + size[name] - aim) < abs(n_held - aim) and n_held + size[name] < n:
             held_out.add(name)
             n_held += size[name]
-    # where every scaffold is far larger than what was asked for
+    # every scaffold may be far larger than the share asked for: then the smallest is held out
     return _in_some(conditions, "scaffold", held_out or {min(order, key=size.get)})
 
 
@@ -81,7 +83,7 @@ def doses(conditions: pd.DataFrame, frac: float, rng: np.random.Generator) -> np
         doses = sorted(set.union(*doses_of))
         held_out: set[float] = set()
         for dose in rng.permutation(doses):
-            # twins may have been given at different doses: each of them keeps one
+            # duplicates may have been given at different doses: each of them keeps one
             if len(held_out) < _n_held_out(len(doses), frac) and all(own - held_out - {dose} for own in doses_of):
                 held_out.add(dose)
         test[cells.index[cells["dose"].isin(held_out)]] = True

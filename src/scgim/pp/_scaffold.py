@@ -35,13 +35,18 @@ def scaffold(mol: Chem.Mol) -> str:
         return Chem.MolToSmiles(MurckoScaffold.GetScaffoldForMol(flat))
 
 
-def scaffolds(structures: Mapping[str, Structure]) -> dict[str, str]:
-    """The first name among the drugs on each drug's scaffold; a compound without rings is alone with its own forms."""
+def joined(*labels: Mapping[str, object]) -> dict[str, str]:
+    """The first name of each drug's group: drugs that share a label of any kind, directly or through others."""
     same = nx.Graph()
-    for name, structure in structures.items():
-        # tautomers differ in their scaffold's SMILES, and are one compound
-        same.add_edge(("drug", name), ("skeleton", structure.skeleton))
-        if rings := scaffold(structure.mol):
-            same.add_edge(("drug", name), ("scaffold", rings))
+    for kind, label in enumerate(labels):
+        same.add_edges_from((("drug", name), (kind, value)) for name, value in label.items())
     groups = [sorted(name for kind, name in group if kind == "drug") for group in nx.connected_components(same)]
     return {name: group[0] for group in groups for name in group}
+
+
+def scaffolds(structures: Mapping[str, Structure]) -> dict[str, str]:
+    """The first name among the drugs on each drug's scaffold; a compound without rings is alone with its own forms."""
+    rings = {name: scaffold(structure.mol) for name, structure in structures.items()}
+    # tautomers are one compound, though the SMILES of their scaffolds differ
+    skeletons = {name: structure.skeleton for name, structure in structures.items()}
+    return joined(skeletons, {name: smiles for name, smiles in rings.items() if smiles})

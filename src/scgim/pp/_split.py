@@ -43,7 +43,7 @@ def split(
     seed: int = 0,
     key_added: str = _keys.SPLIT,
 ) -> None:
-    """Hold out whole conditions, so that a score on them says what a model knows about what it has not seen.
+    """Hold out whole conditions, so that a score on them measures prediction of unseen conditions.
 
     Parameters
     ----------
@@ -51,14 +51,14 @@ def split(
         Cells; not a view.
     unseen
         ``"drug"``: all cells of some drugs; ``"dose"``: of every drug with two doses or more, all cells of some of its doses,
-        at least one and never all; ``"scaffold"``: all drugs on some Bemis-Murcko scaffolds, so that what is tested resembles
-        less what was learned (a drug without rings is a scaffold of its own); ``"cell_line"``: all treated cells of some lines.
+        at least one and never all; ``"scaffold"``: all drugs on some Bemis-Murcko scaffolds, so that test drugs resemble
+        training drugs less (a drug without rings is a scaffold of its own); ``"cell_line"``: all treated cells of some lines.
         The controls of such a line stay ``"train"``, as all controls do: prediction in a new line starts from them.
     drug_key, dose_key
         Columns of ``obs``; `dose_key` is read for ``unseen="dose"`` only, and not for controls.
     smiles_key
         Column of ``obs`` with each drug's SMILES. With it, salts, stereoisomers and tautomers of one compound count as one drug and
-        land on the same side: otherwise a twin in training gives the answer away. Needed for scaffolds, not read for lines.
+        land on the same side: a duplicate in training would leak the answer. Needed for scaffolds, not read for lines.
     cell_line_key
         Column of ``obs`` with each cell's line, read for ``unseen="cell_line"`` only.
     control
@@ -86,7 +86,7 @@ def split(
 
     See Also
     --------
-    audit_split : whether a split lets anything through.
+    audit_split : leakage between the two sides of a split.
 
     Examples
     --------

@@ -1,11 +1,10 @@
-"""Which fold tests which cells: whole groups, so that nothing of what is tested is on the other side."""
+"""Which fold tests which cells: whole groups, so that no drug, dose, scaffold or line is on both sides."""
 
 from __future__ import annotations
 
 from numbers import Integral
 from typing import TYPE_CHECKING
 
-import networkx as nx
 import numpy as np
 import pandas as pd
 from sklearn.model_selection import GroupKFold
@@ -14,7 +13,7 @@ from scgim._checks import check_control, check_doses, check_names, check_option,
 from scgim.pp._chemistry import standardise_all
 from scgim.pp._hold_out import MIN_DRUGS
 from scgim.pp._leaks import morgan
-from scgim.pp._scaffold import compounds, scaffolds
+from scgim.pp._scaffold import compounds, joined, scaffolds
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -72,7 +71,7 @@ def _dealt(
     if unseen == "cell_line":
         return _whole(cells["line"], cells["line"], n_splits, "treated cell lines", rng)
     names = {name: name for name in sorted(set(cells["drug"]))}
-    # what `scgim.pp.audit_split` would find: the same compound, or another that looks the same to a fingerprint
+    # the duplicates that `scgim.pp.audit_split` finds: forms of one compound, and compounds with one fingerprint
     compound = joined(names, compounds(structures), morgan(structures))
     if unseen == "dose":
         return _doses(cells.assign(compound=cells["drug"].map(compound)), n_splits, rng)
@@ -84,22 +83,14 @@ def _dealt(
     return _whole(cells["drug"], cells["drug"].map(group), n_splits, f"{unseen}s", rng)
 
 
-def joined(*labels: Mapping[str, object]) -> dict[str, str]:
-    """The first name of each drug's group: drugs that share a label of any kind, directly or through others."""
-    same = nx.Graph()
-    for kind, label in enumerate(labels):
-        same.add_edges_from((("drug", name), (kind, value)) for name, value in label.items())
-    groups = [sorted(name for kind, name in group if kind == "drug") for group in nx.connected_components(same)]
-    return {name: group[0] for group in groups for name in group}
-
-
 def _whole(item: pd.Series, group: pd.Series, n_splits: int, what: str, rng: np.random.Generator) -> np.ndarray:
-    """Folds of whole groups, as alike in items as these allow; which items they are is drawn."""
+    """Folds of whole groups, of as equal numbers of items as groups allow; which groups share a fold is drawn."""
     items = pd.Series(group.to_numpy(), item.to_numpy()).groupby(level=0).first()
     names, code = np.unique(items.to_numpy(str), return_inverse=True)
     _enough(n_splits, len(names), what)
     fold = pd.Series(-1, items.index)
-    # groups of one size are dealt in the order of their numbers
+    # GroupKFold balances sizes but takes groups of one size in the order of their labels: random numbers as labels
+    # draw that order. Its own shuffle=True does not balance sizes.
     number = rng.permutation(len(names))[code]
     for k, (_, test) in enumerate(GroupKFold(n_splits).split(items, groups=number)):
         fold.iloc[test] = k
@@ -113,7 +104,7 @@ def _doses(cells: pd.DataFrame, n_splits: int, rng: np.random.Generator) -> np.n
         own = [set(doses) for _, doses in rows.groupby("drug")["dose"]]
         held: list[set[float]] = [set() for _ in range(n_splits)]
         for dose in rng.permutation(sorted(set.union(*own))):
-            # twins may have been given at different doses: each of them keeps one
+            # duplicates may have been given at different doses: each of them keeps one
             free = [k for k in range(n_splits) if all(doses - held[k] - {dose} for doses in own if dose in doses)]
             if free:
                 k = min(free, key=lambda k: (len(held[k]), size[k]))
@@ -128,4 +119,4 @@ def _doses(cells: pd.DataFrame, n_splits: int, rng: np.random.Generator) -> np.n
 def _enough(n_splits: int, n: int, what: str) -> None:
     if n_splits > n:
         fix = f"Use n_splits={n} or fewer." if n >= 2 else "Hold out something else."
-        raise ValueError(f"n_splits={n_splits}, but there are {n} {what} to deal (twins count once). {fix}")
+        raise ValueError(f"n_splits={n_splits}, but there are {n} {what} to deal (duplicates count once). {fix}")
