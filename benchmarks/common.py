@@ -94,7 +94,7 @@ def sizes(adata: AnnData, columns: dict) -> np.ndarray:
 
 
 def on_scale(adata: AnnData, columns: dict) -> np.ndarray:
-    """Cells on the training scale."""
+    """CellMatrix on the training scale."""
     x = dense(adata)
     if columns["scale"] != "counts":
         return x.astype(float)
@@ -102,7 +102,7 @@ def on_scale(adata: AnnData, columns: dict) -> np.ndarray:
 
 
 def standardized(adata: AnnData, columns: dict) -> tuple[pd.DataFrame, pd.Series]:
-    """Cells less the mean of the controls of their line and batch, over the pooled control SD; and that SD."""
+    """CellMatrix less the mean of the controls of their line and batch, over the pooled control SD; and that SD."""
     x, obs = pd.DataFrame(on_scale(adata, columns), adata.obs_names, adata.var_names), adata.obs
     control = (obs[columns["drug_key"]].astype(str) == columns["control"]).to_numpy()
     group = pd.Series("", adata.obs_names)

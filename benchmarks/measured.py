@@ -33,7 +33,7 @@ Z = 4  # a gene changes, by the rule that needs no model, if its |z| is above
 
 
 def eccite_cells(folder: Path) -> ad.AnnData:
-    """Cells whose guide is certain."""
+    """CellMatrix whose guide is certain."""
     adata = ad.read_h5ad(folder / "papalexi2021_eccite.h5ad")
     return adata[adata.obs["confident"].to_numpy()].copy()
 

@@ -46,7 +46,7 @@ def speed(d: int, threads: int, *, chunks: int = 4, repeats: int = 7) -> dict[st
     with threadpool_limits(threads):
         for _ in range(repeats):
             bare.append(seconds(lambda: [x.T @ x for x, _ in cells]))
-            own.append(seconds(lambda: accumulate(cells, n_contexts=CONDITIONS, n_genes=d, dtype=np.float32)))
+            own.append(seconds(lambda: accumulate(cells, n_conditions=CONDITIONS, n_genes=d, dtype=np.float32)))
     million = 1e6 / (rows * chunks)
     return {
         "genes": d,
@@ -81,7 +81,7 @@ def read_screen(path: str) -> None:
     cells = CellMatrix(adata, adata.var_names.to_numpy(str), layer=None, scale="continuous")
     code = adata.obs["drug"].cat.codes.to_numpy()
     before, scan = peak_mb(), seconds(cells.check)
-    one = seconds(lambda: cells.statistics(code, n_contexts=CONDITIONS, dtype=np.float32))
+    one = seconds(lambda: cells.statistics(code, n_conditions=CONDITIONS, dtype=np.float32))
     print(f"{scan:.1f} {one:.1f} {before:.0f} {peak_mb():.0f}")
 
 

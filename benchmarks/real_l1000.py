@@ -77,7 +77,7 @@ def l1000_folds(folder: Path, unseen: str) -> pd.Series:
     )
     group = {}
     for drug, text in smiles.drop("DMSO").sort_index().items():
-        structure = scgim.pp.standardise(text)
+        structure = scgim.pp.standardize(text)
         rings = MurckoScaffoldSmiles(mol=structure.mol, includeChirality=False) if unseen == "scaffold" else ""
         group[drug] = rings or structure.skeleton
     fold = pd.Series(-1, list(group))

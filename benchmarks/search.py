@@ -16,13 +16,13 @@ from common import arguments, f1, progress
 from simulated import true_graph
 
 from scgim.datasets import simulate_screen
-from scgim.statistics import Statistics, accumulate, expand
+from scgim.statistics import SufficientStatistics, accumulate, expand
 from scgim.structure import local_score, search_dag
 from scgim.structure.candidates import ALL_PAIRS, neighbours
 from scgim.structure.score import score_data
 
 
-def draw(n_genes: int, columns: int, seed: int) -> tuple[Statistics, np.ndarray]:
+def draw(n_genes: int, columns: int, seed: int) -> tuple[SufficientStatistics, np.ndarray]:
     """Statistics of cells in control SD, and the true graph."""
     adata = simulate_screen(n_genes=n_genes, n_drugs=100, n_new_drugs=2, seed=seed)
     control = (adata.obs["drug"] == "DMSO").to_numpy()
@@ -32,7 +32,7 @@ def draw(n_genes: int, columns: int, seed: int) -> tuple[Statistics, np.ndarray]
     x = np.asarray(adata.X, dtype=float)
     x = (x - x[control].mean(0)) / x[control].std(0)
     x = expand(x) if columns > 1 else x
-    statistics = accumulate([(x, code)], n_contexts=code.max() + 1, n_genes=x.shape[1])
+    statistics = accumulate([(x, code)], n_conditions=code.max() + 1, n_genes=x.shape[1])
     return statistics, true_graph(adata)
 
 

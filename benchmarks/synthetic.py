@@ -98,7 +98,7 @@ def run(name: str, seed: int, structure: str = "search") -> tuple[dict, pd.DataF
 
 
 def seen(adata: AnnData, columns: dict) -> tuple[np.ndarray, ConditionTable, np.ndarray]:
-    """Cells in control SD around the controls (of their plate), the conditions as baselines see them, and Welch's \\|z\\|."""
+    """CellMatrix in control SD around the controls (of their plate), the conditions as baselines see them, and Welch's \\|z\\|."""
     obs, truth = adata.obs, adata.uns["truth"]
     control = (obs["drug"] == columns["control"]).to_numpy()
     batch = obs[columns["batch_key"]].to_numpy() if "batch_key" in columns else np.zeros(len(obs))
