@@ -228,9 +228,9 @@ def validation_loss(model, train_size):
     held = validation_cells(screen.conditions, 1 - train_size, seed=0)
     data = read_training_data(screen, model.drug_table_.frame, seed=0, held=held)
     moments = model.module.mechanism.moments(data.held, data.controls)
-    return -model.module.evidence(data.held, moments, target_penalty=model.module.generator_penalty).sum().item() / len(
-        data.held.n
-    )
+    return -model.module.log_likelihood(
+        data.held, moments, target_penalty=model.module.generator_penalty
+    ).sum().item() / len(data.held.n)
 
 
 @pytest.mark.parametrize("patience", [20, 10_000])

@@ -9,14 +9,22 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.stats import norm
 
-from scgim.module import Hard, Moments, Shift, complete_log_likelihood, evidence, marginal_log_likelihood, noise_loss
+from scgim.module import (
+    Hard,
+    Moments,
+    Shift,
+    complete_log_likelihood,
+    log_likelihoods,
+    marginal_log_likelihood,
+    noise_loss,
+)
 from scgim.module.likelihood import graph_averaged
 
 
 def shift_evidence(residual, shift, n, variance):
     """Of conditions whose scatter no shift changes."""
     zero = torch.zeros_like(residual)
-    return evidence(Shift, Moments(residual, zero, zero, zero, zero), shift, n, variance)
+    return log_likelihoods(Shift, Moments(residual, zero, zero, zero, zero), shift, n, variance)
 
 
 def draw(seed: int, shape: tuple[int, ...] = (3, 4)) -> list[torch.Tensor]:
@@ -135,7 +143,7 @@ def test_evidence_is_that_of_cells_up_to_what_both_share(intervention, scaled):
     means = [np.array([c.mean(0) for c in cells]) for cells in (noise, x)]
     variances = [np.array([c.var(0) for c in cells]) for cells in (noise, x)]
     parts = map(torch.as_tensor, (means[0], variances[0], means[1], variances[1], np.zeros(d)))
-    touched, untouched = evidence(
+    touched, untouched = log_likelihoods(
         intervention,
         Moments(*parts),
         torch.as_tensor(psi),

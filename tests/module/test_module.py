@@ -10,7 +10,7 @@ from scipy.special import expit, logsumexp
 from scipy.stats import norm
 from torch.nn.functional import logsigmoid
 
-from scgim.module import GENERATORS, INTERVENTIONS, MECHANISMS, FeatureEvidence, GIMModule, NoiseScale, evidence
+from scgim.module import GENERATORS, INTERVENTIONS, MECHANISMS, FeatureEvidence, GIMModule, NoiseScale, log_likelihoods
 from scgim.module.likelihood import SPIKE, capped, negligible_gain
 
 
@@ -93,7 +93,7 @@ def test_em_does_not_lose_likelihood(case, model):
     module, moments = made.module, made.moments
     logits, psi = module.generator(made.conditions.inputs)
     scale = module.log_scale(made.conditions)
-    touched, untouched = evidence(
+    touched, untouched = log_likelihoods(
         module.intervention, moments, psi, made.conditions.n, module.mechanism.variance, scale
     )
     p = torch.sigmoid(logits + touched - untouched - module.target_penalty).clamp(1e-12, 1 - 1e-12).detach()
@@ -104,7 +104,7 @@ def test_em_does_not_lose_likelihood(case, model):
 def test_the_losses_are_parts_of_one_another(case):
     made = case(0)
     loss, penalty = made.module.generator_loss(made.conditions, made.moments)
-    assert loss.item() == pytest.approx(-made.module.evidence(made.conditions, made.moments).sum().item())
+    assert loss.item() == pytest.approx(-made.module.log_likelihood(made.conditions, made.moments).sum().item())
     assert penalty.item() == pytest.approx(made.joint()[1].item())
     assert penalty.item() == pytest.approx(
         made.module.generator.penalty(*made.module.generator(made.conditions.inputs)).item()
@@ -115,7 +115,7 @@ def test_a_sample_of_contexts_stands_for_all(case):
     made = case(0)
     module, moments = made.module, made.moments
     half = [made.module.joint_loss(made.conditions, moments, made.n_cells, weight=2.0)[0], made.joint()[0]]
-    evidence_of_all = module.evidence(made.conditions, moments).sum()
+    evidence_of_all = module.log_likelihood(made.conditions, moments).sum()
     assert (half[1] - half[0]).item() == pytest.approx(evidence_of_all.item())
 
 
@@ -265,7 +265,7 @@ def test_the_posterior_between_its_extremes(case):
     # no spread: the shift is the generator's or what is seen, and the odds those of the two
     probability, mean, error = module.posterior(conditions, moments, certain)
     args = conditions.n, module.mechanism.variance
-    gains = [torch.sub(*evidence(module.intervention, moments, at, *args)) for at in (shift, moments.residual)]
+    gains = [torch.sub(*log_likelihoods(module.intervention, moments, at, *args)) for at in (shift, moments.residual)]
     told, own = (gain - module.target_penalty - np.log(2) for gain in gains)  # nothing is known of the features
     share = torch.sigmoid(told - own)
     torch.testing.assert_close(mean, torch.lerp(moments.residual, shift, share).detach())

@@ -1,12 +1,12 @@
 """The model in torch: mechanisms, interventions, generators, the likelihood that joins them, and the causal model at work."""
 
-from ._conditions import TreatmentInputs
 from ._module import GIMModule
 from ._moments import CellStore, Controls, FeatureEvidence, MeasuredConditions, Moments, cell_moments
-from ._scale import NoiseScale
+from ._noise_scale import NoiseScale
+from ._treatment_inputs import TreatmentInputs
 from .generators import GENERATORS
 from .interventions import INTERVENTIONS, Hard, Shift
-from .likelihood import complete_log_likelihood, evidence, marginal_log_likelihood, noise_loss
+from .likelihood import complete_log_likelihood, log_likelihoods, marginal_log_likelihood, noise_loss
 from .mechanisms import MECHANISMS, LinearMechanism, NetworkMechanism
 from .responses import Responses, Rows
 from .scm import Action, abduct, counterfactual, draw_noise, propagate
@@ -36,7 +36,7 @@ __all__ = [
     "complete_log_likelihood",
     "counterfactual",
     "draw_noise",
-    "evidence",
+    "log_likelihoods",
     "marginal_log_likelihood",
     "noise_loss",
     "propagate",

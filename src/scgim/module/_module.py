@@ -12,18 +12,19 @@ from .likelihood import (
     QuadraticEvidence,
     capped,
     complete_log_likelihood,
-    evidence,
     graph_averaged,
+    log_likelihoods,
     marginal_gain,
     marginal_log_likelihood,
     negligible_gain,
     noise_loss,
 )
 from .mechanisms import MECHANISMS
+from .posterior import EffectData, EffectPrior, effect_moments, target_log_odds
 
 if TYPE_CHECKING:
     from ._moments import FeatureEvidence, MeasuredConditions, Moments
-    from ._scale import NoiseScale
+    from ._noise_scale import NoiseScale
     from .generators import Generator
 
 
@@ -103,12 +104,12 @@ class GIMModule(nn.Module):
     def profile_log_likelihood_ratio(self, conditions: MeasuredConditions, moments: Moments) -> Tensor:
         """By how many nats a touched mechanism explains a condition better, its psi chosen at best; ``(conditions, genes)``."""
         best, _ = self.intervention.observed(moments)
-        touched, untouched = evidence(self.intervention, moments, best, conditions.n, self.mechanism.variance)
-        return touched - untouched
+        with_target, without = log_likelihoods(self.intervention, moments, best, conditions.n, self.mechanism.variance)
+        return with_target - without
 
     @torch.no_grad()
     def freeze(self, conditions: MeasuredConditions, moments: Moments) -> QuadraticEvidence | None:
-        """The evidence once the mechanisms are frozen, cheap in every step; ``None`` if noise is scaled by what is learned."""
+        """The log-likelihood of frozen mechanisms, cheap in every step; ``None`` if noise is scaled by what is learned."""
         if self.scale_map is not None:
             return None
         best, _ = self.intervention.observed(moments)
@@ -116,20 +117,20 @@ class GIMModule(nn.Module):
             best, self.profile_log_likelihood_ratio(conditions, moments), conditions.n / (2 * self.mechanism.variance)
         )
 
-    def evidence(
+    def log_likelihood(
         self,
         conditions: MeasuredConditions,
         moments: Moments,
         targets: Tensor | None = None,
         target_penalty: Tensor | None = None,
     ) -> Tensor:
-        """Log likelihood of the conditions' cells under the generator, ``(conditions, genes)``, exact over unknown targets.
+        """Log-likelihood of the conditions' cells under the generator, ``(conditions, genes)``, exact over unknown targets.
 
         ``targets``, ``(conditions, genes)``, forces them (bool), or gives their probabilities; ``charge`` is :attr:`target_penalty` unless given.
         """
-        return self._evidence(conditions, moments, *self.generator(conditions.inputs), targets, target_penalty)
+        return self._log_likelihood(conditions, moments, *self.generator(conditions.inputs), targets, target_penalty)
 
-    def _evidence(
+    def _log_likelihood(
         self,
         conditions: MeasuredConditions,
         moments: Moments | QuadraticEvidence,
@@ -140,15 +141,15 @@ class GIMModule(nn.Module):
     ) -> Tensor:
         target_penalty = self.target_penalty if target_penalty is None else target_penalty
         if isinstance(moments, QuadraticEvidence):
-            gain = moments.touched(psi)
+            gain = moments.gain_of(psi)
             if targets is None:
                 return marginal_gain(logits, gain, target_penalty)
             return complete_log_likelihood(logits, gain, 0.0, target_penalty, targets)
         variance, scale = self.mechanism.variance, self.log_scale(conditions)
-        touched, untouched = evidence(self.intervention, moments, psi, conditions.n, variance, scale)
+        with_target, without = log_likelihoods(self.intervention, moments, psi, conditions.n, variance, scale)
         if targets is None:
-            return marginal_log_likelihood(logits, touched, untouched, target_penalty)
-        return complete_log_likelihood(logits, touched, untouched, target_penalty, targets)
+            return marginal_log_likelihood(logits, with_target, without, target_penalty)
+        return complete_log_likelihood(logits, with_target, without, target_penalty, targets)
 
     def generator_loss(
         self,
@@ -167,7 +168,7 @@ class GIMModule(nn.Module):
         penalty = self.generator.penalty(logits, psi)
         if self.scale_map is not None:
             penalty = penalty + self.scale_map.penalty()
-        found = self._evidence(conditions, moments, logits, psi, targets, target_penalty)
+        found = self._log_likelihood(conditions, moments, logits, psi, targets, target_penalty)
         return -(found if weight is None else weight * found).sum(), penalty
 
     def joint_loss(
@@ -194,25 +195,11 @@ class GIMModule(nn.Module):
         features: FeatureEvidence | None = None,
         unit: Tensor | float = 1.0,
     ) -> tuple[Tensor, Tensor, Tensor]:
-        r"""Targets of measured conditions: their own cells, and what features say by other drugs.
+        r"""Targets of measured conditions: their own cells, and what features say of them by other conditions.
 
-        A gene is a target as features say, with :math:`\psi_{kj} \sim N(\hat\psi_{kj}, \tau_{kj}^2)`, or in a way of the drug's own, with
-        :math:`\psi` around what is seen. With the moments :math:`a, b` of :func:`evidence`,
-        :math:`v = \sigma_j^2 e^{2s_{kj}} / n_{kj}`, the target penalty :math:`c_j` and the log odds :math:`\lambda_{kj}` that features
-        are worth (:math:`-c_j - \log 2` where they say nothing),
-
-        .. math:: \log\frac{p(I=1 \mid D)}{p(I=0 \mid D)} = S^1(\psi = a) - S^0 + \tfrac12\log\frac{v}{\tau^2 + v}
-            + \log\Bigl(e^{\lambda_{kj} - (a - \hat\psi_{kj})^2 / 2(\tau^2 + v)} + \tfrac12 e^{-c_j}\Bigr)
-
-        and :math:`E[\psi \mid D]` is :math:`(\tau^2 a + v\, \hat\psi_{kj}) / (\tau^2 + v)` in the first case and :math:`a` in the second.
-        Both cases pay the whole penalty, which placebos set, unless features have shown on other conditions what they are worth.
-
-        What features say of a gene that misfits need not be a target: it counts less by the gene's share of misfit. Effects too small to
-        matter are part of the null hypothesis, see :func:`negligible_gain`, and no effect below :attr:`min_effect` or its own standard
-        error is called, see :func:`capped`.
-
-        A generator that knows drugs only by name has the first case only, and of means
-        :math:`\psi_{kj} \sim N(0, s_j)`. A graph learned from means is not taken for certain, see :func:`graph_averaged`.
+        The log odds are those of :func:`~scgim.module.posterior.target_log_odds`. An effect that is too small to matter belongs to the null
+        hypothesis (:func:`negligible_gain`). An effect below :attr:`min_effect`, or below its standard error, is never called
+        (:func:`capped`). A graph learned from means is taken for wrong with some probability (:func:`graph_averaged`).
 
         Parameters
         ----------
@@ -227,51 +214,56 @@ class GIMModule(nn.Module):
 
         Returns
         -------
-        Probabilities, psi, and its standard error, :math:`(1/\tau^2 + 1/v)^{-1/2}` and more where both cases are likely, all given that
-        the gene is a target; ``(conditions, genes)`` each.
+        Probabilities of targets, effects and their standard errors, the latter two given that the gene is a target;
+        ``(conditions, genes)`` each.
         """
-        target_penalty = self.target_penalty
-        alone, of_means = not self.generator.pools_drugs, bool(self.slab.any())
-        if features is not None:
-            _, log_odds, psi, prior_variance = features
-        else:
-            _, psi = self.generator(conditions.inputs)
-            log_odds = (-target_penalty - math.log(2)).expand_as(psi)
-        if alone and of_means:
-            psi, prior_variance = torch.zeros_like(psi), self.slab
-        scale = self.log_scale(conditions)
-        v = self.mechanism.variance / conditions.n
-        if isinstance(scale, Tensor):
-            v = v * torch.exp(2 * scale)
-        total = prior_variance + v
-        occam = 0.5 * torch.log(total / v)
-        if alone and of_means:  # one gene is expected to be touched, and no gain counts that chance can bring about
-            target_penalty = (self.chance - occam).clamp(min=math.log(max(len(target_penalty) - 1, 2)))
-
-        def touched(moments: Moments) -> tuple[Tensor, Tensor, Tensor]:
-            """Probabilities, the best psi, and which share of the odds the features' psi has."""
-            best, _ = self.intervention.observed(moments)
-            with_it, without = evidence(self.intervention, moments, best, conditions.n, self.mechanism.variance, scale)
-            gain, gap = with_it - without - occam, (best - psi) ** 2 / (2 * total)
-            gain = gain - negligible_gain(
-                moments.residual, self.mechanism.variance / conditions.n, self.min_effect / unit
-            )
-            if alone:
-                return torch.sigmoid(gain - gap - target_penalty), best, torch.ones_like(gain)
-            own = (-target_penalty - math.log(2)).expand_as(log_odds)
-            # what features tell of a gene that misfits need not be a target
-            told = log_odds - self.misfit * (log_odds - own).clamp(min=0) - gap
-            return torch.sigmoid(gain + torch.logaddexp(told, own)), best, torch.sigmoid(told - own)
-
-        probability, best, told = touched(moments)
-        if of_means:
-            moved, *_ = touched(moments._replace(residual=moments.value, within=moments.spread))
-            probability = graph_averaged(probability, moved)
-        drawn = v * (best - psi) / total  # towards what the features say
-        # what features do not tell of is seen with the error of the condition's own data
-        spread = told * prior_variance * v / total + (1 - told) * v + told * (1 - told) * drawn**2
-        error = (v if alone and not of_means else spread).sqrt().expand_as(best)
-        effect = best - told * drawn
+        prior, least = self._effect_prior(conditions, prior_variance, features), self.min_effect / unit
+        data = self._effect_data(conditions, moments, least)
+        log_odds, share = target_log_odds(prior, data, self.misfit)
+        probability = torch.sigmoid(log_odds)
+        if self._from_means:
+            # without a graph, the residual of a gene is its whole change
+            whole = moments._replace(residual=moments.value, within=moments.spread)
+            moved, _ = target_log_odds(prior, self._effect_data(conditions, whole, least), self.misfit)
+            probability = graph_averaged(probability, torch.sigmoid(moved))
+        effect, error = effect_moments(prior, data, share)
+        if not self.generator.pools_drugs and not self._from_means:
+            error = data.variance.sqrt().expand_as(
+                effect
+            )  # the prior variance of names alone says nothing of the error
         # what the mechanism would give is no effect: 0 of a shift, and of a value that is set the mean left alone
-        alone = 0.0 if self.intervention.keeps_parents else moments.value - moments.residual
-        return capped(probability, effect - alone, error, self.min_effect / unit), effect, error
+        without = 0.0 if self.intervention.keeps_parents else moments.value - moments.residual
+        return capped(probability, effect - without, error, least), effect, error
+
+    @property
+    def _from_means(self) -> bool:
+        """Whether the graph was learned from means, with a prior variance of shifts."""
+        return bool(self.slab.any())
+
+    def _effect_data(self, conditions: MeasuredConditions, moments: Moments, least: Tensor | float) -> EffectData:
+        """What the cells of measured conditions say of effects."""
+        variance, scale = self.mechanism.variance, self.log_scale(conditions)
+        best, _ = self.intervention.observed(moments)
+        with_target, without = log_likelihoods(self.intervention, moments, best, conditions.n, variance, scale)
+        sampling = variance / conditions.n
+        negligible = negligible_gain(moments.residual, sampling, least)
+        if isinstance(scale, Tensor):
+            sampling = sampling * torch.exp(2 * scale)
+        return EffectData(best, with_target - without, negligible, sampling)
+
+    def _effect_prior(
+        self, conditions: MeasuredConditions, variance: Tensor, features: FeatureEvidence | None
+    ) -> EffectPrior:
+        """What is known of the effects in measured conditions beforehand."""
+        penalty, by_name = self.target_penalty, not self.generator.pools_drugs
+        if by_name and self._from_means:
+            # one gene is expected to be a target, and no gain counts that chance can bring about
+            sampling = self.mechanism.variance / conditions.n
+            occam = 0.5 * torch.log((self.slab + sampling) / sampling)
+            penalty = (self.chance - occam).clamp(min=math.log(max(len(penalty) - 1, 2)))
+            return EffectPrior(torch.zeros_like(occam), self.slab, penalty, None)
+        if features is not None:
+            return EffectPrior(features.psi, features.variance, penalty, None if by_name else features.log_odds)
+        _, psi = self.generator(conditions.inputs)
+        nothing = (-penalty - math.log(2)).expand_as(psi)
+        return EffectPrior(psi, variance, penalty, None if by_name else nothing)

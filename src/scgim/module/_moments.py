@@ -8,7 +8,7 @@ from torch import Tensor
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from ._conditions import TreatmentInputs
+    from ._treatment_inputs import TreatmentInputs
 
 
 class MeasuredConditions(NamedTuple):

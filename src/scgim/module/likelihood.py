@@ -21,12 +21,12 @@ _LINEAR = 40.0  # beyond it log(1 + e^x) is x in double precision
 
 
 def marginal_log_likelihood(
-    logits: Tensor, touched: Tensor, untouched: Tensor, target_penalty: Tensor | float
+    logits: Tensor, with_target: Tensor, without: Tensor, target_penalty: Tensor | float
 ) -> Tensor:
-    r"""Log likelihood of every condition's every gene, the unknown target summed out.
+    r"""Log-likelihood of every gene in every condition, the unknown target summed out.
 
     The indicators :math:`I_{kj}` are independent given the drug's features, and each changes only the conditional of
-    its own gene, so the sum over all :math:`2^d` intervention sets factorises and is exact:
+    its own gene. The sum over all :math:`2^d` intervention sets therefore factorises and is exact:
 
     .. math:: \log \sum_I p(I)\, p(D_k \mid I)\, e^{-c|I|}
         = \sum_j \log\left(e^{\log\sigma(\ell_{kj}) + S^1_{kj} - c} + e^{\log\sigma(-\ell_{kj}) + S^0_{kj}}\right)
@@ -35,42 +35,43 @@ def marginal_log_likelihood(
     ----------
     logits
         :math:`\ell_{kj}`, ``(conditions, genes)``.
-    touched, untouched
-        Log likelihoods of the condition's cells if the gene's mechanism is touched, or not; ``(conditions, genes)``.
-    charge
-        Occam charge in nats for every target, :math:`c`.
+    with_target, without
+        :math:`S^1` and :math:`S^0`, log-likelihoods of the condition's cells if the gene is a target and if it is none;
+        ``(conditions, genes)``.
+    target_penalty
+        :math:`c`, nats for every target: the negative log prior odds.
 
     Examples
     --------
     >>> import torch
-    >>> even = mixture(torch.zeros(1, 1), torch.zeros(1, 1), torch.zeros(1, 1), 0.0)
+    >>> even = marginal_log_likelihood(torch.zeros(1, 1), torch.zeros(1, 1), torch.zeros(1, 1), 0.0)
     >>> bool(even.abs() < 1e-6)
     True
     """
-    return untouched + marginal_gain(logits, touched - untouched, target_penalty)
+    return without + marginal_gain(logits, with_target - without, target_penalty)
 
 
 def marginal_gain(logits: Tensor, gain: Tensor, target_penalty: Tensor | float) -> Tensor:
-    r"""By how much :func:`marginal_log_likelihood` exceeds the log likelihood of an untouched mechanism, ``(conditions, genes)``.
+    r"""By how much :func:`marginal_log_likelihood` exceeds the log-likelihood without a target, ``(conditions, genes)``.
 
     With :math:`G = S^1 - S^0` as ``gain``, :math:`\log(1 + e^{\ell + G - c}) - \log(1 + e^\ell)`.
     """
-    touched = softplus(logits + (gain - target_penalty), threshold=_LINEAR)
-    return touched - softplus(logits, threshold=_LINEAR)
+    target = softplus(logits + (gain - target_penalty), threshold=_LINEAR)
+    return target - softplus(logits, threshold=_LINEAR)
 
 
 def complete_log_likelihood(
-    logits: Tensor, touched: Tensor, untouched: Tensor | float, target_penalty: Tensor | float, targets: Tensor
+    logits: Tensor, with_target: Tensor, without: Tensor | float, target_penalty: Tensor | float, targets: Tensor
 ) -> Tensor:
-    """As :func:`marginal_log_likelihood` with the targets known: what teacher forcing and the M step of EM maximise.
+    """As :func:`marginal_log_likelihood` with the targets known: what teacher forcing and the M step of EM maximize.
 
     ``targets``, ``(conditions, genes)``, are bool, or probabilities, for which it is the expectation.
     """
     targets, yes = targets.to(logits.dtype), logsigmoid(logits)
-    return targets * (yes + touched - target_penalty) + (1 - targets) * (yes - logits + untouched)
+    return targets * (yes + with_target - target_penalty) + (1 - targets) * (yes - logits + without)
 
 
-def evidence(
+def log_likelihoods(
     intervention: type[Shift] | type[Hard],
     moments: Moments,
     psi: Tensor,
@@ -78,7 +79,7 @@ def evidence(
     variance: Tensor,
     log_scale: Tensor | float = 0.0,
 ) -> tuple[Tensor, Tensor]:
-    r"""Log likelihoods of a condition's cells if a gene's mechanism is touched, or not, up to what both share.
+    r"""Log-likelihoods of a condition's cells if a gene is a target, and if it is none, up to what both share.
 
     Gaussian noise sees cells through a mean and a variance alone. With the residual's, :math:`r_{kj}` and :math:`w_{kj}`,
     and those of what the intervention leaves over, :math:`a_{kj}` and :math:`b_{kj}` (the residual's for a shift, the
@@ -100,43 +101,46 @@ def evidence(
     variance
         :math:`\sigma_j^2`, ``(genes,)``.
     log_scale
-        :math:`s_{kj}`, the log of what a touched mechanism's noise is multiplied by.
+        :math:`s_{kj}`, the log of what a target's noise is multiplied by.
+
+    Returns
+    -------
+    :math:`S^1` and :math:`S^0`, ``(conditions, genes)`` each.
     """
-    centre, deviation = intervention.observed(moments)
-    untouched = -n * (moments.residual**2 + moments.within) / (2 * variance)
+    center, deviation = intervention.observed(moments)
+    without = -n * (moments.residual**2 + moments.within) / (2 * variance)
     if not isinstance(log_scale, Tensor):
-        return -n * ((centre - psi) ** 2 + deviation) / (2 * variance), untouched
-    touched_variance = variance * torch.exp(2 * log_scale)
-    return -n * (((centre - psi) ** 2 + deviation) / (2 * touched_variance) + log_scale), untouched
+        return -n * ((center - psi) ** 2 + deviation) / (2 * variance), without
+    scaled = variance * torch.exp(2 * log_scale)
+    return -n * (((center - psi) ** 2 + deviation) / (2 * scaled) + log_scale), without
 
 
 class QuadraticEvidence(NamedTuple):
-    """The evidence of conditions whose mechanisms no longer move, as a parabola in psi.
+    """The log-likelihood of conditions whose mechanisms no longer move: a parabola in psi.
 
-    What both hypotheses share, and the evidence of an untouched mechanism, are left out: they do not depend on drugs.
+    The log-likelihood without targets is left out, because it does not depend on drugs.
     """
 
     best: Tensor  # (conditions, genes) the psi that fits best
-    gain: Tensor  # (conditions, genes) nats by which a touched mechanism with that psi explains the condition better
+    gain: Tensor  # (conditions, genes) nats by which a target with that psi explains the condition better
     precision: Tensor  # (conditions, genes)
 
-    def touched(self, psi: Tensor) -> Tensor:
-        """Nats by which a mechanism touched by ``psi`` explains the condition better, ``(conditions, genes)``."""
+    def gain_of(self, psi: Tensor) -> Tensor:
+        """Nats by which a target with effect ``psi`` explains the condition better than no target, ``(conditions, genes)``."""
         return self.gain - self.precision * (self.best - psi) ** 2
 
 
 def graph_averaged(probability: Tensor, moved: Tensor, doubt: float = DOUBT) -> Tensor:
     r"""Probabilities of targets if the graph that they rest on may be wrong.
 
-    With probability :math:`\delta` the graph says nothing, and then any gene that moved may be what was touched, as many in all as
-    the graph leaves:
+    With probability :math:`\delta` the graph says nothing. Then any gene that moved may be the target, as many in all as the graph leaves:
 
     .. math:: (1 - \delta)\, p_{kj} + \delta\, m_{kj} \min\left(1, \frac{\sum_i p_{ki}}{\sum_i m_{ki}}\right)
 
     Parameters
     ----------
     probability, moved
-        Of being touched given the graph, :math:`p`, and without any, :math:`m`; ``(conditions, genes)``.
+        Probabilities of targets given the graph, :math:`p`, and without any, :math:`m`; ``(conditions, genes)``.
     doubt
         :math:`\delta`.
     """

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 
-from scgim.module import evidence
+from scgim.module import log_likelihoods
 
 from ._condition_moments import clear_targets
 from ._gradient_step import cooled, gradient_step
@@ -80,7 +80,7 @@ class GeneratorPhase:
             module.generator.solve(*seen)
             optimizer.step()
             with torch.no_grad():
-                yield {"generator_nll": -module.evidence(conditions, moments).sum().item() / len(conditions.n)}
+                yield {"generator_nll": -module.log_likelihood(conditions, moments).sum().item() / len(conditions.n)}
 
     def _descend(
         self,
@@ -123,13 +123,15 @@ class GeneratorPhase:
     @torch.no_grad()
     def _validation_loss(self, held: MeasuredConditions, moments: Moments) -> float:
         """Minus log likelihood a validation condition."""
-        return -self.module.evidence(held, moments, target_penalty=self.module.generator_penalty).sum().item() / len(
-            held.n
-        )
+        return -self.module.log_likelihood(
+            held, moments, target_penalty=self.module.generator_penalty
+        ).sum().item() / len(held.n)
 
     @torch.no_grad()
     def _without_targets(self, conditions: MeasuredConditions, moments: Moments) -> float:
         """Log likelihood of all conditions if no gene is a target."""
         nothing = torch.zeros_like(moments.residual)
-        _, without = evidence(self.module.intervention, moments, nothing, conditions.n, self.module.mechanism.variance)
+        _, without = log_likelihoods(
+            self.module.intervention, moments, nothing, conditions.n, self.module.mechanism.variance
+        )
         return without.sum().item()

@@ -8,9 +8,9 @@ from sklearn.gaussian_process import GaussianProcessRegressor
 from sklearn.gaussian_process.kernels import RBF, ConstantKernel, WhiteKernel
 
 from scgim.module.generators import KernelGenerator, MeanGenerator
-from scgim.module.generators._evidence import SHARES, shrink, smooth
+from scgim.module.generators._drug_kernel import Similarity, count_tanimoto
+from scgim.module.generators._gp_shrinkage import SHARES, shrink, smooth
 from scgim.module.generators._kernel import _average, _Rows
-from scgim.module.generators._similarity import Similarity, count_tanimoto
 
 
 def test_shrinkage_is_sklearns_gaussian_process_averaged_over_shares():

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from scgim.module._conditions import TreatmentInputs
+    from scgim.module._treatment_inputs import TreatmentInputs
 
 DoseResponse = Literal["hill", "free", "none"]
 

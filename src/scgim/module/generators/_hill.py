@@ -11,7 +11,7 @@ from ._dose import DOSE_RESPONSES
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from scgim.module._conditions import TreatmentInputs
+    from scgim.module._treatment_inputs import TreatmentInputs
 
 
 class HillGenerator(Generator):

@@ -9,7 +9,7 @@ from ._hill import HillGenerator
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from scgim.module._conditions import TreatmentInputs
+    from scgim.module._treatment_inputs import TreatmentInputs
 
 
 class IdentityGenerator(HillGenerator):

@@ -5,14 +5,14 @@ from typing import TYPE_CHECKING, NamedTuple
 import torch
 from torch import Tensor
 
-from ._evidence import SHARES, noise_squares, shrink, smooth
+from ._drug_kernel import Similarity, dose_similarity, line_similarity
+from ._gp_shrinkage import SHARES, noise_squares, shrink, smooth
 from ._mean import LEAST_PROBABILITY, MeanGenerator
-from ._similarity import Similarity, dose_similarity, line_similarity
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from scgim.module._conditions import TreatmentInputs
+    from scgim.module._treatment_inputs import TreatmentInputs
 
     from ._base import DoseResponse
 

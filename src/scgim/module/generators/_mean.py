@@ -11,7 +11,7 @@ from ._dose import choose_knots, interpolation
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from scgim.module._conditions import TreatmentInputs
+    from scgim.module._treatment_inputs import TreatmentInputs
 
 LEAST_PROBABILITY = 1e-4
 

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 if TYPE_CHECKING:
-    from ._conditions import TreatmentInputs
+    from ._treatment_inputs import TreatmentInputs
 
 
 class NoiseScale(nn.Module):
