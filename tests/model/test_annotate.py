@@ -124,7 +124,8 @@ def test_provenance(annotated):
     assert settings["drug_key"] == "drug"
     assert settings["scale"] == "continuous"
     assert settings["smiles_key"] == ""
-    assert settings["generator"] == annotated.generator_
+    assert settings["generator"] == annotated.settings_["generator"]
+    assert about["chosen"]["generator"] == annotated.generator_
     assert about["training"] == {"n_conditions": 60, "n_cells": 700, "n_edges": len(annotated.get_graph())}
 
 

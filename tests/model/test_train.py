@@ -26,7 +26,7 @@ def untrained(adata, setup, **options):
 
 
 def test_history_tells_of_all_phases(model):
-    assert list(model.history) == [*PHASES, "generator_choice"]
+    assert list(model.history) == list(PHASES)
     start = 0
     for phase in PHASES:
         frame = model.history[phase]
@@ -162,9 +162,9 @@ class Keep(pl.Callback):
 
 @pytest.mark.parametrize("phase", ["mechanisms", "generator"])
 def test_resumes_in_a_phase_as_if_nothing_had_happened(screen, fit, tmp_path, phase, assert_same_bits):
-    sample_cells = Keep(tmp_path)
-    through = fit(screen(), train={"max_epochs": 40, "callbacks": [sample_cells]})
-    path = sample_cells.paths[phase][1]
+    keep = Keep(tmp_path)
+    through = fit(screen(), train={"max_epochs": 40, "callbacks": [keep]})
+    path = keep.paths[phase][1]
     resumed = fit(screen(), train={"max_epochs": 40, "ckpt_path": str(path)})
     assert_same_bits(through, resumed)
     assert repr(through) == repr(resumed)
@@ -172,18 +172,18 @@ def test_resumes_in_a_phase_as_if_nothing_had_happened(screen, fit, tmp_path, ph
 
 @pytest.mark.parametrize("generator", ["network", "kernel", "mean"])
 def test_resumes_with_a_generator_of_any_kind(screen, fit, tmp_path, generator, assert_same_bits):
-    sample_cells, gim = Keep(tmp_path), {"generator": generator}
-    through = fit(screen(), gim=gim, train={"max_epochs": 40, "callbacks": [sample_cells]})
-    path = sample_cells.paths["generator" if "generator" in sample_cells.paths else "done"][0]
+    keep, gim = Keep(tmp_path), {"generator": generator}
+    through = fit(screen(), gim=gim, train={"max_epochs": 40, "callbacks": [keep]})
+    path = keep.paths["generator" if "generator" in keep.paths else "done"][0]
     resumed = fit(screen(), gim=gim, train={"max_epochs": 40, "ckpt_path": str(path)})
     assert_same_bits(through, resumed)
 
 
 def test_resumes_in_the_search(screen, fit, tmp_path):
-    sample_cells = Keep(tmp_path)
-    fit(screen(), train={"max_epochs": 40, "callbacks": [sample_cells]})
-    resumed = fit(screen(), train={"max_epochs": 40, "ckpt_path": str(sample_cells.paths["structure"][1])})
-    assert list(resumed.history) == [*PHASES, "generator_choice"]
+    keep = Keep(tmp_path)
+    fit(screen(), train={"max_epochs": 40, "callbacks": [keep]})
+    resumed = fit(screen(), train={"max_epochs": 40, "ckpt_path": str(keep.paths["structure"][1])})
+    assert list(resumed.history) == list(PHASES)
     assert np.isfinite(resumed.predict(as_="mean").X).all()
 
 
@@ -206,7 +206,7 @@ def test_checkpoints_of_scvi(screen, fit, tmp_path, monkeypatch, own):
 
 def test_validation_contexts_are_held_out_whole(screen, fit, assert_same_bits):
     model = fit(screen(), train={"train_size": 0.8})
-    assert list(model.history) == [*PHASES, "nll_validation", "generator_choice"]
+    assert list(model.history) == [*PHASES, "nll_validation"]
     assert len(model.history["nll_validation"]) == len(model.history["generator_nll"])
     measured = set(model.rank_targets()[["drug", "dose"]].drop_duplicates().itertuples(index=False, name=None))
     assert len(measured) == 24
@@ -334,9 +334,9 @@ def test_auto_generator_says_what_it_took_and_why(screen, fit, n_drugs, features
     assert provenance["asked"] == "auto"
     if "cross" not in reason:
         assert model.generator_ == "identity"
-        assert "generator_choice" not in model.history
+        assert model.generator_scores_ is None
         return
-    scores = model.history["generator_choice"]
+    scores = model.generator_scores_
     assert scores.index[scores["chosen"] == 1].tolist() == [model.generator_]
     assert set(scores.index) == {"mean", "kernel", "hill"}
     assert provenance["loss"].tolist() == scores["loss"].tolist()

@@ -9,23 +9,24 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
-from scgim._checks import listed
 from scgim.module import Controls, MeasuredConditions
-from scgim.statistics import SizeFactors, expand, relative_scales
+from scgim.statistics import SizeFactors, expand
 
 from ._condition_statistics import KEYS, ConditionStatistics
-from ._design import ScreenDesign, group_conditions
+from ._design import ScreenDesign
 from ._matrix import data_hash
 from ._mean_evidence import ConditionMeansModel, log_rate_slope
 from ._placebos import Placebos
-from ._reader import MAX_CONTROLS, BasisExpansion, Standardizer, control_group_of, sample_cells
+from ._reader import MAX_CONTROLS, BasisExpansion, control_group_of, sample_cells
+from ._scaling import Scaling
 from ._training_summary import TrainingSummary
+from ._validation_data import read_validation_data
 
 if TYPE_CHECKING:
     import pandas as pd
     import scipy.sparse as sp
 
-    from scgim.module import CellStore, TreatmentInputs
+    from scgim.module import CellStore
     from scgim.statistics import ConditionMeans, SufficientStatistics
 
     from ._registered_screen import RegisteredScreen
@@ -58,11 +59,11 @@ class TrainingData:
 
     ``search`` are the statistics that the search climbs, on the columns of its score; ``means`` the same if it climbs the
     likelihood of means. ``store`` holds cells, where the mechanisms need them. ``held`` are validation conditions.
-    ``fine`` are the conditions by batch, ``placebos`` are made of the controls that ``fitted`` keeps, ``raw`` their counts with
+    ``fine`` are the conditions by batch, ``placebos`` are made of the controls that ``summary`` keeps, ``raw`` their counts with
     sizes where values are counts.
     """
 
-    fitted: TrainingSummary
+    summary: TrainingSummary
     conditions: MeasuredConditions
     controls: Controls
     search: SufficientStatistics | ConditionMeans
@@ -81,7 +82,7 @@ class TrainingData:
 
     def some_controls(self) -> torch.Tensor:
         """Standardised control cells, (cells, genes)."""
-        return self.fitted.standardized_controls()
+        return self.summary.standardized_controls()
 
 
 def read_training_data(
@@ -119,66 +120,40 @@ def read_training_data(
     use = table["train"].to_numpy() if held is None else table["train"].to_numpy() & ~held
     _check_own(table, use, len(genes), needs)
     cells = ConditionStatistics.read(matrix, table, use, own=needs.own and not needs.cells)
-    scaling = _Scaling.of(cells, genes, counts=matrix.scale == "counts")
+    scaling = Scaling.of(cells, genes, counts=matrix.scale == "counts")
     design = ScreenDesign.build(cells.conditions, features, scaling.lines)
     in_sd = cells.standardized(scaling.standard, scaling.groups)
     kept = _choose_controls(table, use, seed)
-    fitted = _summary(screen, cells, scaling, design, in_sd.merge(cells.label), features, kept)
+    summary = _summary(screen, cells, scaling, design, in_sd.merge(cells.label), features, kept)
     raw = matrix.counts().take(kept) if needs.means and matrix.scale == "counts" else None
-    search, means = _search_data(cells, scaling, fitted, needs, raw)
+    search, means = _search_data(cells, scaling, summary, needs, raw)
     store = None
     if needs.cells:
         label, group = cells.label[cells.code], control_group_of(table[use], scaling.groups)
         store = sample_cells(matrix, np.flatnonzero(use), label, group, scaling.standard, seed)
     held_conditions = held_store = None
     if held is not None:
-        held_conditions, held_store = _validation(screen, held, fitted, features, scaling, needs, seed)
-    conditions, controls = _tensors(fitted, store)
+        held_conditions, held_store = read_validation_data(screen, held, summary, features, scaling, needs, seed)
+    conditions, controls = _tensors(summary, store)
     return TrainingData(
-        fitted=fitted,
+        summary=summary,
         conditions=conditions,
         controls=controls,
         search=search,
         store=store,
         held=held_conditions,
         held_store=held_store,
-        placebos=_placebos(cells, scaling, fitted, seed),
+        placebos=_placebos(cells, scaling, summary, seed),
         fine=_batchwise(cells, scaling, in_sd.mean),
         means=means,
         raw=raw,
     )
 
 
-@dataclass(frozen=True)
-class _Scaling:
-    """Control groups (line x batch) and the scale on which everything is learned."""
-
-    groups: pd.DataFrame  # line and batch of every group
-    mean: np.ndarray  # (groups, genes)
-    size: np.ndarray  # (groups,)
-    scale: np.ndarray  # (genes,) pooled control SD
-    lines: np.ndarray  # names, sorted
-    line_scale: np.ndarray  # (lines, genes) control SD relative to the pooled one
-    standard: Standardizer
-
-    @classmethod
-    def of(cls, cells: ConditionStatistics, genes: np.ndarray, *, counts: bool) -> _Scaling:
-        """From the controls; the noise of counts follows from their rates, so that lines do not differ in scale."""
-        raw, control = cells.raw, cells.control
-        groups = cells.parts.loc[control, ["line", "batch"]].reset_index(drop=True)
-        scale = _control_scale(raw, control, genes)
-        lines, line_of_group = np.unique(groups["line"].to_numpy(str), return_inverse=True)
-        line_scale = np.ones((len(lines), len(genes)))
-        if not counts:
-            line_scale = _line_scale(raw, control, line_of_group, len(lines))
-        standard = Standardizer(raw.mean[control], scale * line_scale[line_of_group])
-        return cls(groups, raw.mean[control], raw.n[control], scale, lines, line_scale, standard)
-
-
 def _summary(
     screen: RegisteredScreen,
     cells: ConditionStatistics,
-    scaling: _Scaling,
+    scaling: Scaling,
     design: ScreenDesign,
     statistics: SufficientStatistics,
     features: pd.DataFrame,
@@ -205,29 +180,29 @@ def _summary(
 
 def _search_data(
     cells: ConditionStatistics,
-    scaling: _Scaling,
-    fitted: TrainingSummary,
+    scaling: Scaling,
+    summary: TrainingSummary,
     needs: DataRequirements,
     raw: sp.csr_matrix | None,
 ) -> tuple[SufficientStatistics | ConditionMeans, ConditionMeansModel | None]:
     """What the search climbs, and the model of the means if it climbs these; ``raw`` are the kept controls' counts."""
-    line = fitted.design.line
+    line = summary.design.line
     if raw is not None:
         means = _count_means(cells, scaling, line, log_rate_slope(raw, scaling.scale))
         return means.means, means
     if needs.means:
-        of_lines = np.bincount(np.searchsorted(scaling.lines, fitted.group_line), scaling.size)
-        means = ConditionMeansModel.of(fitted.statistics, line, of_lines)
+        of_lines = np.bincount(np.searchsorted(scaling.lines, summary.group_line), scaling.size)
+        means = ConditionMeansModel.of(summary.statistics, line, of_lines)
         return means.means, means
     if not needs.cells:
-        return fitted.statistics, None
-    columns = expand(np.zeros((1, len(fitted.genes)))).shape[1]
+        return summary.statistics, None
+    columns = expand(np.zeros((1, len(summary.genes)))).shape[1]
     basis = BasisExpansion(scaling.standard, cells.group(scaling.groups))
     return cells.reader.statistics(columns, own=needs.own, transform=basis).merge(cells.label), None
 
 
 def _count_means(
-    cells: ConditionStatistics, scaling: _Scaling, line: np.ndarray, slope: np.ndarray
+    cells: ConditionStatistics, scaling: Scaling, line: np.ndarray, slope: np.ndarray
 ) -> ConditionMeansModel:
     """The model of the conditions' means of counts, from two more passes over them."""
     counts, columns = copy.copy(cells.reader), len(slope) + 1
@@ -238,21 +213,21 @@ def _count_means(
     return ConditionMeansModel.of_counts(totals, residuals, sizes, (group, cells.label, line), slope)
 
 
-def _tensors(fitted: TrainingSummary, store: CellStore | None) -> tuple[MeasuredConditions, Controls]:
+def _tensors(summary: TrainingSummary, store: CellStore | None) -> tuple[MeasuredConditions, Controls]:
     """The treated conditions and the controls as the module takes them."""
-    statistics = fitted.statistics
+    statistics = summary.statistics
     own = None if statistics.own is None else torch.as_tensor(statistics.own[1:])
     n = statistics.n[1:] if store is None else store.size[1:].numpy().astype(float)
     spread = statistics.squares[1:] / statistics.n[1:, None]
     train = MeasuredConditions(
-        *map(torch.as_tensor, (n[:, None], statistics.mean[1:], spread)), fitted.design.inputs(), own
+        *map(torch.as_tensor, (n[:, None], statistics.mean[1:], spread)), summary.design.inputs(), own
     )
     scatter = statistics.scatter if own is None else statistics.own[0]
     n_control = statistics.n[0] if store is None else float(store.size[0])
     return train, Controls(*map(torch.as_tensor, (n_control, statistics.mean[:1], scatter)))
 
 
-def _batchwise(cells: ConditionStatistics, scaling: _Scaling, mean: np.ndarray) -> BatchwiseConditions:
+def _batchwise(cells: ConditionStatistics, scaling: Scaling, mean: np.ndarray) -> BatchwiseConditions:
     """The treated parts; ``mean`` is that of every part, standardised."""
     treated, group = ~cells.control, cells.group(scaling.groups)
     return BatchwiseConditions(
@@ -260,48 +235,14 @@ def _batchwise(cells: ConditionStatistics, scaling: _Scaling, mean: np.ndarray) 
     )
 
 
-def _placebos(cells: ConditionStatistics, scaling: _Scaling, fitted: TrainingSummary, seed: int) -> Placebos:
+def _placebos(cells: ConditionStatistics, scaling: Scaling, summary: TrainingSummary, seed: int) -> Placebos:
     """Placebo conditions of the sizes and groups of real ones."""
     treated, group = ~cells.control, cells.group(scaling.groups)
     of_conditions = np.zeros((len(cells.conditions), len(scaling.groups)))
     np.add.at(of_conditions, (cells.label[treated] - 1, group[treated]), cells.raw.n[treated])
     # a projection tells cells apart in whatever order they come
-    key = fitted.standardized_controls().numpy() @ np.random.default_rng(0).normal(size=len(fitted.genes))
-    return Placebos.draw(fitted.control_group, of_conditions, seed, key=key)
-
-
-def _validation(
-    screen: RegisteredScreen,
-    held: np.ndarray,
-    fitted: TrainingSummary,
-    features: pd.DataFrame,
-    scaling: _Scaling,
-    needs: DataRequirements,
-    seed: int,
-) -> tuple[MeasuredConditions, CellStore | None]:
-    """Held-out conditions on the training scale; the first of their cell store, which would be controls, is empty."""
-    table, matrix = screen.conditions, screen.matrix()
-    cells = ConditionStatistics.read(matrix, table, held, own=needs.own and not needs.cells)
-    statistics = cells.standardized(scaling.standard, scaling.groups).merge(cells.label - 1)
-    conditions = _encoded(fitted.design, cells.conditions, features)
-    store, n = None, statistics.n
-    if needs.cells:
-        label, group = cells.label[cells.code], control_group_of(table[held], scaling.groups)
-        store = sample_cells(matrix, np.flatnonzero(held), label, group, scaling.standard, seed, empty=1)
-        n = store.size[1:].numpy().astype(float)
-    own = None if statistics.own is None else torch.as_tensor(statistics.own)
-    spread = statistics.squares / statistics.n[:, None]
-    return MeasuredConditions(*map(torch.as_tensor, (n[:, None], statistics.mean, spread)), conditions, own), store
-
-
-def _encoded(design: ScreenDesign, conditions: pd.DataFrame, features: pd.DataFrame) -> TreatmentInputs:
-    """Conditions of any drugs, as the generator takes them."""
-    names = conditions["drug"].to_numpy(str)
-    known = np.searchsorted(design.drugs, names).clip(max=len(design.drugs) - 1)
-    index = np.where(design.drugs[known] == names, known, -1)
-    line = np.searchsorted(design.lines, conditions["line"].to_numpy(str))
-    scaled = features.loc[names].to_numpy(np.float64) / design.feature_scale
-    return design.encode(scaled, index, conditions["dose"].to_numpy(float), line)
+    key = summary.standardized_controls().numpy() @ np.random.default_rng(0).normal(size=len(summary.genes))
+    return Placebos.draw(summary.control_group, of_conditions, seed, key=key)
 
 
 def _check_own(table: pd.DataFrame, use: np.ndarray, n_genes: int, needs: DataRequirements) -> None:
@@ -318,29 +259,6 @@ def _check_own(table: pd.DataFrame, use: np.ndarray, n_genes: int, needs: DataRe
         )
 
 
-def _control_scale(raw: SufficientStatistics, control: np.ndarray, genes: np.ndarray) -> np.ndarray:
-    """Pooled sd of controls within their groups; a gene constant in them takes its sd within all conditions."""
-    variance = raw.squares[control].sum(0) / raw.n[control].sum()
-    within = raw.squares.sum(0) / raw.n.sum()
-    # below this it is the rounding of sums of squares, which grows with how far the conditions lie apart
-    tiny = 1e-12 * ((raw.mean - raw.mean.mean(0)) ** 2).max(0) + 1e-28 * (raw.mean**2).max(0)
-    variance = np.where(variance > tiny, variance, within)
-    if (variance <= tiny).any():
-        raise ValueError(
-            f"{int((variance <= tiny).sum())} genes do not vary within any condition, e.g. {listed(genes[variance <= tiny])}, so nothing scales their "
-            "effects. Drop them, or use more cells per condition."
-        )
-    return np.sqrt(variance)
-
-
-def _line_scale(raw: SufficientStatistics, control: np.ndarray, line: np.ndarray, n_lines: int) -> np.ndarray:
-    """Control SD of every line relative to the pooled one, ``(lines, genes)``; ``line`` of every control group."""
-    freedom, squares = np.zeros(n_lines), np.zeros((n_lines, raw.mean.shape[1]))
-    np.add.at(freedom, line, raw.n[control] - 1)  # squares are about every batch's own mean
-    np.add.at(squares, line, raw.squares[control])
-    return relative_scales(squares / np.maximum(freedom, 1)[:, None], freedom)
-
-
 def _choose_controls(table: pd.DataFrame, use: np.ndarray, seed: int) -> np.ndarray:
     """Row numbers of the control cells to keep, ascending."""
     rng, kept = np.random.default_rng(seed), []
@@ -350,16 +268,3 @@ def _choose_controls(table: pd.DataFrame, use: np.ndarray, seed: int) -> np.ndar
         own: Any = rows[line == name]
         kept.append(own if len(own) <= MAX_CONTROLS else rng.choice(own, MAX_CONTROLS, replace=False))
     return np.sort(np.concatenate(kept))
-
-
-def validation_cells(table: pd.DataFrame, share: float, seed: int) -> np.ndarray:
-    """Cells of a random share of the training conditions, whole; at least one condition and never all, ``(cells,)`` bool."""
-    use = (table["train"] & ~table["control"]).to_numpy()
-    conditions, code = group_conditions(table[use], ("drug", "dose", "line"))
-    if len(conditions) < 2:
-        raise ValueError("A validation set needs at least two conditions; train with train_size=1.")
-    n = min(max(1, round(share * len(conditions))), len(conditions) - 1)
-    chosen = np.random.default_rng(seed).choice(len(conditions), n, replace=False)
-    held = np.zeros(len(table), dtype=bool)
-    held[use] = np.isin(code, chosen)
-    return held

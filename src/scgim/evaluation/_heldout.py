@@ -94,10 +94,10 @@ def warn_of_leaks(screen: RegisteredScreen, drug_table: DrugTable) -> list[str]:
     return [said]
 
 
-def conditions_of(fitted: TrainingSummary, table: DrugTable) -> ConditionTable:
+def conditions_of(summary: TrainingSummary, table: DrugTable) -> ConditionTable:
     """Training conditions as baselines take them, in pooled control sd."""
-    names, statistics = fitted.design.names(), fitted.statistics
-    unit = fitted.relative_scale(fitted.design.line)
+    names, statistics = summary.design.names(), summary.statistics
+    unit = summary.relative_scale(summary.design.line)
     return ConditionTable(
         names,
         table.frame.loc[names["drug"]].to_numpy(float),
@@ -106,7 +106,7 @@ def conditions_of(fitted: TrainingSummary, table: DrugTable) -> ConditionTable:
     )
 
 
-def measure(screen: RegisteredScreen, fitted: TrainingSummary, drug_table: DrugTable, seed: int) -> Held:
+def measure(screen: RegisteredScreen, summary: TrainingSummary, drug_table: DrugTable, seed: int) -> Held:
     """Read the test cells: once for means, once more for a sample of them."""
     table = screen.conditions
     use = ~table["train"].to_numpy() & ~table["control"].to_numpy()
@@ -115,17 +115,17 @@ def measure(screen: RegisteredScreen, fitted: TrainingSummary, drug_table: DrugT
     matrix = screen.matrix()
     read = ConditionStatistics.read(matrix, table.assign(half=half), use, more=("half",))
     conditions, label = read.conditions, read.label - 1
-    groups = pd.DataFrame({"line": fitted.group_line, "batch": fitted.group_batch})
-    standard = read.raw.standardise(fitted.group_mean[read.group(groups)], fitted.scale)
+    groups = pd.DataFrame({"line": summary.group_line, "batch": summary.group_batch})
+    standard = read.raw.standardise(summary.group_mean[read.group(groups)], summary.scale)
     whole, second = standard.merge(label), read.parts["half"].to_numpy()
     halves = [_means(standard, label, second == side, len(conditions)) for side in (False, True)]
     names = conditions.rename(columns={"line": "cell_line"})
     features = drug_table.frame.loc[names["drug"]].to_numpy(float)
     sample, of = _sample(
-        matrix, np.flatnonzero(use), label[read.code], fitted, control_group_of(table[use], groups), rng
+        matrix, np.flatnonzero(use), label[read.code], summary, control_group_of(table[use], groups), rng
     )
-    controls = fitted.controls_in_sd()
-    control_line = fitted.group_line[fitted.control_group]
+    controls = summary.controls_in_sd()
+    control_line = summary.group_line[summary.control_group]
     picked = {}
     for line in np.unique(names["cell_line"].to_numpy(str)):
         own = np.flatnonzero(control_line == line)
@@ -152,14 +152,14 @@ def _sample(
     cells: object,
     rows: np.ndarray,
     label: np.ndarray,
-    fitted: TrainingSummary,
+    summary: TrainingSummary,
     group: np.ndarray,
     rng: np.random.Generator,
 ) -> tuple[np.ndarray, np.ndarray]:
     """Some cells of every condition, standardised, and the condition of each."""
     chosen = sample_rows(label, MOST_CELLS, rng)
     x = cells.take(rows[chosen]).toarray().astype(float)
-    return (x - fitted.group_mean[group[chosen]]) / fitted.scale, label[chosen]
+    return (x - summary.group_mean[group[chosen]]) / summary.scale, label[chosen]
 
 
 def predictions(predictor: Predictor, names: pd.DataFrame) -> np.ndarray:

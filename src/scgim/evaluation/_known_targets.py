@@ -104,18 +104,18 @@ def _by_features(model: TrainedModel, drugs: np.ndarray) -> tuple[np.ndarray, np
     return tuple(best[name].unstack()[list(model.summary_.genes)].loc[drugs].to_numpy() for name in best)
 
 
-def _moved_most(fitted: TrainingSummary, drugs: np.ndarray) -> dict[str, np.ndarray]:
+def _moved_most(summary: TrainingSummary, drugs: np.ndarray) -> dict[str, np.ndarray]:
     """Mean changes from the own line's controls, and these over their sampling error (Welch), absolute, ``(drugs, genes)`` each."""
-    statistics, design = fitted.statistics, fitted.design
+    statistics, design = summary.statistics, summary.design
     n = statistics.n[:, None]
     # a gene constant in a condition, or a condition of one cell, takes the control's variance, 1 on this scale
     variance = statistics.squares / np.maximum(n - 1, 1)
     variance[1:] = np.where(variance[1:] > 0, variance[1:], 1.0)
-    lines = np.searchsorted(design.lines, fitted.group_line)
-    of_line = np.bincount(lines, fitted.group_size, minlength=len(design.lines))
+    lines = np.searchsorted(design.lines, summary.group_line)
+    of_line = np.bincount(lines, summary.group_size, minlength=len(design.lines))
     change = np.abs(statistics.mean[1:] - statistics.mean[0])
     error = np.sqrt(variance[1:] / n[1:] + variance[0] / of_line[design.line][:, None])
-    return {SHIFT: _highest(fitted, change, drugs), Z: _highest(fitted, change / error, drugs)}
+    return {SHIFT: _highest(summary, change, drugs), Z: _highest(summary, change / error, drugs)}
 
 
 def _predicted_shift(model: TrainedModel, drugs: np.ndarray) -> np.ndarray:
@@ -134,8 +134,8 @@ def _predicted_shift(model: TrainedModel, drugs: np.ndarray) -> np.ndarray:
     return np.abs(change).reshape(len(drugs), -1, change.shape[1]).max(1)
 
 
-def _highest(fitted: TrainingSummary, values: np.ndarray, drugs: np.ndarray) -> np.ndarray:
+def _highest(summary: TrainingSummary, values: np.ndarray, drugs: np.ndarray) -> np.ndarray:
     """Of every drug over its conditions, ``(drugs, genes)``."""
-    out = np.full((len(fitted.design.drugs), values.shape[1]), -np.inf)
-    np.maximum.at(out, fitted.design.drug, values)
-    return out[np.searchsorted(fitted.design.drugs, drugs)]
+    out = np.full((len(summary.design.drugs), values.shape[1]), -np.inf)
+    np.maximum.at(out, summary.design.drug, values)
+    return out[np.searchsorted(summary.design.drugs, drugs)]

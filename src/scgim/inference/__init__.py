@@ -1,0 +1,1 @@
+"""A trained model, asked. Knows AnnData only at the ends."""

@@ -31,18 +31,20 @@ class ControlCells:
     scale: np.ndarray  # (genes,) units of the standardised scale
 
 
-def training_controls(fitted: TrainingSummary) -> list[ControlCells]:
+def training_controls(summary: TrainingSummary) -> list[ControlCells]:
     """The controls kept in training, line by line."""
     out = []
-    for line in fitted.design.lines:
-        rows = np.flatnonzero(fitted.group_line[fitted.control_group] == line)
-        centre = fitted.group_mean[fitted.control_group[rows]]
-        names, scale = fitted.control_names[rows], _scale(fitted, line)
-        out.append(ControlCells(str(line), fitted.controls[rows], names, centre, fitted.line_mean(line), scale))
+    for line in summary.design.lines:
+        rows = np.flatnonzero(summary.group_line[summary.control_group] == line)
+        centre = summary.group_mean[summary.control_group[rows]]
+        names, scale = summary.control_names[rows], _scale(summary, line)
+        out.append(ControlCells(str(line), summary.controls[rows], names, centre, summary.line_mean(line), scale))
     return out
 
 
-def user_controls(adata: AnnData, fitted: TrainingSummary, settings: dict, childless: np.ndarray) -> list[ControlCells]:
+def user_controls(
+    adata: AnnData, summary: TrainingSummary, settings: dict, childless: np.ndarray
+) -> list[ControlCells]:
     """Control cells of the user's, genes matched by name.
 
     Parameters
@@ -74,10 +76,10 @@ def user_controls(adata: AnnData, fitted: TrainingSummary, settings: dict, child
                 f"{control!r}; from treated cells it would not be a prediction. "
                 f"Pass adata[adata.obs[{drug_key!r}] == {control!r}]."
             )
-    present = _present(adata, fitted.genes, childless)
+    present = _present(adata, summary.genes, childless)
     cells = CellMatrix(
         adata,
-        fitted.genes[present],
+        summary.genes[present],
         layer=settings["layer"],
         scale=settings["scale"],
         size_factor_key=settings["size_factor_key"],
@@ -89,11 +91,11 @@ def user_controls(adata: AnnData, fitted: TrainingSummary, settings: dict, child
         rows = np.flatnonzero(line == name)
         x = cells.take(rows)
         if not present.all():
-            full = np.tile(_known_mean(fitted, name).astype(np.float32), (len(rows), 1))
+            full = np.tile(_known_mean(summary, name).astype(np.float32), (len(rows), 1))
             full[:, present] = x.toarray()
             x = sp.csr_matrix(full)
         mean = np.asarray(x.mean(0, dtype=np.float64)).ravel()
-        out.append(ControlCells(str(name), x, adata.obs_names[rows].to_numpy(str), mean, mean, _scale(fitted, name)))
+        out.append(ControlCells(str(name), x, adata.obs_names[rows].to_numpy(str), mean, mean, _scale(summary, name)))
     return out
 
 
@@ -114,13 +116,13 @@ def _present(adata: AnnData, genes: np.ndarray, childless: np.ndarray) -> np.nda
     return present
 
 
-def _scale(fitted: TrainingSummary, line: str) -> np.ndarray:
+def _scale(summary: TrainingSummary, line: str) -> np.ndarray:
     """Control SD of a line, the pooled one where the line was not in training; ``(genes,)``."""
-    return fitted.scale * fitted.relative_scale(fitted.design.line_index(line))
+    return summary.scale * summary.relative_scale(summary.design.line_index(line))
 
 
-def _known_mean(fitted: TrainingSummary, line: str) -> np.ndarray:
+def _known_mean(summary: TrainingSummary, line: str) -> np.ndarray:
     """Control mean of a line, of all controls where the line was not in training; ``(genes,)``."""
-    if line in fitted.design.lines:
-        return fitted.line_mean(line)
-    return np.average(fitted.group_mean, axis=0, weights=fitted.group_size)
+    if line in summary.design.lines:
+        return summary.line_mean(line)
+    return np.average(summary.group_mean, axis=0, weights=summary.group_size)

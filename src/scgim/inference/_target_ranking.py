@@ -21,25 +21,25 @@ LEAST_VARIANCE = 0.01  # of psi around the generator's, in control variances
 
 
 @torch.no_grad()
-def posterior(module: GIMModule, fitted: TrainingSummary) -> tuple[np.ndarray, ...]:
+def posterior(module: GIMModule, summary: TrainingSummary) -> tuple[np.ndarray, ...]:
     """Probability, effect and its standard error in pooled control sd, ``(conditions, genes)`` each; see ``GIMModule.posterior``."""
-    conditions, moments, features = fitted.conditions()
+    conditions, moments, features = summary.conditions()
     # a generator that fits perfectly must not silence a condition's own data
     prior = (module.generator.uncertainty(conditions.inputs) ** 2).clamp(min=LEAST_VARIANCE)
-    unit = fitted.relative_scale(fitted.design.line)
+    unit = summary.relative_scale(summary.design.line)
     found = module.posterior(conditions, moments, prior, features, torch.as_tensor(unit))
     probability, psi, error = (a.numpy() for a in found)
     return probability, psi * unit, error * unit
 
 
 def decisive_edges_of(
-    module: GIMModule, fitted: TrainingSummary, averaging: Averaging | None, probability: np.ndarray
+    module: GIMModule, summary: TrainingSummary, averaging: Averaging | None, probability: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
     """The edge that every measured target hangs on most, as text, and the probability of its direction, ``(conditions, genes)``."""
-    conditions, moments, _ = fitted.conditions()
+    conditions, moments, _ = summary.conditions()
     mechanism = module.mechanism
-    weight = mechanism.effects(fitted.standardized_controls())[0].numpy() if mechanism.graph.any() else mechanism.graph
-    variance, genes = mechanism.variance.numpy(), fitted.genes
+    weight = mechanism.effects(summary.standardized_controls())[0].numpy() if mechanism.graph.any() else mechanism.graph
+    variance, genes = mechanism.variance.numpy(), summary.genes
     arrays = moments.value.numpy(), moments.residual.numpy(), variance / conditions.n.numpy()
     edge, source, target = decisive_edges(
         np.asarray(weight, dtype=float), variance, Calls(*np.broadcast_arrays(*arrays, probability))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -10,7 +9,7 @@ import pandas as pd
 import scipy.sparse as sp
 
 from scgim import _keys
-from scgim._checks import listed
+from scgim._checks import listed, warn
 
 if TYPE_CHECKING:
     from anndata import AnnData
@@ -21,7 +20,7 @@ if TYPE_CHECKING:
 def write_shift(
     adata: AnnData,
     table: pd.DataFrame,
-    fitted: TrainingSummary,
+    summary: TrainingSummary,
     order: np.ndarray,
     rows: pd.DataFrame,
     predicted: np.ndarray,
@@ -49,11 +48,11 @@ def write_shift(
     mute = ~control & (row < 0)
     if mute.any():
         names = sorted(set(table.loc[mute, "drug"]))
-        warnings.warn(f"No prediction for {int(mute.sum()):,} cells of {names[:3]}: their change is NaN.", stacklevel=3)
-    groups = pd.MultiIndex.from_arrays([fitted.group_line, fitted.group_batch])
+        warn(f"No prediction for {int(mute.sum()):,} cells of {names[:3]}: their change is NaN.")
+    groups = pd.MultiIndex.from_arrays([summary.group_line, summary.group_batch])
     group = groups.get_indexer(pd.MultiIndex.from_frame(table[["line", "batch"]]))
     adata.obsm[_keys.SHIFT] = change
-    adata.obsm[_keys.PRED] = fitted.group_mean[:, order].astype(np.float32)[group] + change
+    adata.obsm[_keys.PRED] = summary.group_mean[:, order].astype(np.float32)[group] + change
 
 
 def write_graph(adata: AnnData, weight: np.ndarray) -> None:
@@ -67,10 +66,9 @@ def write_targets(adata: AnnData, table: pd.DataFrame, *, drug_key: str, control
     """The ranking in scanpy's format; see :func:`~scgim.inference._target_ranking.rank_genes_groups`."""
     colon = sorted({drug for drug in [*table["drug"], control] if ":" in drug})
     if colon:
-        warnings.warn(
+        warn(
             f"zarr cannot hold ':' in the name of a group, and that is what {listed(colon)} become in "
-            f"uns[{_keys.TARGETS!r}]: adata.write_h5ad works, adata.write_zarr does not. Rename them for zarr.",
-            stacklevel=3,
+            f"uns[{_keys.TARGETS!r}]: adata.write_h5ad works, adata.write_zarr does not. Rename them for zarr."
         )
     adata.uns[_keys.TARGETS] = rank_genes_groups(table, drug_key=drug_key, control=control)
 
@@ -106,6 +104,8 @@ def rank_genes_groups(table: pd.DataFrame, *, drug_key: str, control: str) -> di
         "use_raw": False,
         "layer": "",
         "corr_method": "",
+        # scanpy calls the field logfoldchanges
+        "logfoldchanges": "effect on the gene's mechanism, control SD",
     }
     return {"params": params, **columns, "pvals": _records(nothing, drugs), "pvals_adj": _records(nothing, drugs)}
 

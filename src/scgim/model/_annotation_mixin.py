@@ -93,14 +93,19 @@ class AnnotationMixin:
     def _provenance(self) -> dict:
         """What a reader of the file needs to know of where the results come from; None becomes an empty string."""
         args = {name: "" if value is None else value for name, value in self.registry_["setup_args"].items()}
-        settings = args | self._written_settings() | {"generator": self.generator_}
-        fitted = self.summary_
-        counts = {"n_conditions": len(fitted.design.drug), "n_cells": int(fitted.statistics.n_cells)}
+        settings = args | self._written_settings()
+        summary = self.summary_
+        counts = {"n_conditions": len(summary.design.drug), "n_cells": int(summary.statistics.n_cells)}
         return {
             "version": __version__,
             "seed": self.seed_,
-            "data_hash": fitted.data_hash,
+            "data_hash": summary.data_hash,
             "settings": settings,
+            "chosen": {
+                "generator": self.generator_,
+                "likelihood": "means" if self._from_means() else "cells",
+                "min_effect": float(self.module.min_effect),
+            },
             "training": counts | {"n_edges": int(self.module.mechanism.graph.sum())},
             "generator_choice": self._generator_choice(),
             "graph_choice": {} if self.graph_choice_ is None else self.graph_choice_.about(),

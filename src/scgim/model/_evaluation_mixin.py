@@ -75,7 +75,7 @@ class EvaluationMixin:
             *_, last = search_dag(statistics, seed=seed, max_rounds=max_rounds, patience=3, **options)
             return turn_edges(last.graph, statistics, seed=seed, **options)
 
-        self.stability_ = edge_frequencies(search, draws(data.search, data.fitted.design.resampling_blocks(), n, seed))
+        self.stability_ = edge_frequencies(search, draws(data.search, data.summary.design.resampling_blocks(), n, seed))
         return edge_table(self.module.mechanism.graph.numpy(), genes, self.stability_)
 
     def evaluate(

@@ -1,9 +1,6 @@
 from __future__ import annotations
 
-import copy
 import logging
-import warnings
-from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Literal, Self
 
 import numpy as np
@@ -11,33 +8,25 @@ from scvi import REGISTRY_KEYS
 from scvi.data import AnnDataManager
 from scvi.data.fields import LayerField
 from scvi.model.base import BaseModelClass
-from scvi.train import TrainRunner
 
 from scgim._checks import check_effect, check_option
 from scgim.data._columns import ScreenColumns
 from scgim.data._drug_table import DrugTable
 from scgim.data._matrix import Scale, check_matrix
 from scgim.data._registered_screen import RegisteredScreen
-from scgim.data._training_data import DataRequirements, read_training_data, validation_cells
 from scgim.inference._predictor import Predictor
-from scgim.module import GENERATORS, INTERVENTIONS, MECHANISMS, GIMModule, NoiseScale, Responses
+from scgim.module import GENERATORS, INTERVENTIONS, MECHANISMS, GIMModule, NoiseScale
 from scgim.module.generators import DOSE_RESPONSES
 from scgim.module.likelihood import MIN_EFFECT
-from scgim.train._calibration import change_error
-from scgim.train._data_module import StatisticsModule
 from scgim.train._edge_constraints import EdgeConstraints, check_prior, edge_constraints
-from scgim.train._generator_selection import GeneratorChoice, GeneratorSelection
-from scgim.train._graph_averaging import TOO_LARGE, average
-from scgim.train._graph_choice import GraphChoice, choose_graph
-from scgim.train._options import TrainingOptions
-from scgim.train._plan import TrainingPlan
 
 from ._annotation_mixin import AnnotationMixin
 from ._evaluation_mixin import EvaluationMixin
 from ._fields import DRUG_TABLE, ConditionField, DrugFeaturesField
 from ._inference_mixin import InferenceMixin
 from ._persistence_mixin import PersistenceMixin
-from ._progress_bar import PhaseProgress, few_threads, quiet_lightning
+from ._scvi_verbs_mixin import ScviVerbsMixin
+from ._training_mixin import TrainingMixin
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -46,11 +35,12 @@ if TYPE_CHECKING:
     from anndata import AnnData
 
     from scgim.data._design import ScreenDesign
-    from scgim.data._training_data import TrainingData
     from scgim.data._training_summary import TrainingSummary
     from scgim.module.generators import Generator
     from scgim.structure.bootstrap import EdgeFrequencies
+    from scgim.train._generator_selection import GeneratorChoice, GeneratorSelection
     from scgim.train._graph_averaging import Averaging
+    from scgim.train._graph_choice import GraphChoice
 
 logger = logging.getLogger("scgim")
 
@@ -58,7 +48,9 @@ STRUCTURES = ("auto", "search", "gradient", "none")
 LIKELIHOODS = ("auto", "cells", "means")
 
 
-class GIM(InferenceMixin, EvaluationMixin, AnnotationMixin, PersistenceMixin, BaseModelClass):
+class GIM(
+    TrainingMixin, InferenceMixin, EvaluationMixin, AnnotationMixin, PersistenceMixin, ScviVerbsMixin, BaseModelClass
+):
     r"""Generative intervention model of a drug screen: a causal graph of genes and the drugs' unknown targets.
 
     Learns, from cells under drugs at doses, a structural equation model over genes whose mechanisms the drugs touch, and a
@@ -76,8 +68,8 @@ class GIM(InferenceMixin, EvaluationMixin, AnnotationMixin, PersistenceMixin, Ba
         What says which mechanisms a drug touches: ``"hill"``, sparse linear in its features with a dose response;
         ``"network"``, a network of features and dose; ``"kernel"``, a Gaussian process around the training mean;
         ``"mean"``, the training mean per dose and line, whatever the drug; ``"identity"``, every measured drug on its own;
-        ``"auto"``: cross-validated over drugs and doses among the first four, or identity without features or with fewer than 8
-        drugs.
+        ``"auto"``: ``"hill"``, ``"kernel"`` or ``"mean"``, whichever cross-validation over drugs, doses and lines prefers, or
+        ``"identity"`` without features or with fewer than 8 drugs.
     likelihood
         What the graph and targets are learned from: ``"cells"``, all cells by their sufficient statistics; ``"means"``, how
         the conditions' means move, with the errors of both sides, and a little of how genes vary within conditions. ``"auto"``
@@ -98,8 +90,8 @@ class GIM(InferenceMixin, EvaluationMixin, AnnotationMixin, PersistenceMixin, Ba
         What the generator's effects are multiplied by: ``"hill"``, ``"free"`` (one curve of any shape) or ``"none"``; by
         default what suits the generator.
     min_effect
-        Least effect that makes a gene a target, in control standard deviations: :math:`P(|\psi| > \delta)` is part of the
-        probability of a measured condition. ``None``: .2; 0 calls every effect that is more than chance.
+        Least effect that makes a gene a target, in control SD. Smaller effects belong to the null hypothesis, and no gene is called
+        on an effect below it. ``None``: .2; 0 calls every effect that is more than chance.
 
     Raises
     ------
@@ -270,247 +262,6 @@ class GIM(InferenceMixin, EvaluationMixin, AnnotationMixin, PersistenceMixin, Ba
             raise
         cls.register_manager(manager)
 
-    # ---- training ----------------------------------------------------------------------------------------------------
-
-    def train(
-        self,
-        max_epochs: int | None = None,
-        accelerator: str = "cpu",
-        devices: int | str = 1,
-        train_size: float = 1.0,
-        early_stopping: bool = False,
-        early_stopping_patience: int = 100,
-        plan_kwargs: dict | None = None,
-        seed: int = 0,
-        **trainer_kwargs: Any,
-    ) -> None:
-        """Learn graph, mechanisms and generator; a second call starts afresh.
-
-        One pass over the cells collects sufficient statistics; after that, time does not depend on how many there were.
-
-        Parameters
-        ----------
-        max_epochs
-            Search rounds and gradient steps in all; if fewer than the schedule wants, every phase is shortened in
-            proportion.
-        accelerator, devices
-            As in Lightning. The default is the CPU: the statistics are small.
-        train_size
-            Share of conditions to train on; the others, whole, give ``nll_validation``.
-        early_stopping
-            End the last phase when ``nll_validation`` has not improved for ``early_stopping_patience`` steps, and restore
-            the best weights. Needs ``train_size < 1``.
-        early_stopping_patience
-            See there.
-        plan_kwargs
-            Options of the training plan: ``search_rounds``, ``search_patience``, ``search_target_penalty``, ``search_penalty``,
-            ``mechanism_steps``, ``mechanism_lr``, ``forced_steps``, ``cells_per_step``, ``weight_decay``,
-            ``generator_steps``, ``generator_lr``, ``forced_share``, ``prune_at``, ``generator_target_penalty``; with
-            ``structure="gradient"`` also ``orientation`` (``"smooth"`` or ``"gumbel"``), ``gradient_steps``, ``gradient_lr``, ``gradient_graphs``.
-        seed
-            Of the search, the validation conditions and the control cells that the model keeps. Global random state is
-            not touched.
-        trainer_kwargs
-            For the Lightning trainer: ``callbacks``, ``logger``, ``enable_progress_bar``, ...
-        """
-        if self.adata is None:
-            raise ValueError(
-                "This model was loaded without data. Load it with GIM.load(path, adata=...) to train it again."
-            )
-        if not 0 < train_size <= 1:
-            raise ValueError(f"train_size is a share of conditions in (0, 1], got {train_size}.")
-        if early_stopping and train_size == 1:
-            raise ValueError("early_stopping needs validation conditions: pass train_size < 1, e.g. 0.9.")
-        how = {
-            "max_epochs": max_epochs,
-            "accelerator": accelerator,
-            "devices": devices,
-            "train_size": train_size,
-            "early_stopping": early_stopping,
-            "early_stopping_patience": early_stopping_patience,
-            "plan_kwargs": plan_kwargs,
-        }
-        options = TrainingOptions.within(max_epochs, plan_kwargs or {})
-        data = self._read(seed, validation=1 - train_size)
-        design, genes = data.fitted.design, data.fitted.genes
-        build = lambda name, n_genes: self._build_generator(n_genes, design, name)
-        asked = self.settings_["generator"]
-        selection = GeneratorSelection(build, design, source=self.drug_table_.source, asked=asked, seed=seed)
-        self._selection, self.calibration_ = selection, {}
-        module = self._build(len(genes), design, selection.choice.name)
-        plan = TrainingPlan(
-            module,
-            data,
-            options,
-            structure=self._structure,
-            constraints=self._edge_constraints(genes),
-            selection=selection,
-            seed=seed,
-            early_stopping_patience=early_stopping_patience if early_stopping else None,
-        )
-        trainer_kwargs["callbacks"] = list(trainer_kwargs.get("callbacks") or [])  # scvi-tools appends to the list
-        if trainer_kwargs.setdefault("enable_progress_bar", True):
-            trainer_kwargs["simple_progress_bar"] = False
-            trainer_kwargs["callbacks"].append(PhaseProgress())
-        trainer_kwargs.setdefault("checkpointing_monitor", "generator_nll" if data.held is None else "nll_validation")
-        # all of it already here, so that scvi-tools' SaveCheckpoint can save the model under way
-        self.history_, self.is_trained_, self.module = None, False, module
-        self.graph_choice_, self.plain_ = None, None
-        self.stability_, self.averaging_, self.search_ = None, None, plan.regression.search_options
-        self.summary_, self.seed_ = data.fitted, seed
-        with warnings.catch_warnings(), quiet_lightning(), few_threads(len(genes)):
-            # advice for loaders of cells; ours holds one object
-            warnings.filterwarnings("ignore", message=".*does not have many workers")
-            warnings.filterwarnings("ignore", message=".*smaller than the logging interval")
-            warnings.filterwarnings(
-                "ignore", message=".*LeafSpec", category=FutureWarning
-            )  # lightning 2.6 on torch 2.13
-            # a phase logs its own loss; checkpoints that monitor another wait for it
-            warnings.filterwarnings("ignore", message=".*could not find the monitored key")
-            runner = TrainRunner(
-                self,
-                training_plan=plan,
-                data_splitter=StatisticsModule(data),
-                max_epochs=options.max_epochs,
-                accelerator=accelerator,
-                devices=devices,
-                **trainer_kwargs,
-            )
-            try:
-                runner()
-            except BaseException:
-                self.summary_ = None  # half-trained is not trained
-                raise
-        try:
-            self._finish(plan, data, how)
-        except BaseException:
-            self.summary_ = None
-            raise
-        misfit = self.module.misfit
-        self.calibration_ = plan.condition_moments.calibration.about() | {
-            "min_effect": float(self.module.min_effect),
-            "misfit_max": float(misfit.max()),
-            "misfit_genes": int((misfit > 0).sum()),
-        }
-        self._chosen, self._selection = selection.choice, None
-        if self._chosen.scores is not None:
-            self.history_["generator_choice"] = self._chosen.scores
-
-    def _finish(self, plan: TrainingPlan, data: TrainingData, how: dict) -> None:
-        """What a trained module is asked once: the measured conditions, other graphs, and whether predictions take the graph."""
-        self.module = self.module.to("cpu").requires_grad_(False)
-        self.summary_ = self.summary_.measure(*plan.measured())
-        design, n_genes = self.summary_.design, len(self.summary_.genes)
-        # the graph, which auto then does not use
-        undetermined = self.settings_["structure"] == "auto" and self.summary_.statistics.n_cells < n_genes
-        affordable = n_genes * len(design.drug) < TOO_LARGE
-        if self._structure == "search" and affordable and not undetermined:
-            mechanism, block = self.module.mechanism, design.resampling_blocks()
-            with few_threads(n_genes):
-                self.averaging_ = average(mechanism, plan.regression, plan.constraints, block, seed=self.seed_)
-        predictor, error = self._predictor(), change_error(data)
-        said, held_out = predictor.generated_changes()
-        # features are a prior of measured drugs where the generator has any to ask
-        prior = (said, held_out) if self.module.generator.needs_features else (None, None)
-        measured, unit = predictor.measured_changes(), self.summary_.relative_scale(design.line)
-        responses = Responses.fit(self.summary_.rows(), measured, unit**2 * error, *prior)
-        self.summary_ = replace(self.summary_, responses=responses.state())
-        if self.settings_["structure"] != "auto":
-            return
-        without = None if said is None else plan.cross_fit_without_graph(error)
-        without = None if without is None else unit * (without.probability * without.psi).numpy()
-        self._choose_graph(measured, held_out, without, how)
-
-    @property
-    def generator_(self) -> str:
-        """Name of the generator in use."""
-        return self._choice.name
-
-    @property
-    def _choice(self) -> GeneratorChoice:
-        """The generator in use and why it was taken."""
-        choice = self._chosen if self._selection is None else self._selection.choice
-        if choice is None:
-            raise AttributeError("No generator is chosen before training: model.train().")
-        return choice
-
-    def _edge_constraints(self, genes: np.ndarray) -> EdgeConstraints:
-        """What is known of the graph, for sorted genes."""
-        return edge_constraints(self.settings_["prior_graph"], self.settings_["regulators"], genes)
-
-    @property
-    def _structure(self) -> str:
-        """How the graph is learned."""
-        asked = self.settings_["structure"]
-        return "search" if asked == "auto" else asked
-
-    def _choose_graph(
-        self, change: np.ndarray, with_graph: np.ndarray | None, without: np.ndarray | None, how: dict
-    ) -> None:
-        """Leave the graph out of predictions where it harms: they come from a generator of its own then, without a graph.
-
-        ``how`` are the arguments of `train`: the model without a graph has the same training and validation conditions.
-        """
-        rows = int(self.summary_.statistics.n_cells)
-        if self._from_means():
-            # measured changes of few counts are on a compressed scale, on which the graph's better predictions look worse
-            with_graph = without = None
-        self.graph_choice_ = choose_graph(change, with_graph, without, self.summary_.design.drug, rows=rows)
-        if self.graph_choice_.use or not self.module.mechanism.graph.any():
-            return
-        logger.info("Graph: %s.", self.graph_choice_.reason)
-        changes = {"structure": "none", "prior_graph": None, "regulators": None, "generator": self.generator_}
-        plain = copy.copy(self)  # the same set-up, whatever the AnnData was set up for since
-        plain.settings_ = self.settings_ | changes
-        plain.train(**how, seed=self.seed_, enable_progress_bar=False)
-        self.plain_ = plain.module
-        self.summary_ = replace(self.summary_, responses=plain.summary_.responses)
-
-    def _read(self, seed: int, validation: float = 0.0) -> TrainingData:
-        """The training rows, but for a share of their conditions, as the plan sees them."""
-        screen = self._screen()
-        held = validation_cells(screen.conditions, validation, seed) if validation else None
-        return read_training_data(screen, self.drug_table_.frame, seed=seed, needs=self._needs(), held=held)
-
-    def _needs(self) -> DataRequirements:
-        """What the settings need of the cells."""
-        affine = MECHANISMS[self.settings_["mechanism"]].affine
-        hard = INTERVENTIONS[self.settings_["intervention"]].needs_own
-        if self._from_means():
-            return DataRequirements(own=hard and not affine, cells=not affine, means=True)
-        scaled = self.settings_["scale_shift"] and (affine or self.settings_["structure"] == "gradient")
-        return DataRequirements(own=hard or scaled, cells=not affine)
-
-    def _from_means(self) -> bool:
-        """Whether the graph is learned from the conditions' means."""
-        asked = self.settings_["likelihood"]
-        return asked == "means" or (asked == "auto" and self.registry_["setup_args"]["scale"] == "counts")
-
-    def _build(self, n_genes: int, design: ScreenDesign, generator: str) -> GIMModule:
-        """A module of the model's settings and a design's sizes."""
-        return GIMModule(
-            n_genes,
-            self._build_generator(n_genes, design, generator),
-            mechanism=self.settings_["mechanism"],
-            intervention=self.settings_["intervention"],
-            scale_map=NoiseScale(self.drug_table_.frame.shape[1], n_genes) if self.settings_["scale_shift"] else None,
-            min_effect=MIN_EFFECT if self.settings_["min_effect"] is None else self.settings_["min_effect"],
-        )
-
-    def _build_generator(self, n_genes: int, design: ScreenDesign, name: str) -> Generator:
-        """A generator of a design's sizes."""
-        response = self.settings_["dose_response"]
-        return GENERATORS[name](
-            self.drug_table_.frame.shape[1],
-            n_genes,
-            n_drugs=len(design.drugs),
-            n_lines=len(design.lines),
-            dosed=design.dosed,
-            baseline=INTERVENTIONS[self.settings_["intervention"]].baseline,
-            log_doses=design.log_doses,
-            **({} if response is None else {"dose_response": response}),
-        )
-
     # ---- what the mixins share ---------------------------------------------------------------------------------------
 
     def _screen(self) -> RegisteredScreen:
@@ -547,3 +298,61 @@ class GIM(InferenceMixin, EvaluationMixin, AnnotationMixin, PersistenceMixin, Ba
     def _require_data(self) -> None:
         if self.adata is None:
             raise ValueError("This model was loaded without data. Load it with GIM.load(path, adata=...).")
+
+    @property
+    def generator_(self) -> str:
+        """Name of the generator in use."""
+        return self._choice.name
+
+    @property
+    def generator_scores_(self) -> pd.DataFrame | None:
+        """Cross-validated losses of the generators that ``"auto"`` compared, by name; ``None`` if none were compared."""
+        return self._choice.scores
+
+    @property
+    def _choice(self) -> GeneratorChoice:
+        """The generator in use and why it was taken."""
+        choice = self._chosen if self._selection is None else self._selection.choice
+        if choice is None:
+            raise AttributeError("No generator is chosen before training: model.train().")
+        return choice
+
+    def _edge_constraints(self, genes: np.ndarray) -> EdgeConstraints:
+        """What is known of the graph, for sorted genes."""
+        return edge_constraints(self.settings_["prior_graph"], self.settings_["regulators"], genes)
+
+    @property
+    def _structure(self) -> str:
+        """How the graph is learned."""
+        asked = self.settings_["structure"]
+        return "search" if asked == "auto" else asked
+
+    def _from_means(self) -> bool:
+        """Whether the graph is learned from the conditions' means."""
+        asked = self.settings_["likelihood"]
+        return asked == "means" or (asked == "auto" and self.registry_["setup_args"]["scale"] == "counts")
+
+    def _build(self, n_genes: int, design: ScreenDesign, generator: str) -> GIMModule:
+        """A module of the model's settings and a design's sizes."""
+        return GIMModule(
+            n_genes,
+            self._build_generator(n_genes, design, generator),
+            mechanism=self.settings_["mechanism"],
+            intervention=self.settings_["intervention"],
+            scale_map=NoiseScale(self.drug_table_.frame.shape[1], n_genes) if self.settings_["scale_shift"] else None,
+            min_effect=MIN_EFFECT if self.settings_["min_effect"] is None else self.settings_["min_effect"],
+        )
+
+    def _build_generator(self, n_genes: int, design: ScreenDesign, name: str) -> Generator:
+        """A generator of a design's sizes."""
+        response = self.settings_["dose_response"]
+        return GENERATORS[name](
+            self.drug_table_.frame.shape[1],
+            n_genes,
+            n_drugs=len(design.drugs),
+            n_lines=len(design.lines),
+            dosed=design.dosed,
+            baseline=INTERVENTIONS[self.settings_["intervention"]].baseline,
+            log_doses=design.log_doses,
+            **({} if response is None else {"dose_response": response}),
+        )

@@ -141,7 +141,9 @@ class PersistenceMixin:
         model.module = model._restored(state["module"], len(fitted.genes), design)
         model.graph_choice_ = None if chosen is None else GraphChoice(**chosen)
         model.plain_ = None if plain is None else model._restored(plain, len(fitted.genes), design)
-        model.summary_, model.history_, model.is_trained_ = fitted, state["history"], True
+        model.summary_, model.is_trained_ = fitted, True
+        # older versions kept a table of generators beside the histories
+        model.history_ = {name: curve for name, curve in state["history"].items() if name != "generator_choice"}
         return model
 
     def _restored(self, state: dict, n_genes: int, design: ScreenDesign) -> GIMModule:

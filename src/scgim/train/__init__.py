@@ -1,0 +1,5 @@
+"""The schedule of training: phases, options, calibration, and the selection of a generator. Knows Lightning, and no model."""
+
+from ._options import TrainingOptions
+
+__all__ = ["TrainingOptions"]

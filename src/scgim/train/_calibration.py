@@ -59,7 +59,7 @@ def misfit(data: TrainingData, mechanism: Mechanism, moments: Moments, n: torch.
     noise = mechanism.variance.detach().cpu().numpy()
     weight, _ = mechanism.effects(data.some_controls().to(mechanism.bias))
     return misfit_variance(
-        residual, change, noise / cells, weight.detach().cpu().numpy(), noise, data.fitted.design.drug
+        residual, change, noise / cells, weight.detach().cpu().numpy(), noise, data.summary.design.drug
     )
 
 
@@ -77,7 +77,7 @@ def effective_cells(data: TrainingData, mechanism: Mechanism) -> np.ndarray:
 
 def change_error(data: TrainingData) -> np.ndarray:
     """Variance of the error of every condition's mean change, ``(conditions, genes)``: as in :func:`worth`, of the genes themselves."""
-    statistics = data.fitted.statistics
+    statistics = data.summary.statistics
     freedom = max(float(statistics.n_cells) - len(statistics.n), 1.0)
     return _error(data, data.fine.mean, np.maximum(np.diag(statistics.scatter) / freedom, 1e-12))
 

@@ -57,7 +57,7 @@ class GraphRegression:
         score = {"columns": self.columns, "intervention": self.intervention, "target_penalty": self.target_penalty}
         if means is None:
             return fit_graph(graph, self.data.search, **score)
-        fit = means.fit(graph, self.data.fitted.statistics, **score)
+        fit = means.fit(graph, self.data.summary.statistics, **score)
         weight = np.zeros((len(graph) * self.columns, len(graph)))
         weight[:: self.columns] = fit.weight  # means say nothing of bends
         return replace(fit, weight=weight)

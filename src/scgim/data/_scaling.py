@@ -1,0 +1,69 @@
+"""Control groups, and the scale on which everything is learned."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from scgim._checks import listed
+from scgim.statistics import relative_scales
+
+from ._reader import Standardizer
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from scgim.statistics import SufficientStatistics
+
+    from ._condition_statistics import ConditionStatistics
+
+
+@dataclass(frozen=True)
+class Scaling:
+    """Control groups (line x batch) and the scale on which everything is learned."""
+
+    groups: pd.DataFrame  # line and batch of every group
+    mean: np.ndarray  # (groups, genes)
+    size: np.ndarray  # (groups,)
+    scale: np.ndarray  # (genes,) pooled control SD
+    lines: np.ndarray  # names, sorted
+    line_scale: np.ndarray  # (lines, genes) control SD relative to the pooled one
+    standard: Standardizer
+
+    @classmethod
+    def of(cls, cells: ConditionStatistics, genes: np.ndarray, *, counts: bool) -> Scaling:
+        """From the controls; the noise of counts follows from their rates, so that lines do not differ in scale."""
+        raw, control = cells.raw, cells.control
+        groups = cells.parts.loc[control, ["line", "batch"]].reset_index(drop=True)
+        scale = _control_scale(raw, control, genes)
+        lines, line_of_group = np.unique(groups["line"].to_numpy(str), return_inverse=True)
+        line_scale = np.ones((len(lines), len(genes)))
+        if not counts:
+            line_scale = _line_scale(raw, control, line_of_group, len(lines))
+        standard = Standardizer(raw.mean[control], scale * line_scale[line_of_group])
+        return cls(groups, raw.mean[control], raw.n[control], scale, lines, line_scale, standard)
+
+
+def _control_scale(raw: SufficientStatistics, control: np.ndarray, genes: np.ndarray) -> np.ndarray:
+    """Pooled sd of controls within their groups; a gene constant in them takes its sd within all conditions."""
+    variance = raw.squares[control].sum(0) / raw.n[control].sum()
+    within = raw.squares.sum(0) / raw.n.sum()
+    # below this it is the rounding of sums of squares, which grows with how far the conditions lie apart
+    tiny = 1e-12 * ((raw.mean - raw.mean.mean(0)) ** 2).max(0) + 1e-28 * (raw.mean**2).max(0)
+    variance = np.where(variance > tiny, variance, within)
+    if (variance <= tiny).any():
+        raise ValueError(
+            f"{int((variance <= tiny).sum())} genes do not vary within any condition, e.g. {listed(genes[variance <= tiny])}, so nothing scales their "
+            "effects. Drop them, or use more cells per condition."
+        )
+    return np.sqrt(variance)
+
+
+def _line_scale(raw: SufficientStatistics, control: np.ndarray, line: np.ndarray, n_lines: int) -> np.ndarray:
+    """Control SD of every line relative to the pooled one, ``(lines, genes)``; ``line`` of every control group."""
+    freedom, squares = np.zeros(n_lines), np.zeros((n_lines, raw.mean.shape[1]))
+    np.add.at(freedom, line, raw.n[control] - 1)  # squares are about every batch's own mean
+    np.add.at(squares, line, raw.squares[control])
+    return relative_scales(squares / np.maximum(freedom, 1)[:, None], freedom)

@@ -1,0 +1,72 @@
+"""Validation conditions: training conditions that are held out of training."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+
+from scgim.module import MeasuredConditions
+
+from ._condition_statistics import ConditionStatistics
+from ._design import group_conditions
+from ._reader import control_group_of, sample_cells
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from scgim.module import CellStore, TreatmentInputs
+
+    from ._design import ScreenDesign
+    from ._registered_screen import RegisteredScreen
+    from ._scaling import Scaling
+    from ._training_data import DataRequirements
+    from ._training_summary import TrainingSummary
+
+
+def read_validation_data(
+    screen: RegisteredScreen,
+    held: np.ndarray,
+    summary: TrainingSummary,
+    features: pd.DataFrame,
+    scaling: Scaling,
+    needs: DataRequirements,
+    seed: int,
+) -> tuple[MeasuredConditions, CellStore | None]:
+    """Held-out conditions on the training scale; the first of their cell store, which would be controls, is empty."""
+    table, matrix = screen.conditions, screen.matrix()
+    cells = ConditionStatistics.read(matrix, table, held, own=needs.own and not needs.cells)
+    statistics = cells.standardized(scaling.standard, scaling.groups).merge(cells.label - 1)
+    conditions = _encoded(summary.design, cells.conditions, features)
+    store, n = None, statistics.n
+    if needs.cells:
+        label, group = cells.label[cells.code], control_group_of(table[held], scaling.groups)
+        store = sample_cells(matrix, np.flatnonzero(held), label, group, scaling.standard, seed, empty=1)
+        n = store.size[1:].numpy().astype(float)
+    own = None if statistics.own is None else torch.as_tensor(statistics.own)
+    spread = statistics.squares / statistics.n[:, None]
+    return MeasuredConditions(*map(torch.as_tensor, (n[:, None], statistics.mean, spread)), conditions, own), store
+
+
+def _encoded(design: ScreenDesign, conditions: pd.DataFrame, features: pd.DataFrame) -> TreatmentInputs:
+    """Conditions of any drugs, as the generator takes them."""
+    names = conditions["drug"].to_numpy(str)
+    known = np.searchsorted(design.drugs, names).clip(max=len(design.drugs) - 1)
+    index = np.where(design.drugs[known] == names, known, -1)
+    line = np.searchsorted(design.lines, conditions["line"].to_numpy(str))
+    scaled = features.loc[names].to_numpy(np.float64) / design.feature_scale
+    return design.encode(scaled, index, conditions["dose"].to_numpy(float), line)
+
+
+def validation_cells(table: pd.DataFrame, share: float, seed: int) -> np.ndarray:
+    """Cells of a random share of the training conditions, whole; at least one condition and never all, ``(cells,)`` bool."""
+    use = (table["train"] & ~table["control"]).to_numpy()
+    conditions, code = group_conditions(table[use], ("drug", "dose", "line"))
+    if len(conditions) < 2:
+        raise ValueError("A validation set needs at least two conditions; train with train_size=1.")
+    n = min(max(1, round(share * len(conditions))), len(conditions) - 1)
+    chosen = np.random.default_rng(seed).choice(len(conditions), n, replace=False)
+    held = np.zeros(len(table), dtype=bool)
+    held[use] = np.isin(code, chosen)
+    return held

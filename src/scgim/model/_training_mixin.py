@@ -1,0 +1,229 @@
+"""The model's verb that learns."""
+
+from __future__ import annotations
+
+import copy
+import logging
+import warnings
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+from scvi.train import TrainRunner
+
+from scgim._checks import warn
+from scgim.data._training_data import DataRequirements, read_training_data
+from scgim.data._validation_data import validation_cells
+from scgim.module import INTERVENTIONS, MECHANISMS, Responses
+from scgim.train._calibration import change_error
+from scgim.train._data_module import StatisticsModule
+from scgim.train._generator_selection import GeneratorSelection
+from scgim.train._graph_averaging import TOO_LARGE, average
+from scgim.train._graph_choice import choose_graph
+from scgim.train._options import TrainingOptions
+from scgim.train._plan import TrainingPlan
+
+from ._progress_bar import PhaseProgress, few_threads, quiet_lightning
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from scgim.data._training_data import TrainingData
+
+logger = logging.getLogger("scgim")
+
+
+def on_cpu(accelerator: str) -> str:
+    """``"cpu"``, with a warning if another accelerator was asked for."""
+    if accelerator not in ("cpu", "auto"):
+        warn(
+            f"accelerator={accelerator!r}: structure, mechanisms and generator are all trained on the CPU, because their arrays are "
+            "sufficient statistics, small beside the cells. Leave accelerator out."
+        )
+    return "cpu"
+
+
+class TrainingMixin:
+    """Training: graph, mechanisms, generator, and what a trained module is asked once."""
+
+    def train(
+        self,
+        max_epochs: int | None = None,
+        accelerator: str = "cpu",
+        devices: int | str = 1,
+        train_size: float = 1.0,
+        early_stopping: bool = False,
+        early_stopping_patience: int = 100,
+        plan_kwargs: dict | None = None,
+        seed: int = 0,
+        **trainer_kwargs: Any,
+    ) -> None:
+        """Learn graph, mechanisms and generator; a second call starts afresh.
+
+        The cells are read once, and up to twice more for counts, networks and lines of different noise. After that, time does not
+        depend on the number of cells.
+
+        Parameters
+        ----------
+        max_epochs
+            Search rounds and gradient steps in all; if fewer than the schedule wants, every phase is shortened in
+            proportion.
+        accelerator, devices
+            As in Lightning. Every phase runs on the CPU, because its arrays are small sufficient statistics; another accelerator is
+            answered by a warning.
+        train_size
+            Share of conditions to train on; the others, whole, give ``nll_validation``.
+        early_stopping
+            End the last phase when ``nll_validation`` has not improved for ``early_stopping_patience`` steps, and restore
+            the best weights. Needs ``train_size < 1``.
+        early_stopping_patience
+            Steps of the last phase.
+        plan_kwargs
+            Options of the schedule: ``target_penalty``, ``search_rounds``, ``search_patience``, ``search_target_penalty``,
+            ``search_penalty``, ``mechanism_steps``, ``mechanism_lr``, ``forced_steps``, ``cells_per_step``, ``weight_decay``,
+            ``generator_steps``, ``generator_lr``, ``forced_share``, ``prune_at``, ``generator_target_penalty``, ``steps_per_epoch``;
+            with ``structure="gradient"`` also ``orientation`` (``"smooth"`` or ``"gumbel"``), ``gradient_steps``, ``gradient_lr``,
+            ``gradient_graphs``. ``scgim.train.TrainingOptions`` says what each is.
+        seed
+            Of the search, the validation conditions and the control cells that the model keeps. Global random state is
+            not touched.
+        trainer_kwargs
+            For the Lightning trainer: ``callbacks``, ``logger``, ``enable_progress_bar``, ...
+        """
+        self._require_data()
+        accelerator = on_cpu(accelerator)
+        if not 0 < train_size <= 1:
+            raise ValueError(f"train_size is a share of conditions in (0, 1], got {train_size}.")
+        if early_stopping and train_size == 1:
+            raise ValueError("early_stopping needs validation conditions: pass train_size < 1, e.g. 0.9.")
+        how = {
+            "max_epochs": max_epochs,
+            "accelerator": accelerator,
+            "devices": devices,
+            "train_size": train_size,
+            "early_stopping": early_stopping,
+            "early_stopping_patience": early_stopping_patience,
+            "plan_kwargs": plan_kwargs,
+        }
+        options = TrainingOptions.within(max_epochs, plan_kwargs or {})
+        data = self._read(seed, validation=1 - train_size)
+        plan = self._plan(data, options, seed, early_stopping_patience if early_stopping else None)
+        # all of it already here, so that scvi-tools' SaveCheckpoint can save the model under way
+        self.history_, self.is_trained_, self.module = None, False, plan.module
+        self._selection, self.calibration_ = plan.selection, {}
+        self.graph_choice_, self.plain_ = None, None
+        self.stability_, self.averaging_, self.search_ = None, None, plan.regression.search_options
+        self.summary_, self.seed_ = data.summary, seed
+        try:
+            self._fit(plan, data, {"accelerator": accelerator, "devices": devices, **trainer_kwargs})
+            self._finish(plan, data, how)
+        except BaseException:
+            self.summary_ = None  # half-trained is not trained
+            raise
+        self._chosen, self._selection = plan.selection.choice, None
+
+    def _plan(self, data: TrainingData, options: TrainingOptions, seed: int, patience: int | None) -> TrainingPlan:
+        """The schedule of a module of the model's settings."""
+        design, n_genes = data.summary.design, len(data.summary.genes)
+        selection = GeneratorSelection(
+            lambda name, n_genes: self._build_generator(n_genes, design, name),
+            design,
+            source=self.drug_table_.source,
+            asked=self.settings_["generator"],
+            seed=seed,
+        )
+        return TrainingPlan(
+            self._build(n_genes, design, selection.choice.name),
+            data,
+            options,
+            structure=self._structure,
+            constraints=self._edge_constraints(data.summary.genes),
+            selection=selection,
+            seed=seed,
+            early_stopping_patience=patience,
+        )
+
+    def _fit(self, plan: TrainingPlan, data: TrainingData, trainer: dict) -> None:
+        """Run the schedule with one progress line."""
+        trainer["callbacks"] = list(trainer.get("callbacks") or [])  # scvi-tools appends to the list
+        if trainer.setdefault("enable_progress_bar", True):
+            trainer["simple_progress_bar"] = False
+            trainer["callbacks"].append(PhaseProgress())
+        trainer.setdefault("checkpointing_monitor", "generator_nll" if data.held is None else "nll_validation")
+        with warnings.catch_warnings(), quiet_lightning(), few_threads(len(data.summary.genes)):
+            # advice for loaders of cells; ours holds one object
+            warnings.filterwarnings("ignore", message=".*does not have many workers")
+            warnings.filterwarnings("ignore", message=".*smaller than the logging interval")
+            # lightning 2.6 on torch 2.13
+            warnings.filterwarnings("ignore", message=".*LeafSpec", category=FutureWarning)
+            # a phase logs its own loss; checkpoints that monitor another loss wait for it
+            warnings.filterwarnings("ignore", message=".*could not find the monitored key")
+            loader, max_epochs = StatisticsModule(data), plan.options.max_epochs
+            TrainRunner(self, training_plan=plan, data_splitter=loader, max_epochs=max_epochs, **trainer)()
+
+    def _finish(self, plan: TrainingPlan, data: TrainingData, how: dict) -> None:
+        """What a trained module is asked once: the measured conditions, other graphs, and whether predictions take the graph."""
+        self.module = self.module.to("cpu").requires_grad_(False)
+        self.summary_ = self.summary_.measure(*plan.measured())
+        design, n_genes = self.summary_.design, len(self.summary_.genes)
+        # the graph, which auto then does not use
+        undetermined = self.settings_["structure"] == "auto" and self.summary_.statistics.n_cells < n_genes
+        affordable = n_genes * len(design.drug) < TOO_LARGE
+        if self._structure == "search" and affordable and not undetermined:
+            mechanism, block = self.module.mechanism, design.resampling_blocks()
+            with few_threads(n_genes):
+                self.averaging_ = average(mechanism, plan.regression, plan.constraints, block, seed=self.seed_)
+        predictor, error = self._predictor(), change_error(data)
+        said, held_out = predictor.generated_changes()
+        # features are a prior of measured drugs where the generator has any to ask
+        prior = (said, held_out) if self.module.generator.needs_features else (None, None)
+        measured, unit = predictor.measured_changes(), self.summary_.relative_scale(design.line)
+        responses = Responses.fit(self.summary_.rows(), measured, unit**2 * error, *prior)
+        self.summary_ = replace(self.summary_, responses=responses.state())
+        misfit = self.module.misfit
+        self.calibration_ = plan.condition_moments.calibration.about() | {
+            "min_effect": float(self.module.min_effect),
+            "misfit_max": float(misfit.max()),
+            "misfit_genes": int((misfit > 0).sum()),
+        }
+        if self.settings_["structure"] != "auto":
+            return
+        without = None if said is None else plan.cross_fit_without_graph(error)
+        without = None if without is None else unit * (without.probability * without.psi).numpy()
+        self._choose_graph(measured, held_out, without, how)
+
+    def _choose_graph(
+        self, change: np.ndarray, with_graph: np.ndarray | None, without: np.ndarray | None, how: dict
+    ) -> None:
+        """Leave the graph out of predictions where it harms: they come from a generator of its own then, without a graph.
+
+        ``how`` are the arguments of `train`: the model without a graph has the same training and validation conditions.
+        """
+        rows = int(self.summary_.statistics.n_cells)
+        if self._from_means():
+            # measured changes of few counts are on a compressed scale, on which the graph's better predictions look worse
+            with_graph = without = None
+        self.graph_choice_ = choose_graph(change, with_graph, without, self.summary_.design.drug, rows=rows)
+        if self.graph_choice_.use or not self.module.mechanism.graph.any():
+            return
+        logger.info("Graph: %s.", self.graph_choice_.reason)
+        changes = {"structure": "none", "prior_graph": None, "regulators": None, "generator": self.generator_}
+        plain = copy.copy(self)  # the same set-up, whatever the AnnData was set up for since
+        plain.settings_ = self.settings_ | changes
+        plain.train(**how, seed=self.seed_, enable_progress_bar=False)
+        self.plain_ = plain.module
+        self.summary_ = replace(self.summary_, responses=plain.summary_.responses)
+
+    def _read(self, seed: int, validation: float = 0.0) -> TrainingData:
+        """The training rows, but for a share of their conditions, as the plan sees them."""
+        screen = self._screen()
+        held = validation_cells(screen.conditions, validation, seed) if validation else None
+        return read_training_data(screen, self.drug_table_.frame, seed=seed, needs=self._needs(), held=held)
+
+    def _needs(self) -> DataRequirements:
+        """What the settings need of the cells."""
+        affine = MECHANISMS[self.settings_["mechanism"]].affine
+        hard = INTERVENTIONS[self.settings_["intervention"]].needs_own
+        if self._from_means():
+            return DataRequirements(own=hard and not affine, cells=not affine, means=True)
+        scaled = self.settings_["scale_shift"] and (affine or self.settings_["structure"] == "gradient")
+        return DataRequirements(own=hard or scaled, cells=not affine)
