@@ -1,7 +1,7 @@
 # Needs make and Python >= 3.11 only; everything else goes into .venv.
 #
 #   make demo   the whole workflow on the shipped data, results in demo-output/
-#   make test   ruff and all tests (those marked `slow` apart)
+#   make test   ruff, imports, types and all tests (those marked `slow` apart)
 #   make docs   the documentation, in docs/_build/html
 #   make bench  every benchmark but the rivals; DATA=folder of measured screens
 
@@ -30,6 +30,8 @@ demo: $(VENV)/.stamp-core
 # One thread per worker: the workers are the parallelism.
 test: $(VENV)/.stamp-test
 	$(BIN)/ruff check .
+	$(BIN)/lint-imports
+	$(BIN)/mypy
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(JOBS) $(ARGS)
 
 test-slow: $(VENV)/.stamp-test

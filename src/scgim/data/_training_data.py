@@ -18,6 +18,7 @@ from ._matrix import data_hash
 from ._mean_evidence import ConditionMeansModel, log_rate_slope
 from ._placebos import Placebos
 from ._reader import MAX_CONTROLS, BasisExpansion, control_group_of, sample_cells
+from ._requirements import DataRequirements
 from ._scaling import Scaling
 from ._training_summary import TrainingSummary
 from ._validation_data import read_validation_data
@@ -32,15 +33,6 @@ if TYPE_CHECKING:
     from ._registered_screen import RegisteredScreen
 
 MAX_OWN = 2.5e8  # numbers of all conditions' own scatters: 2 GB
-
-
-@dataclass(frozen=True)
-class DataRequirements:
-    """What a model needs of the cells besides means and pooled scatter."""
-
-    own: bool = False  # every condition's own scatter
-    cells: bool = False  # cells themselves, and the statistics of a nonlinear basis
-    means: bool = False  # the conditions' means with their errors, which the graph is then learned from
 
 
 @dataclass(frozen=True)

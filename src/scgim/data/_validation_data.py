@@ -20,8 +20,8 @@ if TYPE_CHECKING:
 
     from ._design import ScreenDesign
     from ._registered_screen import RegisteredScreen
+    from ._requirements import DataRequirements
     from ._scaling import Scaling
-    from ._training_data import DataRequirements
     from ._training_summary import TrainingSummary
 
 

@@ -15,9 +15,8 @@ from scgim.data._drug_table import DrugTable
 from scgim.data._matrix import Scale, check_matrix
 from scgim.data._registered_screen import RegisteredScreen
 from scgim.inference._predictor import Predictor
-from scgim.module import GENERATORS, INTERVENTIONS, MECHANISMS, GIMModule, NoiseScale
+from scgim.module import GENERATORS, INTERVENTIONS, MECHANISMS, GIMModule
 from scgim.module.generators import DOSE_RESPONSES
-from scgim.module.likelihood import MIN_EFFECT
 from scgim.train._edge_constraints import EdgeConstraints, check_prior, edge_constraints
 
 from ._annotation_mixin import AnnotationMixin
@@ -34,9 +33,7 @@ if TYPE_CHECKING:
     import pandas as pd
     from anndata import AnnData
 
-    from scgim.data._design import ScreenDesign
     from scgim.data._training_summary import TrainingSummary
-    from scgim.module.generators import Generator
     from scgim.structure.bootstrap import EdgeFrequencies
     from scgim.train._generator_selection import GeneratorChoice, GeneratorSelection
     from scgim.train._graph_averaging import Averaging
@@ -331,28 +328,3 @@ class GIM(
         """Whether the graph is learned from the conditions' means."""
         asked = self.settings_["likelihood"]
         return asked == "means" or (asked == "auto" and self.registry_["setup_args"]["scale"] == "counts")
-
-    def _build(self, n_genes: int, design: ScreenDesign, generator: str) -> GIMModule:
-        """A module of the model's settings and a design's sizes."""
-        return GIMModule(
-            n_genes,
-            self._build_generator(n_genes, design, generator),
-            mechanism=self.settings_["mechanism"],
-            intervention=self.settings_["intervention"],
-            scale_map=NoiseScale(self.drug_table_.frame.shape[1], n_genes) if self.settings_["scale_shift"] else None,
-            min_effect=MIN_EFFECT if self.settings_["min_effect"] is None else self.settings_["min_effect"],
-        )
-
-    def _build_generator(self, n_genes: int, design: ScreenDesign, name: str) -> Generator:
-        """A generator of a design's sizes."""
-        response = self.settings_["dose_response"]
-        return GENERATORS[name](
-            self.drug_table_.frame.shape[1],
-            n_genes,
-            n_drugs=len(design.drugs),
-            n_lines=len(design.lines),
-            dosed=design.dosed,
-            baseline=INTERVENTIONS[self.settings_["intervention"]].baseline,
-            log_doses=design.log_doses,
-            **({} if response is None else {"dose_response": response}),
-        )

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 
-from scgim import __version__
+from scgim._version import __version__
 from scgim.data._design import ScreenDesign
 from scgim.data._drug_table import DrugTable
 from scgim.data._registered_screen import require_genes

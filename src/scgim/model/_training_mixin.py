@@ -11,9 +11,11 @@ from typing import TYPE_CHECKING, Any
 from scvi.train import TrainRunner
 
 from scgim._checks import warn
-from scgim.data._training_data import DataRequirements, read_training_data
+from scgim.data._requirements import DataRequirements
+from scgim.data._training_data import read_training_data
 from scgim.data._validation_data import validation_cells
-from scgim.module import INTERVENTIONS, MECHANISMS, Responses
+from scgim.module import GENERATORS, INTERVENTIONS, MECHANISMS, GIMModule, NoiseScale, Responses
+from scgim.module.likelihood import MIN_EFFECT
 from scgim.train._calibration import change_error
 from scgim.train._data_module import StatisticsModule
 from scgim.train._generator_selection import GeneratorSelection
@@ -27,7 +29,9 @@ from ._progress_bar import PhaseProgress, few_threads, quiet_lightning
 if TYPE_CHECKING:
     import numpy as np
 
+    from scgim.data._design import ScreenDesign
     from scgim.data._training_data import TrainingData
+    from scgim.module.generators import Generator
 
 logger = logging.getLogger("scgim")
 
@@ -227,3 +231,28 @@ class TrainingMixin:
             return DataRequirements(own=hard and not affine, cells=not affine, means=True)
         scaled = self.settings_["scale_shift"] and (affine or self.settings_["structure"] == "gradient")
         return DataRequirements(own=hard or scaled, cells=not affine)
+
+    def _build(self, n_genes: int, design: ScreenDesign, generator: str) -> GIMModule:
+        """A module of the model's settings and a design's sizes."""
+        return GIMModule(
+            n_genes,
+            self._build_generator(n_genes, design, generator),
+            mechanism=self.settings_["mechanism"],
+            intervention=self.settings_["intervention"],
+            scale_map=NoiseScale(self.drug_table_.frame.shape[1], n_genes) if self.settings_["scale_shift"] else None,
+            min_effect=MIN_EFFECT if self.settings_["min_effect"] is None else self.settings_["min_effect"],
+        )
+
+    def _build_generator(self, n_genes: int, design: ScreenDesign, name: str) -> Generator:
+        """A generator of a design's sizes."""
+        response = self.settings_["dose_response"]
+        return GENERATORS[name](
+            self.drug_table_.frame.shape[1],
+            n_genes,
+            n_drugs=len(design.drugs),
+            n_lines=len(design.lines),
+            dosed=design.dosed,
+            baseline=INTERVENTIONS[self.settings_["intervention"]].baseline,
+            log_doses=design.log_doses,
+            **({} if response is None else {"dose_response": response}),
+        )

@@ -11,7 +11,8 @@ from lightning.pytorch.loggers import CSVLogger
 from scvi.train import SaveCheckpoint
 
 import scgim
-from scgim.data._training_data import read_training_data, validation_cells
+from scgim.data._training_data import read_training_data
+from scgim.data._validation_data import validation_cells
 
 PHASES = ["structure_score", "mechanisms_nll", "generator_nll"]
 QUIET = {"enable_progress_bar": False}

@@ -10,7 +10,6 @@ import torch
 from anndata import AnnData
 
 import scgim
-from scgim.data._design import blocks
 from scgim.structure import GraphEnsemble
 from scgim.train._graph_averaging import Averaging
 
@@ -131,7 +130,7 @@ def test_the_order_of_genes_does_not_matter_and_the_seed_does_not_vary(screen, f
 def test_blocks_are_drugs_in_lines(in_lines, fit) -> None:
     model = fit(in_lines(0.0), cell_line_key="line")
     design = model.summary_.design
-    block, drug = blocks(design)
+    block, drug = design.resampling_blocks()
     np.testing.assert_array_equal(drug, design.drug)
     assert len(np.unique(block)) == len(np.unique(np.stack([design.drug, design.line]), axis=1).T)
     assert blocks(replace(design, lines=design.lines[:1])) is None  # of one line there is nothing to draw
