@@ -52,7 +52,7 @@ def undosed(screen, fit):
 @pytest.fixture
 def new(models) -> pd.DataFrame:
     """Features of two drugs that were not measured."""
-    columns = models("linear shift").table.frame.columns
+    columns = models("linear shift").drug_table_.frame.columns
     bits = np.random.default_rng(0).integers(2, size=(2, len(columns)))
     return pd.DataFrame(bits, index=["new", "newer"], columns=columns)
 

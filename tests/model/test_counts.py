@@ -186,7 +186,7 @@ def test_do(reference, kind):
 def test_every_verb_works(reference):
     assert_works(reference)
     assert "from means" in repr(reference)
-    new = reference.table.frame.iloc[:1].rename(index={reference.drugs[0]: "new"})
+    new = reference.drug_table_.frame.iloc[:1].rename(index={reference.drugs[0]: "new"})
     assert np.isfinite(reference.predict(drug="new", features=new, dose=1.0, as_="delta").X).all()
 
 

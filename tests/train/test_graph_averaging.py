@@ -133,7 +133,7 @@ def test_blocks_are_drugs_in_lines(in_lines, fit) -> None:
     block, drug = design.resampling_blocks()
     np.testing.assert_array_equal(drug, design.drug)
     assert len(np.unique(block)) == len(np.unique(np.stack([design.drug, design.line]), axis=1).T)
-    assert blocks(replace(design, lines=design.lines[:1])) is None  # of one line there is nothing to draw
+    assert replace(design, lines=design.lines[:1]).resampling_blocks() is None  # of one line there is nothing to draw
 
 
 def test_torch_is_left_without_gradients(counts: scgim.GIM) -> None:

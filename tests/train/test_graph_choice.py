@@ -106,7 +106,7 @@ def test_a_model_that_was_interrupted_after_its_training_gives_no_answers(monkey
     def interrupt(*args, **kwargs):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("scgim.model._gim.average", interrupt)
+    monkeypatch.setattr("scgim.model._training_mixin.average", interrupt)
     with pytest.raises(KeyboardInterrupt):
         model.train(max_epochs=20, enable_progress_bar=False)
     with pytest.raises(RuntimeError, match="train"):
