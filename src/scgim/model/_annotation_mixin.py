@@ -16,12 +16,13 @@ from scgim.data._registered_screen import require_genes
 from scgim.inference._target_ranking import Evidence
 
 from ._annotate import write_graph, write_shift, write_targets
+from ._state import ModelState
 
 if TYPE_CHECKING:
     from anndata import AnnData
 
 
-class AnnotationMixin:
+class AnnotationMixin(ModelState):
     """Results where scanpy's plots look for them."""
 
     def annotate(self, adata: AnnData | None = None, *, evidence: Evidence = "auto") -> None:

@@ -11,6 +11,8 @@ from scgim.evaluation._known_targets import evaluate_targets
 from scgim.structure import search_dag, turn_edges
 from scgim.structure.bootstrap import draws, edge_frequencies, edge_table
 
+from ._state import ModelState
+
 if TYPE_CHECKING:
     import numpy as np
     import pandas as pd
@@ -20,7 +22,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger("scgim")
 
 
-class EvaluationMixin:
+class EvaluationMixin(ModelState):
     """What a trained model and its data say of its worth."""
 
     def stability(self, n: int = 20, *, max_rounds: int = 20, seed: int = 0) -> pd.DataFrame:
@@ -68,7 +70,8 @@ class EvaluationMixin:
             raise ValueError(f"n is a number of refits, at least 1, got {n}.")
         if (structure := self._structure) != "search":
             raise ValueError(f"structure={structure!r} has no search that could be repeated. Use structure='search'.")
-        data, genes = self._collect(self.seed_)
+        data = self._read(self.seed_)
+        genes = data.summary.genes
         options = self.search_ | self._edge_constraints(genes).asdict()
 
         def search(statistics: SufficientStatistics | ConditionMeans, seed: int) -> np.ndarray:

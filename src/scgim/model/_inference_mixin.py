@@ -18,6 +18,7 @@ from scgim.module import Action
 from scgim.structure import ancestors
 
 from ._fields import CONDITION
+from ._state import ModelState
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -28,7 +29,7 @@ if TYPE_CHECKING:
 AS, TARGETS, EVIDENCE = get_args(As), get_args(Targets), get_args(Evidence)
 
 
-class InferenceMixin:
+class InferenceMixin(ModelState):
     """What a trained model can be asked."""
 
     @property

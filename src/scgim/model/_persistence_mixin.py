@@ -21,6 +21,7 @@ from scgim.train._graph_averaging import Averaging
 from scgim.train._graph_choice import GraphChoice
 
 from . import _io
+from ._state import ModelState
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -34,7 +35,7 @@ if TYPE_CHECKING:
 RENAMED = {"charge": "target_penalty", "generator_charge": "generator_target_penalty"}
 
 
-class PersistenceMixin:
+class PersistenceMixin(ModelState):
     """A model on disk, and in one look."""
 
     def save(self, dir_path: str | Path, overwrite: bool = False, save_anndata: bool = False) -> None:

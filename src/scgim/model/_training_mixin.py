@@ -25,6 +25,7 @@ from scgim.train._options import TrainingOptions
 from scgim.train._plan import TrainingPlan
 
 from ._progress_bar import PhaseProgress, few_threads, quiet_lightning
+from ._state import ModelState
 
 if TYPE_CHECKING:
     import numpy as np
@@ -46,7 +47,7 @@ def on_cpu(accelerator: str) -> str:
     return "cpu"
 
 
-class TrainingMixin:
+class TrainingMixin(ModelState):
     """Training: graph, mechanisms, generator, and what a trained module is asked once."""
 
     def train(

@@ -50,4 +50,4 @@ class Hard:
         return Action(weight * psi, 1 - weight, 1 + weight * (noise - 1))
 
 
-INTERVENTIONS = {"shift": Shift, "hard": Hard}
+INTERVENTIONS: dict[str, type[Shift] | type[Hard]] = {"shift": Shift, "hard": Hard}

@@ -13,7 +13,7 @@ from ._mean import MeanGenerator
 from ._network import NetworkGenerator
 
 # from simple to complex: of two that predict equally well, `scgim.model` takes the first
-GENERATORS = {
+GENERATORS: dict[str, type[Generator]] = {
     "mean": MeanGenerator,
     "kernel": KernelGenerator,
     "hill": HillGenerator,

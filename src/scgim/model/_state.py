@@ -1,0 +1,84 @@
+"""What the parts of the model class may use of each other."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    import numpy as np
+    import pandas as pd
+    from anndata import AnnData
+
+    from scgim.data._drug_table import DrugTable
+    from scgim.data._registered_screen import RegisteredScreen
+    from scgim.data._training_data import TrainingData
+    from scgim.data._training_summary import TrainingSummary
+    from scgim.inference._predictor import Predictor
+    from scgim.module import GIMModule
+    from scgim.structure.bootstrap import EdgeFrequencies
+    from scgim.train._edge_constraints import EdgeConstraints
+    from scgim.train._generator_selection import GeneratorChoice, GeneratorSelection
+    from scgim.train._graph_averaging import Averaging
+    from scgim.train._graph_choice import GraphChoice
+
+
+class ModelState:
+    """Attributes of :class:`scgim.GIM` by name and type; nothing is defined here."""
+
+    # of scvi-tools
+    adata: AnnData | None
+    registry_: dict[str, Any]
+    summary_stats: Any
+    get_state_registry: Callable[[str], dict[str, Any]]
+    history_: dict[str, pd.DataFrame] | None
+    is_trained_: bool
+
+    # what was asked, and the drugs
+    settings_: dict[str, Any]
+    drug_table_: DrugTable
+
+    # what training found; `module` and `summary_` are None before
+    module: GIMModule | None
+    summary_: TrainingSummary | None
+    plain_: GIMModule | None
+    averaging_: Averaging | None
+    graph_choice_: GraphChoice | None
+    stability_: EdgeFrequencies | None
+    calibration_: dict[str, Any]
+    search_: dict[str, Any]
+    seed_: int
+    _selection: GeneratorSelection | None
+    _chosen: GeneratorChoice | None
+
+    if TYPE_CHECKING:
+
+        @property
+        def generator_(self) -> str: ...
+
+        @property
+        def _choice(self) -> GeneratorChoice: ...
+
+        @property
+        def _structure(self) -> str: ...
+
+        def _predictor(self) -> Predictor: ...
+
+        def _screen(self) -> RegisteredScreen: ...
+
+        def _read(self, seed: int, validation: float = 0.0) -> TrainingData: ...
+
+        def _edge_constraints(self, genes: np.ndarray) -> EdgeConstraints: ...
+
+        def _from_means(self) -> bool: ...
+
+        def _gene_order(self) -> np.ndarray: ...
+
+        def _require_trained(self) -> TrainingSummary: ...
+
+        def _require_data(self) -> None: ...
+
+        def _trained_module(self) -> GIMModule: ...
+
+        def _provenance(self) -> dict[str, Any]: ...
