@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 
 import scgim
-from scgim.evaluation import BASELINES, DUPLICATE, EMPTY, SCGIM, SHUFFLED, ZEROED, _heldout, compare, summarise
+from scgim.evaluation import BASELINES, DUPLICATE, EMPTY, SCGIM, SHUFFLED, ZEROED, _heldout, compare, summarize
 
 METRICS = ["rmse", "pearson", "pearson_centred", "wmse", "rank", "size_ratio", "energy", "w1", "sd"]
 COLUMNS = {"drug_key": "drug", "control": "DMSO", "scale": "continuous", "features_key": "drug_features"}
@@ -151,7 +151,7 @@ def test_an_absolute_r2_is_never_shown(scores) -> None:
 @pytest.mark.parametrize("metric", [name for name in METRICS if name not in {"rmse", "size_ratio"}])
 def test_dropping_a_metric_changes_no_other_number(metric, scores) -> None:
     """The verdict speaks of errors and sizes; all others can go."""
-    without = summarise(each(scores).drop(columns=metric))
+    without = summarize(each(scores).drop(columns=metric))
     pd.testing.assert_frame_equal(without, scores.drop(columns=metric))
     assert without.attrs == scores.attrs
 

@@ -29,8 +29,8 @@ def test_bars_are_the_effects_of_the_first_genes(annotated: Callable[..., AnnDat
     assert isinstance(ax, Axes)
     assert labels(ax) == list(table["gene"])
     np.testing.assert_allclose([bar.get_width() for bar in ax.patches], table["effect"])
-    colours = mpl.colormaps["viridis_r"](table["probability"].to_numpy())
-    np.testing.assert_allclose([bar.get_facecolor() for bar in ax.patches], colours)
+    colors = mpl.colormaps["viridis_r"](table["probability"].to_numpy())
+    np.testing.assert_allclose([bar.get_facecolor() for bar in ax.patches], colors)
     # the first gene is on top
     assert ax.yaxis_inverted()
 

@@ -306,7 +306,7 @@ ATTACKS = [
         "split",
         "WARN",
         "drug 3 = drug 5",
-        id="twin",
+        id="duplicate",
     ),
     # sizes
     pytest.param(

@@ -94,7 +94,7 @@ TWINS = {
 
 @pytest.mark.parametrize("seed", range(10))
 @pytest.mark.parametrize("unseen", ["drug", "dose"])
-def test_twins_stay_together(unseen, seed):
+def test_duplicates_stay_together(unseen, seed):
     adata = screen(dict.fromkeys(TWINS, (1.0, 2.0, 5.0)))
     adata.obs["smiles"] = adata.obs["drug"].map(TWINS)
     split(adata, unseen=unseen, control="DMSO", smiles_key="smiles", frac=0.4, seed=seed)
@@ -103,7 +103,7 @@ def test_twins_stay_together(unseen, seed):
         pd.testing.assert_series_equal(found[one], found[two], check_names=False)
 
 
-def test_twins_are_separated_unless_their_structure_is_known():
+def test_duplicates_are_separated_unless_their_structure_is_known():
     adata, apart = screen(dict.fromkeys(TWINS, (1.0,)), n_cells=1), 0
     for seed in range(20):
         split(adata, control="DMSO", frac=0.4, seed=seed)
@@ -113,7 +113,7 @@ def test_twins_are_separated_unless_their_structure_is_known():
 
 
 @pytest.mark.parametrize("seed", range(10))
-def test_twins_at_different_doses_keep_one_each(seed):
+def test_duplicates_at_different_doses_keep_one_each(seed):
     doses = {"Valproic acid": (1.0, 2.0), "Divalproex": (2.0,), "aspirin": (1.0, 2.0)}
     adata = screen(doses)
     adata.obs["smiles"] = adata.obs["drug"].map(TWINS)

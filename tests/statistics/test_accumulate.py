@@ -150,11 +150,11 @@ def test_parts_must_match(cells):
 # ---- the methods keep own scatters -------------------------------------------------------------------------------------------
 
 
-def test_standardising_own_scatters_is_standardising_the_cells(cells, assert_close):
+def test_standardizing_own_scatters_is_standardizing_the_cells(cells, assert_close):
     x, code = cells()
-    centre, scale = np.arange(16.0).reshape(4, 4), np.array([0.1, 1, 5, 2])
+    center, scale = np.arange(16.0).reshape(4, 4), np.array([0.1, 1, 5, 2])
     assert_close(
-        reduce(x, code, own=True).standardise(centre, scale), reduce((x - centre[code]) / scale, code, own=True)
+        reduce(x, code, own=True).standardize(center, scale), reduce((x - center[code]) / scale, code, own=True)
     )
 
 

@@ -146,7 +146,7 @@ def test_one_progress_line(adata, capfd) -> None:
 
 # ---- folds -----------------------------------------------------------------------------------------------------------
 
-COMPOUNDS = {  # name: SMILES; forms of one compound and twins to a fingerprint among them
+COMPOUNDS = {  # name: SMILES; forms of one compound and duplicates to a fingerprint among them
     "valproate": "CCCC(CCC)C(=O)[O-].[Na+]",
     "valproic acid": "CCCC(CCC)C(=O)O",
     "aspirin": "CC(=O)Oc1ccccc1C(=O)O",
@@ -205,7 +205,7 @@ def test_all_are_tested_once_and_nothing_leaks(unseen, n_splits, seed) -> None:
     ).all()
 
 
-def test_twins_and_scaffolds_share_a_fold() -> None:
+def test_duplicates_and_scaffolds_share_a_fold() -> None:
     adata = compounds()
 
     def folds(unseen: str, seed: int) -> dict[str, int]:

@@ -1,4 +1,4 @@
-"""The structural causal model: standardised on the fly, sampled gene by gene, causes first."""
+"""The structural causal model: standardized on the fly, sampled gene by gene, causes first."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ Intervention = Literal["shift", "hard"]
 class StructuralModel:
     """``x_j = slope_j f_j(x_pa) + offset_j + sigma_j eps_j``, eps standard normal; every x_j has mean 0 and sd 1.
 
-    That is ``z_j = f_j(x_pa) + eps_j``, standardised by the mean and sd of a large sample before its children read it
+    That is ``z_j = f_j(x_pa) + eps_j``, standardized by the mean and sd of a large sample before its children read it
     (iSCM, Ormaniec et al. 2025), so that neither variances nor explained shares of variance grow along the causal
     order.
     """
@@ -37,7 +37,7 @@ class StructuralModel:
 
     @classmethod
     def draw(cls, graph: np.ndarray, *, mechanism: Mechanism, rng: np.random.Generator) -> StructuralModel:
-        """Random functions on ``graph`` (row = source, column = target), standardised on a large sample."""
+        """Random functions on ``graph`` (row = source, column = target), standardized on a large sample."""
         n_genes = len(graph)
         noise = exact_noise(n_genes, max(10_000, 4 * n_genes), rng)
         x, functions = np.empty_like(noise), [None] * n_genes

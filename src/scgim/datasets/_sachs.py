@@ -1,4 +1,4 @@
-"""The protein-signalling cells of Sachs et al. (2005)."""
+"""The protein-signaling cells of Sachs et al. (2005)."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _OBS = ("drug", "smiles", "target", "target_sign", "mechanism", "condition", "st
 
 
 def sachs(*, background: Literal["cd3cd28", "icam2"] = "cd3cd28") -> AnnData:
-    """Eleven signalling proteins in single T cells under small molecules (Sachs et al. 2005).
+    """Eleven signaling proteins in single T cells under small molecules (Sachs et al. 2005).
 
     Primary human naive CD4+ T cells, stimulated, treated with one reagent at one dose, fixed after 15 minutes and
     measured by flow cytometry. No doses are published. The measured phosphorylation of a target is not the activity

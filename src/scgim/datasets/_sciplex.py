@@ -14,7 +14,7 @@ def sciplex3_drugs() -> pd.DataFrame:
     """The 188 compounds of the sci-Plex 3 screen, with their structures.
 
     Names are as published, with every character that makes trouble in file formats (``(+)-JQ1``,
-    ``BMS202 (PD-1/PD-L1 inhibitor 2)``, a trailing blank). The structures contain salts, twins and a pair of
+    ``BMS202 (PD-1/PD-L1 inhibitor 2)``, a trailing blank). The structures contain salts, duplicates and a pair of
     stereoisomers, as real libraries do.
 
     Returns

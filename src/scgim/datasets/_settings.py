@@ -84,6 +84,6 @@ class Settings:
 
 
 def _between(doses: np.ndarray) -> np.ndarray:
-    """Half-way between neighbours, zero included, and half a step beyond the last."""
+    """Half-way between neighbors, zero included, and half a step beyond the last."""
     edges = np.r_[0.0, doses]
     return np.r_[(edges[:-1] + edges[1:]) / 2, edges[-1] + (edges[-1] - edges[-2]) / 2]

@@ -46,7 +46,7 @@ def simulate_screen(
     .. math:: x_j = f_j(x_{pa(j)}) + \psi_{kj} + \sigma_j \varepsilon_j, \qquad \psi_{kj} = E_{kj} \, c / (c + k_{kj}),
 
     with a Hill response to the dose :math:`c` in every gene that the drug of condition :math:`k` targets. Each gene is
-    standardised before its children read it (iSCM, Ormaniec et al. 2025): a cell without drug has mean 0 and sd 1 in
+    standardized before its children read it (iSCM, Ormaniec et al. 2025): a cell without drug has mean 0 and sd 1 in
     every gene, so neither variances nor explained variance give the causal order away, and gene names do not either.
     The defaults have the size of the experiments in the GIM paper.
 
@@ -76,7 +76,7 @@ def simulate_screen(
         Number of motifs (``"sciplex"``: the most hidden substructures that may be used).
     n_new_drugs, new_doses
         What the truth is told about besides: unseen drugs (at ``doses``), and unseen doses (of the training drugs).
-        ``new_doses=None``: half-way between neighbouring doses (and zero), and half a step beyond the last.
+        ``new_doses=None``: half-way between neighboring doses (and zero), and half a step beyond the last.
     frac_dead
         Share of the drugs, rounded down, that does nothing. ``"motifs"``: their motifs do nothing in any drug;
         ``"sciplex"``: drawn blindly, so that structure cannot tell.

@@ -81,7 +81,7 @@ class NearestDrug:
 
 
 class DoseInterpolation:
-    """The drug itself, linear in log dose between the neighbouring training doses, constant beyond them.
+    """The drug itself, linear in log dose between the neighboring training doses, constant beyond them.
 
     Below the lowest dose it falls to no change one such step further down. No answer for a drug that was not trained on.
     """

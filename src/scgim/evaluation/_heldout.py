@@ -72,11 +72,11 @@ def warn_of_leaks(screen: RegisteredScreen, drug_table: DrugTable) -> list[str]:
     smiles = {name: text for name, text in drug_table.smiles.items() if text}
     if not smiles:
         return []
-    from scgim.pp._chemistry import standardise_all
+    from scgim.pp._chemistry import standardize_all
     from scgim.pp._leaks import find_leaks
 
     try:
-        structures = standardise_all(pd.Series(smiles))
+        structures = standardize_all(pd.Series(smiles))
     except ValueError as error:
         said = f"Twins of test drugs in training could not be looked for. {error}"
     else:
@@ -116,7 +116,7 @@ def measure(screen: RegisteredScreen, fitted: TrainingSummary, drug_table: DrugT
     read = ConditionStatistics.read(matrix, table.assign(half=half), use, more=("half",))
     conditions, label = read.conditions, read.label - 1
     groups = pd.DataFrame({"line": fitted.group_line, "batch": fitted.group_batch})
-    standard = read.raw.standardise(fitted.group_mean[read.group(groups)], fitted.scale)
+    standard = read.raw.standardize(fitted.group_mean[read.group(groups)], fitted.scale)
     whole, second = standard.merge(label), read.parts["half"].to_numpy()
     halves = [_means(standard, label, second == side, len(conditions)) for side in (False, True)]
     names = conditions.rename(columns={"line": "cell_line"})
@@ -156,7 +156,7 @@ def _sample(
     group: np.ndarray,
     rng: np.random.Generator,
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Some cells of every condition, standardised, and the condition of each."""
+    """Some cells of every condition, standardized, and the condition of each."""
     chosen = sample_rows(label, MOST_CELLS, rng)
     x = cells.take(rows[chosen]).toarray().astype(float)
     return (x - fitted.group_mean[group[chosen]]) / fitted.scale, label[chosen]
@@ -214,11 +214,11 @@ def score_conditions(
     control_n = float(summary.statistics.n[0])
     one = np.ones(held.truth.change.shape[1])
     weight = deg_weights(held.truth.change, held.sd, held.truth.n, 0 * one, one, control_n)
-    centre = changes["training mean"]
-    parts = [score(name, change, held.truth, centre, weight) for name, change in changes.items()]
+    center = changes["training mean"]
+    parts = [score(name, change, held.truth, center, weight) for name, change in changes.items()]
     # the ceiling: one half of the condition's cells predicts the other
     other = ConditionTable(held.truth.names, held.truth.features, held.second, held.truth.n)
-    parts.append(score(DUPLICATE, np.where(np.isfinite(held.second), held.first, np.nan), other, centre, weight))
+    parts.append(score(DUPLICATE, np.where(np.isfinite(held.second), held.first, np.nan), other, center, weight))
     table = pd.concat(parts, ignore_index=True)
     p = np.array(
         [e_test(x[: MOST_CELLS // 2], y[: MOST_CELLS // 2]) for x, y in zip(held.cells, held.controls, strict=True)]

@@ -14,7 +14,7 @@ MEAN_METRICS = ("rmse", "pearson", "pearson_centred", "wmse", "rank", "size_rati
 
 
 def score(
-    method: str, predicted: np.ndarray, truth: ConditionTable, centre: np.ndarray, weight: np.ndarray
+    method: str, predicted: np.ndarray, truth: ConditionTable, center: np.ndarray, weight: np.ndarray
 ) -> pd.DataFrame:
     """Scores of predicted mean changes, one row a condition; control standard deviations.
 
@@ -24,14 +24,14 @@ def score(
         Changes, ``(conditions, genes)``; rows of NaN score NaN.
     truth
         The conditions and what was measured.
-    centre
+    center
         Training-mean change of every condition's line and dose, ``(conditions, genes)``: what ``pearson_centred`` removes.
     weight
         Of genes in ``wmse``, ``(conditions, genes)``.
     """
     known = np.isfinite(predicted).all(1)
     rows = np.flatnonzero(known)
-    p, t, c = predicted[rows], truth.change[rows], centre[rows]
+    p, t, c = predicted[rows], truth.change[rows], center[rows]
     out = {name: np.full(len(predicted), np.nan) for name in MEAN_METRICS}
     if len(rows):
         out["rmse"][rows] = rmse_delta(p, t)

@@ -12,7 +12,7 @@ NAMES = ("method", "drug", "dose", "cell_line", "n_cells", "strong", "fold")
 GROUPS = ("(all)", "(strong)", "(weak)")
 
 
-def summarise(table: pd.DataFrame) -> pd.DataFrame:
+def summarize(table: pd.DataFrame) -> pd.DataFrame:
     """The table with rows of means over all conditions, over strong and over weak ones; the verdict in ``.attrs``.
 
     Parameters

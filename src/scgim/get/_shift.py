@@ -33,7 +33,7 @@ def shift_adata(adata: AnnData, *, key: str = SHIFT) -> AnnData:
     Returns
     -------
     A new AnnData (cells, genes) that shares no memory with `adata`: ``X`` is the change on the training scale, 0 for
-    controls; ``obs``, ``var``, the embeddings ``obsm["X_..."]``, the colours and scgim's own ``uns`` are copied.
+    controls; ``obs``, ``var``, the embeddings ``obsm["X_..."]``, the colors and scgim's own ``uns`` are copied.
     ``uns["dendrogram_<drug_key>"]`` is the Euclidean tree of the drugs' mean changes, as scanpy's own, of correlations,
     does not exist for a control that never changes.
 
@@ -56,8 +56,8 @@ def shift_adata(adata: AnnData, *, key: str = SHIFT) -> AnnData:
     """
     change = np.array(require(adata, "obsm", key))
     embeddings = {name: deepcopy(adata.obsm[name]) for name in adata.obsm if name.startswith("X_")}
-    colours = [f"{column}_colors" for column in adata.obs]
-    uns = {name: _plain(adata.uns[name]) for name in (UNS, TARGETS, *colours) if name in adata.uns}
+    colors = [f"{column}_colors" for column in adata.obs]
+    uns = {name: _plain(adata.uns[name]) for name in (UNS, TARGETS, *colors) if name in adata.uns}
     groupby = uns.get(TARGETS, {}).get("params", {}).get("groupby")
     if groupby in adata.obs and (tree := dendrogram(change, adata.obs[groupby])):
         uns[f"dendrogram_{groupby}"] = tree

@@ -147,7 +147,7 @@ def varsortability(x: np.ndarray, graph: np.ndarray) -> float:
 
     with v the variance of genes over cells and E\ :sup:`k` the pairs that a path of length k joins; variances equal up
     to :math:`10^{-9}` of them tie. At 1 the order of variances is a causal order, and :func:`sort_and_regress` finds
-    the graph without any causal reasoning; at 0.5 they say nothing. Standardised genes have 0.5. NaN if there is no
+    the graph without any causal reasoning; at 0.5 they say nothing. Standardized genes have 0.5. NaN if there is no
     edge.
 
     Parameters

@@ -82,12 +82,12 @@ def pearson_delta(predicted: ArrayLike, truth: ArrayLike, *, reference: ArrayLik
     """
     predicted, truth = pair(predicted, truth)
     base = np.zeros_like(truth) if reference is None else broadcast(reference, truth.shape, "reference")
-    centred, constant = [], np.zeros(len(truth), dtype=bool)
+    centered, constant = [], np.zeros(len(truth), dtype=bool)
     for mean in (predicted, truth):
         change = mean - base
         constant |= np.ptp(change, axis=1) <= _ROUNDING * np.maximum(abs(mean), abs(base)).max(1)
-        centred.append(change - change.mean(1, keepdims=True))
-    a, b = (change / np.where(constant, 1, np.linalg.norm(change, axis=1))[:, None] for change in centred)
+        centered.append(change - change.mean(1, keepdims=True))
+    a, b = (change / np.where(constant, 1, np.linalg.norm(change, axis=1))[:, None] for change in centered)
     return np.where(constant, np.nan, np.clip((a * b).sum(1), -1, 1))
 
 

@@ -8,7 +8,7 @@ import pandas as pd
 from scgim._checks import check_option
 from scgim._keys import CONTROL_LAYER, UNS
 
-from ._style import SCALES, condition_labels, finish, names_width, new_axes, positive, sign_colours
+from ._style import SCALES, condition_labels, finish, names_width, new_axes, positive, sign_colors
 
 if TYPE_CHECKING:
     from anndata import AnnData
@@ -39,7 +39,7 @@ def shift(
         How many conditions (drug, dose, cell line), at most: those of the largest absolute mean change, in the order of
         `pred`.
     cmap
-        Diverging colours, centred at 0.
+        Diverging colors, centered at 0.
     ax
         Where to draw; a new figure by default.
     show
@@ -124,7 +124,7 @@ def _mean_changes(pred: AnnData) -> tuple[np.ndarray, list[str]]:
 
 def _bars(means: np.ndarray, genes: list[str], condition: str, unit: str, ax: Axes | None) -> Axes:
     ax = new_axes(4.3 + names_width(genes), max(2.5, 1.4 + 0.25 * len(genes))) if ax is None else ax
-    ax.barh(range(len(genes)), means, color=sign_colours(means))
+    ax.barh(range(len(genes)), means, color=sign_colors(means))
     ax.axvline(0, color="black", linewidth=0.8)
     ax.set_yticks(range(len(genes)), genes)
     ax.invert_yaxis()

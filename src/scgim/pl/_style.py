@@ -15,7 +15,7 @@ UP, DOWN = "#b2182b", "#2166ac"  # the ends of RdBu_r
 
 SCALES = {
     "counts": "log1p of counts per 10,000",
-    "lognorm": "log-normalised expression",
+    "lognorm": "log-normalized expression",
     "continuous": "units of the data",
 }
 
@@ -43,7 +43,7 @@ def positive(name: str, value: int) -> int:
     return value
 
 
-def sign_colours(values: np.ndarray | pd.Series) -> list[str]:
+def sign_colors(values: np.ndarray | pd.Series) -> list[str]:
     return [DOWN if v < 0 else UP for v in values]
 
 

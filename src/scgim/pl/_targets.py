@@ -25,7 +25,7 @@ def targets(
     ax: Axes | None = None,
     show: bool | None = None,
 ) -> Axes | None:
-    r"""The likeliest targets of a drug: effects as bars, probabilities as colours.
+    r"""The likeliest targets of a drug: effects as bars, probabilities as colors.
 
     Genes are ranked from the top by :math:`P(I = 1)\,|\psi|`, see :func:`scgim.get.targets_df`.
 
@@ -40,7 +40,7 @@ def targets(
     key
         Key in ``adata.uns``.
     cmap
-        Colours of the probabilities from 0 to 1.
+        Colors of the probabilities from 0 to 1.
     ax
         Where to draw; a new figure by default.
     show
@@ -82,13 +82,13 @@ def targets(
     labels = list(table["gene"]) if shared else [f"{g} ({c})" for g, c in zip(table["gene"], conditions, strict=True)]
 
     ax = new_axes(4.8 + names_width(labels), max(2.5, 1.3 + 0.25 * len(table))) if ax is None else ax
-    colours = mpl.cm.ScalarMappable(Normalize(0, 1), cmap)
-    ax.barh(range(len(table)), table["effect"], color=colours.to_rgba(table["probability"]))
+    colors = mpl.cm.ScalarMappable(Normalize(0, 1), cmap)
+    ax.barh(range(len(table)), table["effect"], color=colors.to_rgba(table["probability"]))
     ax.axvline(0, color="black", linewidth=0.8)
     ax.set_yticks(range(len(table)), labels)
     ax.invert_yaxis()
     ax.set_xlabel("effect before it propagates (sd of control)")
     ax.set_title(f"Targets of {drug}" + (f", {conditions[0]}" if shared and conditions[0] else ""))
     ax.spines[["top", "right"]].set_visible(False)
-    ax.figure.colorbar(colours, ax=ax, label="probability", shrink=0.8)
+    ax.figure.colorbar(colors, ax=ax, label="probability", shrink=0.8)
     return finish(ax, show)

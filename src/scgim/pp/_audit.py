@@ -1,4 +1,4 @@
-"""What became of each drug's structure: a table, one line of log, and warnings about twins."""
+"""What became of each drug's structure: a table, one line of log, and warnings about duplicates."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from scgim._checks import warn
 if TYPE_CHECKING:
     from collections.abc import Hashable, Iterable, Mapping
 
-    from ._chemistry import Structure
+    from ._chemistry import StandardizedMolecule
 
 logger = logging.getLogger("scgim")
 
 
-def audit_table(features: pd.DataFrame, structures: Mapping[str, Structure], raw: Iterable[str]) -> pd.DataFrame:
-    """One row a drug, as described in `scgim.pp.fingerprints`; logs a summary and warns about twins."""
+def audit_table(features: pd.DataFrame, structures: Mapping[str, StandardizedMolecule], raw: Iterable[str]) -> pd.DataFrame:
+    """One row a drug, as described in `scgim.pp.fingerprints`; logs a summary and warns about duplicates."""
     column = lambda field: pd.Series([getattr(s, field) for s in structures.values()], features.index, dtype=object)
     bits = pd.Series([row.tobytes() for row in features.to_numpy()], features.index, dtype=object)
     parent, skeleton = column("parent"), column("skeleton")
@@ -32,9 +32,9 @@ def audit_table(features: pd.DataFrame, structures: Mapping[str, Structure], raw
             "n_fragments": column("n_fragments").astype(int),
             "n_bits_on": (features > 0).sum(axis=1),
             "action": column("action"),
-            "same_structure_as": _twins(parent),
-            "same_skeleton_as": _twins(skeleton, apart=parent),
-            "same_fingerprint_as": _twins(bits),
+            "same_structure_as": _duplicates(parent),
+            "same_skeleton_as": _duplicates(skeleton, apart=parent),
+            "same_fingerprint_as": _duplicates(bits),
         },
         index=features.index,
     )
@@ -55,7 +55,7 @@ def _n_pairs(keys: pd.Series) -> int:
     return sum(comb(len(group), 2) for group in _groups(keys).values())
 
 
-def _twins(keys: pd.Series, *, apart: pd.Series | None = None) -> list[str]:
+def _duplicates(keys: pd.Series, *, apart: pd.Series | None = None) -> list[str]:
     """For every drug, the others of the same key, joined by "; "; without those of the same key in `apart`."""
     groups = _groups(keys)
     return [
@@ -68,7 +68,7 @@ def _summary(audit: pd.DataFrame, *, same: int, stereo: int, alike: int) -> str:
     taken, several = audit["action"] == "parent taken", audit["n_fragments"] > 1
     parts = [
         (int((taken & several).sum()), "multi-component entr{y} reduced to {its} parent"),
-        (int((taken & ~several).sum()), "other entr{y} neutralised or redrawn"),
+        (int((taken & ~several).sum()), "other entr{y} neutralized or redrawn"),
         (int((audit["action"] == "metal kept whole").sum()), "entr{y} with a metal kept whole"),
         (same, "pair{s} share{v} a parent"),
         (stereo, "pair{s} differ{v} only in stereochemistry or tautomer"),

@@ -17,7 +17,7 @@ from ._check_design import (
 from ._check_drugs import check_features, check_split, check_structures
 from ._check_resources import check_resources
 from ._check_values import check_genes, check_scale, check_sizes, scan
-from ._screen import Finding, Screen
+from ._screen import Finding, UncheckedScreen
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -78,7 +78,7 @@ def check(
     ``doses``
         Positive numbers within five orders of magnitude.
     ``structures``, ``features``
-        SMILES can be read and are no twins (salts, stereoisomers, equal fingerprints); at least 8 drugs differ in features.
+        SMILES can be read and are no duplicates (salts, stereoisomers, equal fingerprints); at least 8 drugs differ in features.
     ``drugs and batches``
         No drug sits in one batch only, where its effect cannot be told from the batch's deviation.
     ``split``
@@ -103,12 +103,12 @@ def check(
     >>> print(sheet.set_index("check")["finding"]["features"])
     7 drugs with distinct features to learn from: nothing is learned across drugs below 8.
     """
-    screen = Screen(**(locals() | {"control": str(control)}))
+    screen = UncheckedScreen(**(locals() | {"control": str(control)}))
     refuse_view(adata)
     check_option("scale", scale, ["counts", "lognorm", "continuous"])
     screen.require_keys()
     seen = _values(screen)
-    checks: dict[str, Callable[[Screen], Iterator[Finding]]] = {
+    checks: dict[str, Callable[[UncheckedScreen], Iterator[Finding]]] = {
         "scale": partial(check_scale, found=seen),
         "size factors": partial(check_sizes, found=seen),
         "genes": partial(check_genes, found=seen),
@@ -126,7 +126,7 @@ def check(
     return pd.DataFrame(rows, columns=["check", "status", "finding", "fix"], dtype=object)
 
 
-def _values(screen: Screen) -> Scan | Finding:
+def _values(screen: UncheckedScreen) -> Scan | Finding:
     try:
         return scan(screen)
     except BAD_DATA as error:
@@ -138,7 +138,7 @@ def _unforeseen(error: Exception) -> Finding:
     return Finding("FAIL", f"Could not be checked: {type(error).__name__}: {error}", "See the other rows.")
 
 
-def _worst(look: Callable[[Screen], Iterator[Finding]], screen: Screen) -> Finding:
+def _worst(look: Callable[[UncheckedScreen], Iterator[Finding]], screen: UncheckedScreen) -> Finding:
     """All that a check found amiss, in one; what passes only where nothing is."""
     found = []
     try:

@@ -13,13 +13,13 @@ if TYPE_CHECKING:
 
     import pandas as pd
 
-    from ._screen import Screen
+    from ._screen import UncheckedScreen
 
 FEW_CELLS = 20  # of a condition, or of the controls of a line and batch
 WIDE = 1e5  # ratio of doses
 
 
-def check_columns(screen: Screen) -> Iterator[Finding]:
+def check_columns(screen: UncheckedScreen) -> Iterator[Finding]:
     """Every cell has a drug, line, batch, split and size; names differ by more than their type."""
     keys = [screen.drug_key, screen.cell_line_key, screen.batch_key, screen.split_key]
     for check, key in [*((check_names, key) for key in keys), (check_obs_column, screen.size_factor_key)]:
@@ -41,7 +41,7 @@ def check_columns(screen: Screen) -> Iterator[Finding]:
     yield Finding("PASS", f"Nothing is missing in {listed((key for key in keys if key is not None), n=len(keys))}.")
 
 
-def check_controls(screen: Screen) -> Iterator[Finding]:
+def check_controls(screen: UncheckedScreen) -> Iterator[Finding]:
     """There are controls and drugs, and every line and batch with treated cells has controls."""
     cells, control = screen.cells, screen.control
     names = cells["drug"].dropna()
@@ -73,13 +73,13 @@ def check_controls(screen: Screen) -> Iterator[Finding]:
     )
 
 
-def _places(screen: Screen, groups: Iterable[tuple[str, str]]) -> str:
+def _places(screen: UncheckedScreen, groups: Iterable[tuple[str, str]]) -> str:
     keys = (screen.cell_line_key, screen.batch_key)
     named = [[f"{key}={name}" for key, name in zip(keys, group, strict=True) if key is not None] for group in groups]
     return listed(" and ".join(names) or "all cells" for names in named)
 
 
-def check_conditions(screen: Screen) -> Iterator[Finding]:
+def check_conditions(screen: UncheckedScreen) -> Iterator[Finding]:
     """Conditions have cells enough."""
     sizes = screen.treated.groupby(["drug", "dose", "line"]).size()
     if not len(sizes):
@@ -98,7 +98,7 @@ def check_conditions(screen: Screen) -> Iterator[Finding]:
     )
 
 
-def _condition(screen: Screen, drug: str, dose: float, line: str) -> str:
+def _condition(screen: UncheckedScreen, drug: str, dose: float, line: str) -> str:
     dosed = [f"{dose:g} {screen.dose_unit or ''}".strip()] * (screen.dose_key is not None)
     return ", ".join([drug, *dosed, *([line] * (screen.cell_line_key is not None))])
 
@@ -108,7 +108,7 @@ def _span(sizes: pd.Series) -> str:
     return f"{low:,}" if low == high else f"{low:,} to {high:,}"
 
 
-def check_dose_range(screen: Screen) -> Iterator[Finding]:
+def check_dose_range(screen: UncheckedScreen) -> Iterator[Finding]:
     """Doses are positive numbers in one unit."""
     key, unit = screen.dose_key, screen.dose_unit
     if key is None:
@@ -135,7 +135,7 @@ def check_dose_range(screen: Screen) -> Iterator[Finding]:
     yield Finding("PASS", f"{text}; {_span(each)} doses a drug.")
 
 
-def check_batches(screen: Screen) -> Iterator[Finding]:
+def check_batches(screen: UncheckedScreen) -> Iterator[Finding]:
     """Drugs are not confounded with batches."""
     n_batches = screen.treated["batch"].nunique()
     if screen.batch_key is None or n_batches < 2:

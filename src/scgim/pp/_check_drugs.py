@@ -15,13 +15,13 @@ from ._screen import Finding
 if TYPE_CHECKING:
     from collections.abc import Hashable, Iterator, Mapping
 
-    from ._screen import Screen
+    from ._screen import UncheckedScreen
 
 MIN_DRUGS = 8  # with fewer, folds over drugs say nothing
 
 
-def check_structures(screen: Screen) -> Iterator[Finding]:
-    """Every drug has one SMILES that can be read, and none is another's twin."""
+def check_structures(screen: UncheckedScreen) -> Iterator[Finding]:
+    """Every drug has one SMILES that can be read, and none is another's duplicate."""
     key = screen.smiles_key
     if key is None:
         yield Finding("PASS", "No smiles_key was given.")
@@ -37,16 +37,16 @@ def check_structures(screen: Screen) -> Iterator[Finding]:
         finding = f"{len(failed)} of {len(screen.drugs)} drugs have no usable SMILES: {shown}."
         yield Finding(bad, finding, "Correct their SMILES or leave these drugs out.")
     skeletons = {name: structure.skeleton for name, structure in screen.structures.items()}
-    twins = _groups(skeletons)
-    if twins:
-        finding = f"Salts, stereoisomers or other names of one compound: {_equal(twins)}."
+    duplicates = _groups(skeletons)
+    if duplicates:
+        finding = f"Salts, stereoisomers or other names of one compound: {_equal(duplicates)}."
         yield Finding("WARN", finding, "Merge them, or keep them on one side: split(adata, smiles_key=...).")
     alike = [group for group in _groups(morgan(screen.structures)) if len({skeletons[name] for name in group}) > 1]
     if alike:
         finding = f"Different compounds with one fingerprint: {_equal(alike)}."
         yield Finding("WARN", finding, "featurize_drugs(adata, counts=True) or a larger radius may tell them apart.")
     n_salts = sum(structure.n_fragments > 1 for structure in screen.structures.values())
-    yield Finding("PASS", f"{len(screen.structures)} structures, {n_salts} of several components; no twins.")
+    yield Finding("PASS", f"{len(screen.structures)} structures, {n_salts} of several components; no duplicates.")
 
 
 def _groups(keys: Mapping[str, Hashable]) -> list[list[str]]:
@@ -61,7 +61,7 @@ def _equal(groups: list[list[str]]) -> str:
     return listed(" = ".join(group) for group in groups)
 
 
-def check_features(screen: Screen) -> Iterator[Finding]:
+def check_features(screen: UncheckedScreen) -> Iterator[Finding]:
     """Drugs differ in their features, and are enough to learn from."""
     train = screen.cells["treated"] & (screen.cells["split"] != "test")
     drugs = sorted(set(screen.cells.loc[train, "drug"]))
@@ -87,7 +87,7 @@ def check_features(screen: Screen) -> Iterator[Finding]:
     yield Finding("PASS", f"{n} distinct rows of features for {len(drugs)} drugs.")
 
 
-def _table_problem(table: object, screen: Screen) -> Finding | None:
+def _table_problem(table: object, screen: UncheckedScreen) -> Finding | None:
     where = f"uns[{screen.features_key!r}]"
     if not isinstance(table, pd.DataFrame):
         return Finding("FAIL", f"{where} is a {type(table).__name__}.", "Make it a DataFrame with drug names as index.")
@@ -108,7 +108,7 @@ def _table_problem(table: object, screen: Screen) -> Finding | None:
     return None
 
 
-def check_split(screen: Screen) -> Iterator[Finding]:
+def check_split(screen: UncheckedScreen) -> Iterator[Finding]:
     """The split holds out whole conditions, and leaves training what it needs."""
     key, cells = screen.split_key, screen.cells
     if key is None:
@@ -140,7 +140,7 @@ def check_split(screen: Screen) -> Iterator[Finding]:
                 row.test if kind == "condition" else f"{row.test} = {row.train}" for row in found.itertuples()
             )
             finding = f"{len(found):,} leaks from train into test ({kind}): {shown}. See scgim.pp.audit_split."
-            yield Finding(status, finding, "Split anew: split(adata, smiles_key=...) keeps conditions and twins whole.")
+            yield Finding(status, finding, "Split anew: split(adata, smiles_key=...) keeps conditions and duplicates whole.")
     n_test = sided.loc[sided["split"] == "test", "drug"].nunique()
     yield Finding(
         "PASS", f"{(~train).sum():,} of {len(cells):,} cells, of {n_test} drugs, are held out, and nothing leaks."

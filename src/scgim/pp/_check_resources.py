@@ -9,10 +9,10 @@ from ._screen import Finding
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from ._screen import Screen
+    from ._screen import UncheckedScreen
 
 
-def check_resources(screen: Screen) -> Iterator[Finding]:
+def check_resources(screen: UncheckedScreen) -> Iterator[Finding]:
     """What training will take, roughly."""
     n, genes = screen.adata.n_obs, screen.adata.n_vars
     conditions = len(screen.treated[["drug", "dose", "line", "batch"]].drop_duplicates())

@@ -17,13 +17,13 @@ from ._screen import Finding
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from ._screen import Screen
+    from ._screen import UncheckedScreen
 
 BLOCK = 2**22  # values
 FEW_GENES = 1000
 
 
-def scan(screen: Screen) -> ValueScan | Finding:
+def scan(screen: UncheckedScreen) -> ValueScan | Finding:
     """Look at every value once, block by block; or why that cannot be."""
     adata, layer = screen.adata, screen.layer
     matrix = adata.X if layer is None else adata.layers[layer]
@@ -45,12 +45,12 @@ def scan(screen: Screen) -> ValueScan | Finding:
         return reduce(ValueScan.merge, scans)
 
 
-def where(screen: Screen) -> str:
+def where(screen: UncheckedScreen) -> str:
     """The matrix's name."""
     return "X" if screen.layer is None else f"layers[{screen.layer!r}]"
 
 
-def check_scale(screen: Screen, found: ValueScan | Finding) -> Iterator[Finding]:
+def check_scale(screen: UncheckedScreen, found: ValueScan | Finding) -> Iterator[Finding]:
     """Every value is finite and of the declared scale."""
     if isinstance(found, Finding):
         yield found
@@ -70,7 +70,7 @@ def check_scale(screen: Screen, found: ValueScan | Finding) -> Iterator[Finding]
     yield Finding("PASS", f"{n:,} values in {where(screen)}, {found.low.min():.4g} to {high:.4g}, fit scale={scale!r}.")
 
 
-def check_sizes(screen: Screen, found: ValueScan | Finding) -> Iterator[Finding]:
+def check_sizes(screen: UncheckedScreen, found: ValueScan | Finding) -> Iterator[Finding]:
     """Sizes are positive numbers, and row sums are sizes."""
     key = screen.size_factor_key
     if key is None:
@@ -93,7 +93,7 @@ def check_sizes(screen: Screen, found: ValueScan | Finding) -> Iterator[Finding]
         yield Finding("PASS", f"obs[{key!r}]: {size.min():.4g} to {size.max():.4g}." if len(size) else "No cells.")
 
 
-def check_genes(screen: Screen, found: ValueScan | Finding) -> Iterator[Finding]:
+def check_genes(screen: UncheckedScreen, found: ValueScan | Finding) -> Iterator[Finding]:
     """Names occur once, no gene is constant, and no two hold the same."""
     names = screen.adata.var_names.astype(str)
     if len(twice := names[names.duplicated()].unique()):

@@ -17,7 +17,7 @@ NON_METALS = frozenset("* H He B C N O F Ne Si P S Cl Ar Ge As Se Br Kr Te I Xe 
 COUNTER_IONS = frozenset("Na K Mg Ca".split())
 
 
-class Structure(NamedTuple):
+class StandardizedMolecule(NamedTuple):
     """What is fingerprinted of a drug.
 
     Attributes
@@ -31,7 +31,7 @@ class Structure(NamedTuple):
     n_fragments
         Components of the structure as given.
     action
-        ``"none"``: the parent is the structure as given; ``"parent taken"``: components were dropped, charges neutralised or
+        ``"none"``: the parent is the structure as given; ``"parent taken"``: components were dropped, charges neutralized or
         groups redrawn; ``"metal kept whole"``: left as given.
     """
 
@@ -47,7 +47,7 @@ class Structure(NamedTuple):
         return self.inchikey.partition("-")[0] or self.parent
 
 
-def standardise(smiles: str) -> Structure:
+def standardize(smiles: str) -> StandardizedMolecule:
     """The parent of a structure: without counter-ions and solvents, neutral where it can be.
 
     Compounds with a metal other than Na, K, Mg or Ca stay whole, and so do salts of these four whose parent would hold no carbon:
@@ -69,12 +69,12 @@ def standardise(smiles: str) -> Structure:
 
     Examples
     --------
-    >>> standardise("CC(=O)Oc1ccccc1C(=O)[O-].[Na+]").parent
+    >>> standardize("CC(=O)Oc1ccccc1C(=O)[O-].[Na+]").parent
     'CC(=O)Oc1ccccc1C(=O)O'
-    >>> standardise("N.N.Cl[Pt]Cl").action
+    >>> standardize("N.N.Cl[Pt]Cl").action
     'metal kept whole'
     """
-    # RDKit writes every rejected SMILES and every step of standardising to stderr; blocked here only, never globally.
+    # RDKit writes every rejected SMILES and every step of standardizing to stderr; blocked here only, never globally.
     with rdBase.BlockLogs():
         mol = _parse(smiles)
         given = Chem.MolToSmiles(mol)
@@ -86,7 +86,7 @@ def standardise(smiles: str) -> Structure:
         if any(not atom.GetAtomicNum() for atom in parent.GetAtoms()):
             raise ValueError(f"a wildcard atom: {canonical!r}")
         action: Action = "parent taken" if canonical != given else "metal kept whole" if metals else "none"
-        return Structure(parent, canonical, Chem.MolToInchiKey(parent), len(Chem.GetMolFrags(mol)), action)
+        return StandardizedMolecule(parent, canonical, Chem.MolToInchiKey(parent), len(Chem.GetMolFrags(mol)), action)
 
 
 def _parse(smiles: str) -> Chem.Mol:
@@ -110,12 +110,12 @@ def _charge_parent(mol: Chem.Mol) -> Chem.Mol:
     return parent
 
 
-def standardise_all(smiles: pd.Series) -> dict[str, Structure]:
-    """`standardise` for every drug; one ValueError for all that fail."""
+def standardize_all(smiles: pd.Series) -> dict[str, StandardizedMolecule]:
+    """`standardize` for every drug; one ValueError for all that fail."""
     structures, failed = {}, []
     for name, value in smiles.items():
         try:
-            structures[name] = standardise(value)
+            structures[name] = standardize(value)
         except (ValueError, RuntimeError) as error:
             failed.append(f"{name!r} ({error})")
     if failed:

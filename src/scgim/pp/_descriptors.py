@@ -12,14 +12,14 @@ from rdkit.Chem import Descriptors
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from ._chemistry import Structure
+    from ._chemistry import StandardizedMolecule
 
 LARGEST = 20.0  # e^20 is beyond every descriptor but the information content of very large rings
 # fragment counts repeat what a fingerprint says
 DESCRIPTORS = {name: f for name, f in Descriptors.descList if not name.startswith("fr_")}
 
 
-def descriptors(structures: Mapping[str, Structure]) -> pd.DataFrame:
+def descriptors(structures: Mapping[str, StandardizedMolecule]) -> pd.DataFrame:
     r"""Descriptors of every structure, (drugs, descriptors) float32, columns ``"rdkit_MolWt"``, ...
 
     Compressed to :math:`\mathrm{sign}(x) \log(1 + |x|)`, cut off at 20: they span eight orders of magnitude, and what one

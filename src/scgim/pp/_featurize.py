@@ -39,7 +39,7 @@ def featurize_drugs(
 ) -> pd.DataFrame:
     """Fingerprint every drug of a screen, from the SMILES of its cells.
 
-    Structures are reduced to their parents (`scgim.pp.standardise`) and fingerprinted (`scgim.pp.fingerprints`).
+    Structures are reduced to their parents (`scgim.pp.standardize`) and fingerprinted (`scgim.pp.fingerprints`).
 
     Parameters
     ----------
@@ -57,7 +57,7 @@ def featurize_drugs(
 
     Returns
     -------
-    The audit table of `scgim.pp.fingerprints`: what became of each drug's structure, and which drugs are twins.
+    The audit table of `scgim.pp.fingerprints`: what became of each drug's structure, and which drugs are duplicates.
 
     Writes ``uns[key_added]``: a DataFrame (drugs, features), float32, indexed by drug name, sorted.
 

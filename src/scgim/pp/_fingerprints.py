@@ -10,11 +10,11 @@ from rdkit.Chem import rdFingerprintGenerator
 from scgim._checks import check_option
 
 from ._audit import audit_table
-from ._chemistry import standardise_all
+from ._chemistry import standardize_all
 from ._descriptors import descriptors
 
 if TYPE_CHECKING:
-    from ._chemistry import Structure
+    from ._chemistry import StandardizedMolecule
 
 METHODS = ("morgan", "descriptors", "morgan_descriptors")
 
@@ -52,7 +52,7 @@ def fingerprints(
         (drugs, features) float32, columns ``"morgan_0"``, ``"morgan_1"``, ..., ``"rdkit_MolWt"``, ...
     audit
         One row a drug: ``smiles`` as given, ``parent`` (canonical SMILES), ``inchikey``, ``n_fragments``, ``n_bits_on``, ``action``
-        (see `Structure`), and other drugs, joined by ``"; "``: ``same_structure_as`` (same parent), ``same_skeleton_as`` (another parent,
+        (see `StandardizedMolecule`), and other drugs, joined by ``"; "``: ``same_structure_as`` (same parent), ``same_skeleton_as`` (another parent,
         but the same atoms and bonds: stereoisomers, tautomers), ``same_fingerprint_as``.
 
     Raises
@@ -103,7 +103,7 @@ def compute(
         raise ValueError("There are no drugs to fingerprint.")
     if smiles.index.has_duplicates:
         raise ValueError(f"Drug {smiles.index[smiles.index.duplicated()][0]!r} has more than one SMILES. Give it one.")
-    structures = standardise_all(smiles)
+    structures = standardize_all(smiles)
     tables = []
     if method != "descriptors":
         counts = method == "morgan_descriptors" if counts is None else counts
@@ -117,7 +117,7 @@ def compute(
 
 
 def _morgan(
-    structures: Mapping[str, Structure], *, n_bits: int, radius: int, counts: bool, chirality: bool
+    structures: Mapping[str, StandardizedMolecule], *, n_bits: int, radius: int, counts: bool, chirality: bool
 ) -> pd.DataFrame:
     generator = rdFingerprintGenerator.GetMorganGenerator(radius=radius, fpSize=n_bits, includeChirality=chirality)
     vector = generator.GetCountFingerprintAsNumPy if counts else generator.GetFingerprintAsNumPy

@@ -8,14 +8,14 @@ from rdkit.Chem import rdFingerprintGenerator
 from scgim import _keys
 from scgim._checks import check_control, check_doses, check_names, check_smiles, listed
 
-from ._chemistry import standardise_all
+from ._chemistry import standardize_all
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
     from anndata import AnnData
 
-    from ._chemistry import Structure
+    from ._chemistry import StandardizedMolecule
 
 COLUMNS = ["kind", "test", "train", "detail"]
 
@@ -33,7 +33,7 @@ def audit_split(
     """What a split lets through: test conditions that training has seen, under their own or another name.
 
     A condition is a drug at a dose in a line. Name the columns that tell your conditions apart: without `cell_line_key`, a split
-    that holds out lines looks as if every condition were on both sides. A test drug's twin in training counts as a leak if the
+    that holds out lines looks as if every condition were on both sides. A test drug's duplicate in training counts as a leak if the
     test drug itself is not in training, or if both have the same dose and line. In a line of which no treated cell is in training
     nothing counts.
 
@@ -103,11 +103,11 @@ def audit_split(
     conditions["line"] = "" if cell_line_key is None else check_names(adata, cell_line_key).to_numpy()
     structures = {}
     if smiles_key is not None:
-        structures = standardise_all(check_smiles(adata, smiles_key, names=drug, treated=treated))
+        structures = standardize_all(check_smiles(adata, smiles_key, names=drug, treated=treated))
     return find_leaks(conditions[treated], structures, dosed=dose_key is not None, lined=cell_line_key is not None)
 
 
-def find_leaks(cells: pd.DataFrame, structures: Mapping[str, Structure], *, dosed: bool, lined: bool) -> pd.DataFrame:
+def find_leaks(cells: pd.DataFrame, structures: Mapping[str, StandardizedMolecule], *, dosed: bool, lined: bool) -> pd.DataFrame:
     """The table of `audit_split`, from treated cells: drug, dose, line (no value missing) and train (bool).
 
     Drugs without structure are compared by name; ``dosed``, ``lined``: whether `detail` names dose and line.
@@ -121,11 +121,11 @@ def find_leaks(cells: pd.DataFrame, structures: Mapping[str, Structure], *, dose
         counts = f"{row['sum']:,} cells in train and {row['n_test']:,} in test"
         rows.append(("condition", row["drug"], row["drug"], ", ".join([*where, counts])))
     test = test[test["line"].isin(train["line"])]
-    rows += _twins(test, train, structures)
+    rows += _duplicates(test, train, structures)
     return pd.DataFrame(rows, columns=COLUMNS, dtype=object)
 
 
-def _twins(test: pd.DataFrame, train: pd.DataFrame, structures: Mapping[str, Structure]) -> Iterator[tuple[str, ...]]:
+def _duplicates(test: pd.DataFrame, train: pd.DataFrame, structures: Mapping[str, StandardizedMolecule]) -> Iterator[tuple[str, ...]]:
     skeleton = {name: structure.skeleton for name, structure in structures.items()}
     trained = set(train["drug"])
     for kind, key in (("parent", skeleton), ("near-identical", morgan(structures))):
@@ -133,13 +133,13 @@ def _twins(test: pd.DataFrame, train: pd.DataFrame, structures: Mapping[str, Str
         pairs = one.merge(two, on="key", suffixes=("", "_train"))
         same = (pairs["dose"] == pairs["dose_train"]) & (pairs["line"] == pairs["line_train"])
         pairs = pairs[(pairs["drug"] != pairs["drug_train"]) & (same | ~pairs["drug"].isin(trained))]
-        for name, twin in sorted(set(zip(pairs["drug"], pairs["drug_train"], strict=True))):
-            if kind == "parent" or skeleton[name] != skeleton[twin]:
-                parents = dict.fromkeys((structures[name].parent, structures[twin].parent))
-                yield kind, name, twin, ("both are " if len(parents) == 1 else "") + " and ".join(parents)
+        for name, duplicate in sorted(set(zip(pairs["drug"], pairs["drug_train"], strict=True))):
+            if kind == "parent" or skeleton[name] != skeleton[duplicate]:
+                parents = dict.fromkeys((structures[name].parent, structures[duplicate].parent))
+                yield kind, name, duplicate, ("both are " if len(parents) == 1 else "") + " and ".join(parents)
 
 
-def morgan(structures: Mapping[str, Structure]) -> dict[str, bytes]:
+def morgan(structures: Mapping[str, StandardizedMolecule]) -> dict[str, bytes]:
     """As `scgim.pp.fingerprints` makes them by default."""
     generator = rdFingerprintGenerator.GetMorganGenerator(radius=2, fpSize=1024, includeChirality=True)
     return {name: generator.GetFingerprint(structure.mol).ToBinary() for name, structure in structures.items()}

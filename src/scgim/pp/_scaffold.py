@@ -11,10 +11,10 @@ from rdkit.Chem.Scaffolds import MurckoScaffold
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from ._chemistry import Structure
+    from ._chemistry import StandardizedMolecule
 
 
-def compounds(structures: Mapping[str, Structure]) -> dict[str, str]:
+def compounds(structures: Mapping[str, StandardizedMolecule]) -> dict[str, str]:
     """The first name of each drug's compound: salts, stereoisomers and tautomers are one."""
     first: dict[str, str] = {}
     return {name: first.setdefault(structures[name].skeleton, name) for name in sorted(structures)}
@@ -25,8 +25,8 @@ def scaffold(mol: Chem.Mol) -> str:
 
     Examples
     --------
-    >>> from scgim.pp import standardise
-    >>> scaffold(standardise("CC(=O)Oc1ccccc1C(=O)O").mol)
+    >>> from scgim.pp import standardize
+    >>> scaffold(standardize("CC(=O)Oc1ccccc1C(=O)O").mol)
     'c1ccccc1'
     """
     with rdBase.BlockLogs():
@@ -44,7 +44,7 @@ def joined(*labels: Mapping[str, object]) -> dict[str, str]:
     return {name: group[0] for group in groups for name in group}
 
 
-def scaffolds(structures: Mapping[str, Structure]) -> dict[str, str]:
+def scaffolds(structures: Mapping[str, StandardizedMolecule]) -> dict[str, str]:
     """The first name among the drugs on each drug's scaffold; a compound without rings is alone with its own forms."""
     rings = {name: scaffold(structure.mol) for name, structure in structures.items()}
     # tautomers are one compound, though the SMILES of their scaffolds differ

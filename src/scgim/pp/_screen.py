@@ -12,12 +12,12 @@ import pandas as pd
 
 from scgim._checks import check_obs_column, listed, nearest
 
-from ._chemistry import standardise
+from ._chemistry import standardize
 
 if TYPE_CHECKING:
     from anndata import AnnData
 
-    from ._chemistry import Structure
+    from ._chemistry import StandardizedMolecule
 
 Status = Literal["PASS", "WARN", "FAIL"]
 
@@ -37,7 +37,7 @@ class Finding(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Screen:
+class UncheckedScreen:
     """Arguments of `scgim.pp.check`."""
 
     adata: AnnData
@@ -102,20 +102,20 @@ class Screen:
         return sorted(set(self.cells.loc[self.cells["treated"], "drug"]))
 
     @cached_property
-    def _read(self) -> tuple[dict[str, Structure], dict[str, str]]:
+    def _read(self) -> tuple[dict[str, StandardizedMolecule], dict[str, str]]:
         read, failed = {}, {}
         if self.smiles_key is not None:
             smiles = pd.Series(self.column(self.smiles_key).to_numpy(object), self.cells["drug"])
             first = smiles[smiles.notna()].groupby(level=0).first()
             for name in self.drugs:
                 try:
-                    read[name] = standardise(first.get(name, ""))
+                    read[name] = standardize(first.get(name, ""))
                 except (ValueError, RuntimeError) as error:
                     failed[name] = str(error)
         return read, failed
 
     @property
-    def structures(self) -> dict[str, Structure]:
+    def structures(self) -> dict[str, StandardizedMolecule]:
         """By drug, where it could be read."""
         return self._read[0]
 

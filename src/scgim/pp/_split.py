@@ -20,8 +20,8 @@ from scgim._checks import (
     warn,
 )
 
-from ._chemistry import standardise_all
-from ._hold_out import HOLD_OUT
+from ._chemistry import standardize_all
+from ._split_rules import SPLIT_RULES
 from ._scaffold import compounds, scaffolds
 
 if TYPE_CHECKING:
@@ -98,7 +98,7 @@ def split(
     {'train': 10, 'test': 4}
     """
     refuse_view(adata)
-    check_option("unseen", unseen, list(HOLD_OUT))
+    check_option("unseen", unseen, list(SPLIT_RULES))
     check_key_added(key_added)
     if key_added in (drug_key, dose_key, smiles_key, cell_line_key):
         raise ValueError(
@@ -122,7 +122,7 @@ def split(
     conditions = pd.DataFrame({"drug": drug.to_numpy(), "treated": treated})
     conditions["compound"] = conditions["drug"]
     if smiles_key is not None and unseen != "cell_line":
-        structures = standardise_all(check_smiles(adata, smiles_key, names=drug, treated=treated))
+        structures = standardize_all(check_smiles(adata, smiles_key, names=drug, treated=treated))
         conditions["compound"] = conditions["drug"].map(compounds(structures))
         if unseen == "scaffold":
             conditions["scaffold"] = conditions["drug"].map(scaffolds(structures))
@@ -131,7 +131,7 @@ def split(
         conditions["dose"] = check_doses(adata, dose_key, treated=treated)
     if unseen == "cell_line":
         conditions["line"] = check_names(adata, cell_line_key).to_numpy()
-    test = HOLD_OUT[unseen](conditions, frac, rng)
+    test = SPLIT_RULES[unseen](conditions, frac, rng)
     adata.obs[key_added] = pd.Categorical(np.where(test, "test", "train"), categories=["train", "test"])
     n_drugs = conditions.loc[test, "drug"].nunique()
     logger.info(

@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ._partial import Partial, pool
+from ._accumulator import Accumulator, pool
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -34,7 +34,7 @@ def accumulate(
         Whether to keep every condition's own scatter: ``n_conditions * n_genes**2`` float64 of memory.
     dtype
         Of the products within a chunk. ``float32`` is several times as fast as ``float64`` and costs a relative error
-        of about 1e-6 in the scatter, however far from zero or apart the conditions lie: cells are centred before they
+        of about 1e-6 in the scatter, however far from zero or apart the conditions lie: cells are centered before they
         are rounded. Sums over chunks are float64 either way.
 
     Returns
@@ -54,7 +54,7 @@ def accumulate(
     >>> bool(np.allclose(s.scatter / 98, (np.cov(x[:50].T) + np.cov(x[50:].T)) / 2))
     True
     """
-    total = Partial(np.arange(n_conditions), n_genes, own=own)
+    total = Accumulator(np.arange(n_conditions), n_genes, own=own)
     for x, code in chunks:
         total.add(np.asarray(x), np.asarray(code), dtype=dtype)
     return total.complete(n_conditions)
@@ -95,10 +95,10 @@ def combine(parts: Iterable[SufficientStatistics]) -> SufficientStatistics:
     return tree([_partial(part, own) for part in parts], pool).complete(n_conditions)
 
 
-def _partial(statistics: SufficientStatistics, own: bool) -> Partial:
+def _partial(statistics: SufficientStatistics, own: bool) -> Accumulator:
     """The conditions that have cells."""
     context = np.flatnonzero(statistics.n)
-    part = Partial(context, 0)
+    part = Accumulator(context, 0)
     part.n, part.mean, part.squares = statistics.n[context], statistics.mean[context], statistics.squares[context]
     part.origin = np.zeros(statistics.mean.shape[1])
     part.scatter, part.own = (None, statistics.own[context]) if own else (statistics.scatter, None)

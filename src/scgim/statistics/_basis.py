@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import numpy as np
 
-BASIS_CENTRES, BASIS_SLOPE = (-1.2, 0.0, 1.2), 1.5
+BASIS_CENTERS, BASIS_SLOPE = (-1.2, 0.0, 1.2), 1.5
 
 
 def expand(x: np.ndarray) -> np.ndarray:
@@ -15,7 +15,7 @@ def expand(x: np.ndarray) -> np.ndarray:
     Parameters
     ----------
     x
-        Standardised cells, ``(rows, genes)``.
+        Standardized cells, ``(rows, genes)``.
 
     Returns
     -------
@@ -29,8 +29,8 @@ def expand(x: np.ndarray) -> np.ndarray:
     """
     x = np.asarray(x)
     x = x if x.dtype.kind == "f" else x.astype(np.float64)
-    out = np.empty((*x.shape, 1 + len(BASIS_CENTRES)), dtype=x.dtype)
+    out = np.empty((*x.shape, 1 + len(BASIS_CENTERS)), dtype=x.dtype)
     out[..., 0] = x
-    for b, at in enumerate(BASIS_CENTRES, start=1):
+    for b, at in enumerate(BASIS_CENTERS, start=1):
         out[..., b] = np.tanh(BASIS_SLOPE * (x - at))
     return out.reshape(len(x), x.shape[1] * out.shape[2])

@@ -218,8 +218,8 @@ def between_batch_variance(
     batches = np.bincount(context, minlength=k).astype(float)
     w = 1 / variance
     total, square = _sum(w, context, k), _sum(w**2, context, k)
-    centre = _sum(w * change, context, k) / np.maximum(total, 1e-300)
-    q = _sum(w * (change - centre[context]) ** 2, context, k).sum(0)
+    center = _sum(w * change, context, k) / np.maximum(total, 1e-300)
+    q = _sum(w * (change - center[context]) ** 2, context, k).sum(0)
     cells, squares = (np.bincount(context, power, minlength=k)[:, None] for power in (n, n**2))
     equal = cells**2 / np.maximum(squares, 1e-300)
     freedom = float(np.maximum(batches - 1, 0).sum())

@@ -6,7 +6,7 @@ import numpy as np
 import scipy.sparse as sp
 
 from ._accumulate import tree
-from ._partial import Partial, pool
+from ._accumulator import Accumulator, pool
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -62,7 +62,7 @@ def accumulate_dask(
     partial, combine = delayed(_partial, pure=False), delayed(pool, pure=False)
     parts = [partial(x, code, own, dtype, n_genes) for x, code in chunks if len(code)]
     if not parts:
-        return Partial(np.empty(0, np.int64), n_genes, own=own).complete(n_conditions)
+        return Accumulator(np.empty(0, np.int64), n_genes, own=own).complete(n_conditions)
     return tree(parts, combine).compute().complete(n_conditions)
 
 
@@ -75,8 +75,8 @@ def import_dask() -> Any:
     return dask
 
 
-def _partial(x: Any, code: np.ndarray, own: bool, dtype: DTypeLike, n_genes: int) -> Partial:
+def _partial(x: Any, code: np.ndarray, own: bool, dtype: DTypeLike, n_genes: int) -> Accumulator:
     x = x.toarray() if sp.issparse(x) else np.asarray(x)
     if x.ndim != 2 or x.shape[1] != n_genes:
         raise ValueError(f"Cells of shape {x.shape}, for {n_genes} columns.")
-    return Partial.of(x, code, own=own, dtype=dtype)
+    return Accumulator.of(x, code, own=own, dtype=dtype)

@@ -52,9 +52,9 @@ def relative_scales(variance: np.ndarray, freedom: np.ndarray) -> np.ndarray:
         return one
     prior = 2 * brentq(lambda x: polygamma(1, x) - excess, 1e-3, _MOST_FREEDOM / 2)
     # the location of the prior, which heavy lines do not pull up as they do the pooled variance
-    centre = np.exp(spread.mean(0) + digamma(prior / 2) - np.log(prior / 2))
+    center = np.exp(spread.mean(0) + digamma(prior / 2) - np.log(prior / 2))
     location = np.ones(variance.shape[1])
-    location[varies] = centre
+    location[varies] = center
     squared = (prior * location + freedom[:, None] * ratio) / (prior + freedom[:, None])
     squared = np.clip(squared, _RANGE[0] ** 2, _RANGE[1] ** 2)
     return np.sqrt(squared * np.where(varies, (share * ratio / squared).sum(0), 1.0))

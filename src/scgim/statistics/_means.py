@@ -55,7 +55,7 @@ class ConditionMeans:
     def of(
         cls, statistics: SufficientStatistics, line: np.ndarray, controls: np.ndarray | None = None
     ) -> ConditionMeans:
-        """Of standardised statistics, whose condition 0 holds the controls.
+        """Of standardized statistics, whose condition 0 holds the controls.
 
         ``line`` is that of every other condition, ``(conditions - 1,)`` int, ``controls`` the cells of a line's own,
         ``(lines,)``; by default each line has all of them.

@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import numpy as np
 
-MOST_NEIGHBOURS = 15  # of a gene, whose changes its misfit may grow with
-PER_NEIGHBOUR = 10  # conditions that one more of them takes
+MOST_NEIGHBORS = 15  # of a gene, whose changes its misfit may grow with
+PER_NEIGHBOR = 10  # conditions that one more of them takes
 MOST_CONDITIONS = 400  # that the misfit is learned from; it has a dozen numbers a gene
 FEWEST_DRUGS = 4  # of fewer, a target that all of them share looks like a misfit
-START = 0.25  # squared relative error of a neighbour from which the fit descends
+START = 0.25  # squared relative error of a neighbor from which the fit descends
 ROUNDS = 60
-WIDEST = 0.3  # scale of the half-normal prior of a part: share of the control variance, or of a neighbour's square
+WIDEST = 0.3  # scale of the half-normal prior of a part: share of the control variance, or of a neighbor's square
 PRICE = 3.0  # nats for a gene to have a misfit, beside one for each of its parts
 LEAST_PART = 0.01  # of the sampling variance, for a part to count as one
 TARGETS = (1.0, 9.0)  # beta prior of the share of conditions in which a gene is a target
-CLEAR = 12.0  # squared standardised residual of a target that tells how large effects are
+CLEAR = 12.0  # squared standardized residual of a target that tells how large effects are
 LEAST_EFFECT = 1.0  # variance of effects, in control variances
 
 
@@ -35,12 +35,12 @@ def misfit_variance(
     .. math:: r_{kj} \sim (1 - \pi_j)\, N(0, v_{kj} + m_{kj}^2) + \pi_j\, N(0, v_{kj} + m_{kj}^2 + s), \qquad
         m_{kj}^2 = \theta_{0j} + \sum_{i \sim j} \theta_{ij} (x_{ki} - r_{kj} t_{ji})^2,
 
-    over the neighbours :math:`i` of :math:`j` in the graph, whose changes are counted without the share :math:`r_{kj} t_{ji}`
-    that a shift of :math:`j` itself would bring about. :math:`\theta \ge 0` and :math:`\pi_j` maximise the posterior (by
+    over the neighbors :math:`i` of :math:`j` in the graph, whose changes are counted without the share :math:`r_{kj} t_{ji}`
+    that a shift of :math:`j` itself would bring about. :math:`\theta \ge 0` and :math:`\pi_j` maximize the posterior (by
     multiplicative steps); the prior of :math:`\theta` is a half-normal of scale .3, because a misfit is smaller than the
     effect of a drug. The misfit is the better of none, :math:`\theta_0` alone and all parts, after a price of
     :math:`3 + q D / (D - q - 1)` nats for :math:`q` parts and :math:`D` drugs (as in the corrected criterion of Akaike; the
-    doses of a drug share its targets and count once). There is a neighbour for every ten conditions, at most 15. With fewer
+    doses of a drug share its targets and count once). There is a neighbor for every ten conditions, at most 15. With fewer
     than four drugs there is no misfit: a target that they share is in most conditions, as a misfit is.
 
     Parameters
@@ -52,14 +52,14 @@ def misfit_variance(
     weight
         Of the graph, ``(genes, genes)``, row = source; of other mechanisms their mean derivative.
     noise
-        Variance of a cell's noise, ``(genes,)``: tells which neighbours say most of a gene.
+        Variance of a cell's noise, ``(genes,)``: tells which neighbors say most of a gene.
     drug
         Of every condition, ``(conditions,)`` int.
     """
     k, d = residual.shape
     if len(np.unique(drug)) < FEWEST_DRUGS:
         return np.zeros((k, d))
-    near, exists = (a[: k // PER_NEIGHBOUR] for a in neighbours(weight, noise))
+    near, exists = (a[: k // PER_NEIGHBOR] for a in neighbors(weight, noise))
     total = np.linalg.inv(np.eye(d) - weight)
     rows = _some(k)
     drugs = len(np.unique(drug[rows]))
@@ -69,7 +69,7 @@ def misfit_variance(
     clear = squares > CLEAR * v
     effect = max(LEAST_EFFECT, float(squares[clear].mean())) if clear.any() else LEAST_EFFECT
     theta, best = _climb(squares, v, parts, np.zeros((len(parts), d)), effect)
-    for slots in (1, len(parts)):  # the same everywhere, and growing with neighbours
+    for slots in (1, len(parts)):  # the same everywhere, and growing with neighbors
         start = np.where((parts.max(1) > 0) & (np.arange(len(parts)) < slots)[:, None], START, 0.0)
         other, marginal_gain = _climb(squares, v, parts, start, effect)
         marginal_gain = marginal_gain - _price(other * parts.mean(1) > LEAST_PART * v.mean(0), drugs)
@@ -87,7 +87,7 @@ def _price(used: np.ndarray, drugs: int) -> np.ndarray:
     return PRICE + count * drugs / np.maximum(drugs - count - 1, 0.5)
 
 
-def neighbours(weight: np.ndarray, noise: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def neighbors(weight: np.ndarray, noise: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     r"""Every gene's parents and children, those first that tell most of it given all others.
 
     By the absolute partial regression coefficient that the graph implies: :math:`-\Theta_{ij} / \Theta_{jj}` for
@@ -100,7 +100,7 @@ def neighbours(weight: np.ndarray, noise: np.ndarray) -> tuple[np.ndarray, np.nd
     own = np.eye(len(weight)) - weight
     precision = (own / noise) @ own.T
     tells = np.abs(precision / np.diag(precision)) * ((weight != 0) | (weight.T != 0))
-    slots = min(MOST_NEIGHBOURS, int((tells > 0).sum(0).max(initial=0)))
+    slots = min(MOST_NEIGHBORS, int((tells > 0).sum(0).max(initial=0)))
     near = np.argsort(-tells, axis=0, kind="stable")[:slots]
     return near, np.take_along_axis(tells, near, 0) > 0
 
@@ -113,7 +113,7 @@ def _some(k: int) -> np.ndarray:
 
 
 def _moved(residual: np.ndarray, change: np.ndarray, near: np.ndarray, exists: np.ndarray, total: np.ndarray):
-    """Squares by which each neighbour moved but for the gene's own shift, slot by slot, ``(conditions, genes)``."""
+    """Squares by which each neighbor moved but for the gene's own shift, slot by slot, ``(conditions, genes)``."""
     gene = np.arange(residual.shape[1])
     for i, there in zip(near, exists, strict=True):
         yield np.where(there, change[:, i] - residual * total[gene, i], 0.0) ** 2

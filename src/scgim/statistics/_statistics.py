@@ -43,18 +43,18 @@ class SufficientStatistics:
         """Cells in all conditions."""
         return float(self.n.sum())
 
-    def standardise(self, centre: np.ndarray, scale: np.ndarray) -> SufficientStatistics:
-        """The statistics of ``(x - centre) / scale``; ``centre`` is ``(columns,)`` or one row a condition."""
+    def standardize(self, center: np.ndarray, scale: np.ndarray) -> SufficientStatistics:
+        """The statistics of ``(x - center) / scale``; ``center`` is ``(columns,)`` or one row a condition."""
         square = np.outer(scale, scale)
         own = None if self.own is None else self.own / square
         return SufficientStatistics(
-            self.n, (self.mean - centre) / scale, self.scatter / square, self.squares / scale**2, own
+            self.n, (self.mean - center) / scale, self.scatter / square, self.squares / scale**2, own
         )
 
     def merge(self, label: np.ndarray) -> SufficientStatistics:
         """Pool conditions that share a label, keeping the scatter within the old ones.
 
-        Used on centred controls of several lines or batches, whose means agree by construction.
+        Used on centered controls of several lines or batches, whose means agree by construction.
         """
         k = len(label)
         member = sp.csr_matrix((np.ones(k), (label, np.arange(k))), shape=(int(label.max()) + 1, k))

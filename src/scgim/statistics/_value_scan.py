@@ -132,12 +132,12 @@ class ValueScan:
             share = 100 * self.fractional / self.entries
             return (
                 f"{share:.3g} % of the values are not integers (e.g. {shown})",
-                "Set scale='lognorm' if they are log-normalised, or point layer= to the counts",
+                "Set scale='lognorm' if they are log-normalized, or point layer= to the counts",
             )
         if scale != "lognorm":
             return None
         high = self.high.max()
-        elsewhere = ", or point layer= to log-normalised values"
+        elsewhere = ", or point layer= to log-normalized values"
         if self.negative:
             return (
                 f"{self.negative:,} values are negative (smallest {self.low.min():.4g}), which looks scaled",

@@ -67,20 +67,20 @@ def candidates(
     required: np.ndarray,
     start: np.ndarray,
 ) -> Slots:
-    """All allowed edges of up to 200 genes; beyond, those between :func:`neighbours`. Required ones and ``start`` always."""
+    """All allowed edges of up to 200 genes; beyond, those between :func:`neighbors`. Required ones and ``start`` always."""
     if len(allowed) <= ALL_PAIRS:
         may = allowed
     elif isinstance(statistics, ConditionMeans):
         may = allowed & moving_together(statistics)
     else:
-        may = allowed & neighbours(statistics, columns)
+        may = allowed & neighbors(statistics, columns)
     return make_slots(may | required | start, required)
 
 
-def neighbours(statistics: SufficientStatistics, columns: int, count: int = N_CANDIDATES) -> np.ndarray:
+def neighbors(statistics: SufficientStatistics, columns: int, count: int = N_CANDIDATES) -> np.ndarray:
     r"""Pairs of genes that are close within conditions: ``(genes, genes)`` bool, symmetric.
 
-    A gene's ``count`` neighbours are half by correlation (of any column with its value) and half by partial correlation
+    A gene's ``count`` neighbors are half by correlation (of any column with its value) and half by partial correlation
     (of the values), which finds parents that cancel each other: either alone misses more. With :math:`f = N - K` degrees
     of freedom the correlations are shrunk by :math:`d / (d + f)` before they are inverted.
     """
@@ -98,7 +98,7 @@ def neighbours(statistics: SufficientStatistics, columns: int, count: int = N_CA
 def moving_together(means: ConditionMeans, count: int = N_CANDIDATES) -> np.ndarray:
     """Pairs of genes that conditions move together, or that vary together within them: ``(genes, genes)`` bool, symmetric.
 
-    A gene's ``count`` neighbours are half by the sum over conditions of the product of standardised changes and half by latent
+    A gene's ``count`` neighbors are half by the sum over conditions of the product of standardized changes and half by latent
     correlation.
     """
     z = means.change / np.sqrt(means.variance + means.control[means.line])

@@ -119,7 +119,7 @@ def _add_means(system, n, mean, total, between, cols, q, moved):
     for k in range(conditions):
         t += moved[k]
         weight += n[k] * (1 - moved[k])
-    gone, centre = np.empty((q + 1, t)), np.empty(q + 1)
+    gone, center = np.empty((q + 1, t)), np.empty(q + 1)
     for a in range(q + 1):
         row, s, u = mean[cols[a]], total[cols[a]], 0
         for k in range(conditions):
@@ -127,10 +127,10 @@ def _add_means(system, n, mean, total, between, cols, q, moved):
                 gone[a, u] = math.sqrt(n[k]) * row[k]
                 s -= n[k] * row[k]
                 u += 1
-        centre[a] = s / weight
+        center[a] = s / weight
         left, row = gone[a], between[cols[a]]
         for c in range(a + 1):
-            right, s = gone[c], row[cols[c]] - weight * centre[a] * centre[c]
+            right, s = gone[c], row[cols[c]] - weight * center[a] * center[c]
             for u in range(t):
                 s -= left[u] * right[u]
             system[a, c] += s

@@ -8,14 +8,14 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from scgim.statistics import BASIS_CENTRES, expand
+from scgim.statistics import BASIS_CENTERS, expand
 
 if TYPE_CHECKING:
     from .score import Intervention
 
 UNITS = 8
 FITTED, JUDGED = 2_500, 20_000  # most cells that coefficients are fitted to, and that the score looks at
-_RIDGE, _LEVEL_RIDGE = 1.0, 1e-6  # of coefficients and of the intercept, in squares of standardised values
+_RIDGE, _LEVEL_RIDGE = 1.0, 1e-6  # of coefficients and of the intercept, in squares of standardized values
 _STEPS, _TRIALS, _ENOUGH = 40, 6, 0.3  # steps, sizes tried for each, and nats that one of two in a row has to gain
 _REFLAGS, _REFIT = 3, 0.02  # looks for targets, and the share of the cells whose flag has to change for a second fit
 _SPREAD, _NEW = 1.5, 0.3  # SD of random weights: of all parents' together, and of a parent's that joins
@@ -72,7 +72,7 @@ class NetworkScore:
     Parameters
     ----------
     x
-        Standardised cells, ``(cells, genes)``, sorted by condition, the controls first.
+        Standardized cells, ``(cells, genes)``, sorted by condition, the controls first.
     size
         Cells of every condition.
     intervention, charge
@@ -98,7 +98,7 @@ class NetworkScore:
         self.fitted, self.code_fitted = np.ascontiguousarray(x[fitted].T), code[fitted]
         self.size = np.bincount(self.code, minlength=len(size)).astype(float)
         self.cells = len(judged)
-        columns = 1 + len(BASIS_CENTRES)
+        columns = 1 + len(BASIS_CENTERS)
         self.price = (1.0 if penalty is None else penalty) * columns * 0.5 * math.log(self.cells)
         basis = expand(self.fitted.T.astype(np.float64)).reshape(len(fitted), -1, columns)
         self.basis = basis - basis.mean(0)
@@ -234,7 +234,7 @@ def _normal(columns: np.ndarray, y: np.ndarray, offsets: _Offsets | None) -> tup
 def _read_out(
     design: np.ndarray, y: np.ndarray, offsets: _Offsets | None, inner: np.ndarray
 ) -> tuple[float, np.ndarray]:
-    """The penalised sum of squares that the best readout leaves, and that readout."""
+    """The penalized sum of squares that the best readout leaves, and that readout."""
     a, b = _normal(design, y, offsets)
     a.flat[:: len(a) + 1] += _RIDGE
     a[0, 0] += _LEVEL_RIDGE - _RIDGE

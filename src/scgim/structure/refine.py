@@ -44,7 +44,7 @@ def refine_dag(
     graph
         ``(genes, genes)`` bool, row = source, acyclic; not changed.
     x, size
-        Standardised cells, ``(cells, genes)``, sorted by condition, the controls first; cells of every condition.
+        Standardized cells, ``(cells, genes)``, sorted by condition, the controls first; cells of every condition.
     moved
         Conditions thought to touch a gene, ``(conditions, genes)`` bool, where the fits start.
     intervention, charge, penalty

@@ -53,7 +53,7 @@ def score_data(
     Parameters
     ----------
     statistics
-        On the standardised scale, condition 0 the controls; or :class:`~scgim.statistics.ConditionMeans`.
+        On the standardized scale, condition 0 the controls; or :class:`~scgim.statistics.ConditionMeans`.
     columns
         Columns per gene, the first of which is its own value. Of means always 1.
     intervention

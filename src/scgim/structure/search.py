@@ -57,13 +57,13 @@ def search_dag(
 
     A round is twelve kicks or a thirtieth of the genes, whichever is more. A kick loosens most edges around one gene, the
     next in a random order of all, and turns some of them, which is what reverses a wrong chain; a climb follows, and it is
-    kept if the score falls. The search ends by stagnation. Beyond 200 genes only edges between neighbours are considered
-    (:func:`~scgim.structure.candidates.neighbours`).
+    kept if the score falls. The search ends by stagnation. Beyond 200 genes only edges between neighbors are considered
+    (:func:`~scgim.structure.candidates.neighbors`).
 
     Parameters
     ----------
     statistics
-        Of ``genes * columns`` columns, on the standardised scale; condition 0 holds the controls.
+        Of ``genes * columns`` columns, on the standardized scale; condition 0 holds the controls.
     columns, intervention, charge, penalty
         See :func:`~scgim.structure.score.score_data` and :func:`~scgim.structure.local_score`.
     allowed, required
@@ -154,7 +154,7 @@ class _Climber:
         return SearchState(graph, self.score.sum(), rounds)
 
     def loosen(self, gene: int, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
-        """Slots to drop, most of those at a gene and among its neighbours, and which of them to turn."""
+        """Slots to drop, most of those at a gene and among its neighbors, and which of them to turn."""
         edges = np.flatnonzero(self.on & ~self.slots.fixed)
         source, target = self.slots.source[edges], self.target[edges]
         near = np.zeros(len(self.score), dtype=bool)

@@ -33,7 +33,7 @@ def cross_validate(
     The screen is dealt into folds. For each, a model is trained on the others, and it and all methods of
     :meth:`scgim.GIM.evaluate` are scored on the fold. Every drug (scaffold, line) is tested once. Whole compounds are dealt: with
     ``smiles_key``, salts, stereoisomers and tautomers of one, and compounds with one Morgan fingerprint, share a fold, so that no
-    twin in training gives an answer away.
+    duplicate in training gives an answer away.
 
     Parameters
     ----------
@@ -92,7 +92,7 @@ def cross_validate(
     [5, 5]
     """
     refuse_view(adata)
-    from scgim.evaluation import summarise
+    from scgim.evaluation import summarize
     from scgim.evaluation._heldout import score_conditions
     from scgim.model import GIM
 
@@ -111,7 +111,7 @@ def cross_validate(
             model.train(**training)
             scores = score_conditions(model, refit=refit, distributions=distributions, seed=seed, train_kwargs=training)
         parts.append(scores.assign(fold=pd.array([k] * len(scores), dtype="Int64")))
-    out = summarise(pd.concat(parts, ignore_index=True))
+    out = summarize(pd.concat(parts, ignore_index=True))
     for sentence in out.attrs["verdict"]:
         logger.info(sentence)
     return out

@@ -10,8 +10,8 @@ import pandas as pd
 from sklearn.model_selection import GroupKFold
 
 from scgim._checks import check_control, check_doses, check_names, check_option, check_smiles
-from scgim.pp._chemistry import standardise_all
-from scgim.pp._hold_out import MIN_DRUGS
+from scgim.pp._chemistry import standardize_all
+from scgim.pp._split_rules import MIN_DRUGS
 from scgim.pp._leaks import morgan
 from scgim.pp._scaffold import compounds, joined, scaffolds
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from anndata import AnnData
 
-    from scgim.pp import Structure
+    from scgim.pp import StandardizedMolecule
 
 UNSEEN = ("drug", "dose", "scaffold", "cell_line")
 NEEDS = {"dose": "dose_key", "scaffold": "smiles_key", "cell_line": "cell_line_key"}
@@ -55,17 +55,17 @@ def deal(adata: AnnData, unseen: str, n_splits: int, columns: Mapping[str, str |
         cells["dose"] = check_doses(adata, columns["dose_key"], treated=treated)
     if unseen == "cell_line":
         cells["line"] = check_names(adata, columns["cell_line_key"]).to_numpy()
-    structures: dict[str, Structure] = {}
+    structures: dict[str, StandardizedMolecule] = {}
     if columns.get("smiles_key") is not None and unseen != "cell_line":
         smiles = check_smiles(adata, columns["smiles_key"], names=drug, treated=treated)
-        structures = standardise_all(smiles[smiles != ""])
+        structures = standardize_all(smiles[smiles != ""])
     fold = np.full(adata.n_obs, -1)
     fold[treated] = _dealt(unseen, cells[treated], structures, n_splits, np.random.default_rng([seed, 0xF01D]))
     return fold
 
 
 def _dealt(
-    unseen: str, cells: pd.DataFrame, structures: Mapping[str, Structure], n_splits: int, rng: np.random.Generator
+    unseen: str, cells: pd.DataFrame, structures: Mapping[str, StandardizedMolecule], n_splits: int, rng: np.random.Generator
 ) -> np.ndarray:
     """Folds of treated cells: drug and, where `unseen` needs it, dose or line; drugs without structure go by name."""
     if unseen == "cell_line":

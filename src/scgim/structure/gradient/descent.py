@@ -70,7 +70,7 @@ def descend_dag(
     Parameters
     ----------
     statistics
-        Of ``genes * columns`` columns, on the standardised scale; condition 0 holds the controls. With ``own``, which hard
+        Of ``genes * columns`` columns, on the standardized scale; condition 0 holds the controls. With ``own``, which hard
         interventions need, every condition's own scatter is used.
     likelihood
         ``likelihood(mean, within, pooled, forced)`` gives minus log likelihood, penalty and noise variance ``(genes,)`` of one graph from

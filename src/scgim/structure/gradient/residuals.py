@@ -29,7 +29,7 @@ class Columns:
     Parameters
     ----------
     statistics
-        On the standardised scale, condition 0 the controls, with ``own`` if interventions change the scatter.
+        On the standardized scale, condition 0 the controls, with ``own`` if interventions change the scatter.
     columns
         Of a gene, the first of which is its own value.
     device

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ._centre import centre
+from ._center import center
 from ._statistics import SufficientStatistics
 
 if TYPE_CHECKING:
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 BLOCK = 2**23  # values in one product: large enough for BLAS, small enough for the copy beside it (32 MB in float32)
 
 
-class Partial:
+class Accumulator:
     r"""What is known of some conditions from some of their cells; small enough to travel between processes.
 
     Every sum is of squares about the mean of the cells in it, and two of them are pooled by adding the squares between
@@ -68,7 +68,7 @@ class Partial:
         stop, y = np.cumsum(count[found]), np.empty(x.shape, dtype)
         # numpy sorts 16-bit integers by radix
         order = np.argsort(at.astype(np.min_scalar_type(len(self.n))), kind="stable")
-        mean, squares = centre(x, self.origin, order, stop, y)
+        mean, squares = center(x, self.origin, order, stop, y)
         between = self._move(found, count[found], mean, squares)
         if self.own is None:
             # numpy gives a product with one's own transpose to BLAS' syrk: half the work of a matrix product
@@ -80,7 +80,7 @@ class Partial:
                 self.own[k] += rows.T @ rows
                 self.own[k] += np.outer(row, row)
 
-    def pool(self, other: Partial) -> Self:
+    def pool(self, other: Accumulator) -> Self:
         """Take in what is known of other cells of conditions that are all among these."""
         at = np.searchsorted(self.context, other.context)
         self.origin = other.origin if self.origin is None else self.origin
@@ -117,10 +117,10 @@ class Partial:
         return SufficientStatistics(self.n, self.origin + self.mean, scatter, self.squares, self.own)
 
 
-def pool(parts: list[Partial]) -> Partial:
+def pool(parts: list[Accumulator]) -> Accumulator:
     """Pool partial statistics of disjoint cells, which may have conditions in common."""
     context = np.unique(np.concatenate([part.context for part in parts]))
-    total = Partial(context, parts[0].mean.shape[1], own=parts[0].own is not None)
+    total = Accumulator(context, parts[0].mean.shape[1], own=parts[0].own is not None)
     for part in parts:
         total.pool(part)
     return total

@@ -92,4 +92,4 @@ def doses(conditions: pd.DataFrame, frac: float, rng: np.random.Generator) -> np
     return test
 
 
-HOLD_OUT = {"drug": drugs, "dose": doses, "scaffold": scaffolds, "cell_line": lines}
+SPLIT_RULES = {"drug": drugs, "dose": doses, "scaffold": scaffolds, "cell_line": lines}

@@ -5,7 +5,7 @@ import numpy as np
 
 
 @nb.njit(cache=True, nogil=True, error_model="numpy")
-def centre(
+def center(
     x: np.ndarray, origin: np.ndarray, order: np.ndarray, stop: np.ndarray, y: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
     """Cells minus the mean of their condition, in the order of conditions.
@@ -24,7 +24,7 @@ def centre(
     stop
         Where in ``order`` each condition ends, ``(conditions,)`` int; none is empty.
     y
-        Takes the centred cells, ``(rows, columns)`` float; rounded only after the mean is off.
+        Takes the centered cells, ``(rows, columns)`` float; rounded only after the mean is off.
 
     Returns
     -------
@@ -34,7 +34,7 @@ def centre(
     means, squares = np.zeros((len(stop), columns)), np.zeros((len(stop), columns))
     start = 0
     for k in range(len(stop)):
-        # views of rows: the loops over columns vectorise over nothing else
+        # views of rows: the loops over columns vectorize over nothing else
         mean, square = means[k], squares[k]
         for i in range(start, stop[k]):
             row = x[order[i]]
