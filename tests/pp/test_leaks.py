@@ -65,7 +65,9 @@ def pair(test: str, train: str, *, dose: float = 1.0, line: str = "A549") -> ad.
             id="unseen line",
         ),
         pytest.param(
-            screen(("R", 1.0, "K562", "test"), ("S", 1.0, "A549", "train")), [], id="duplicate seen in another line only"
+            screen(("R", 1.0, "K562", "test"), ("S", 1.0, "A549", "train")),
+            [],
+            id="duplicate seen in another line only",
         ),
         pytest.param(
             screen(("R", 1.0, "A549", "test"), ("R", 9.0, "A549", "train"), ("S", 9.0, "A549", "train")),

@@ -213,7 +213,7 @@ def test_forms_of_one_compound_count_once_on_any_scaffold():
 
 
 def test_scaffold_split_names_unusable_structures():
-    adata = with_smiles(RINGS | {"marginal_log_likelihood": "", "typo": "c1ccc"})
+    adata = with_smiles(RINGS | {"mixture": "", "typo": "c1ccc"})
     with pytest.raises(ValueError, match=r"2 of 12 drugs have no usable structure: 'mixture'.*'typo'"):
         split(adata, unseen="scaffold", control="DMSO", smiles_key="smiles")
 
@@ -254,7 +254,7 @@ def test_lines_need_no_structures():
 def test_a_line_of_controls_only_is_no_line_to_hold_out():
     adata = in_lines(["A549", "K562"])
     adata = adata[(adata.obs["line"] == "A549") | (adata.obs["drug"] == "DMSO")].copy()
-    with pytest.raises(ValueError, match="at least 2 lines; there are such in 'A549' only"):
+    with pytest.raises(ValueError, match="at least 2 lines; only 'A549' has treated cells"):
         split(adata, unseen="cell_line", cell_line_key="line", control="DMSO")
 
 

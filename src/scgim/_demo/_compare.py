@@ -73,7 +73,7 @@ def _random_dag(rng: np.random.Generator, d: int, n_edges: int) -> np.ndarray:
     return graph
 
 
-def validation_cells(adata: AnnData, drug: str, target: str, *, seed: int) -> tuple[pd.DataFrame, pd.DataFrame]:
+def predict_held_out(adata: AnnData, drug: str, target: str, *, seed: int) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Train without a drug; given only its shift on the nominal target, predict the other proteins.
 
     Returns

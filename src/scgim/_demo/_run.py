@@ -9,7 +9,7 @@ import pandas as pd
 
 import scgim
 
-from ._compare import CONTROL, DRUG, changes, compare_graphs, compare_targets, validation_cells
+from ._compare import CONTROL, DRUG, changes, compare_graphs, compare_targets, predict_held_out
 from ._figures import draw
 from ._words import about_graph, about_held_out, about_targets
 
@@ -49,7 +49,7 @@ def run(out: Path, *, seed: int = 0) -> None:
     say("\nGraph, beside three published ones\n" + graphs.round(2).to_string(index=False))
     tables, scores = {}, []
     for drug, target in adata.uns["known_targets"][["drug", "target"]].itertuples(index=False, name=None):
-        tables[drug], score = validation_cells(adata, drug, target, seed=seed)
+        tables[drug], score = predict_held_out(adata, drug, target, seed=seed)
         scores.append(score)
     held = pd.concat(scores, ignore_index=True)
     wide = held.pivot(index=["drug", "given"], columns="method", values="RMSE").loc[

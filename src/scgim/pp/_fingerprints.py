@@ -28,7 +28,7 @@ def fingerprints(
     counts: bool | None = None,
     chirality: bool = True,
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
-    r"""Fingerprints of the drugs' parent structures, and what became of each.
+    r"""Fingerprints of the drugs' parent structures, and an audit of every structure.
 
     Parameters
     ----------
@@ -36,34 +36,35 @@ def fingerprints(
         SMILES by drug name.
     method
         ``"morgan"``: circular substructures up to `radius` bonds around every atom (Rogers & Hahn 2010), hashed into `n_bits`.
-        ``"descriptors"``: RDKit's two-dimensional descriptors (weight, polarity, charges, ring counts, ...), as
-        :math:`\mathrm{sign}(x) \log(1 + |x|)` cut off at 20, so that one odd drug does not set the scale.
-        ``"morgan_descriptors"``: counts of circular substructures, then descriptors; what ``generator="kernel"`` does best with.
+        ``"descriptors"``: RDKit's two-dimensional descriptors :math:`x` (weight, polarity, charges, ring counts, ...), as
+        :math:`\mathrm{sign}(x) \log(1 + |x|)` cut off at 20, so that no unusual drug sets the scale.
+        ``"morgan_descriptors"``: counts of circular substructures, then descriptors; the best choice for ``generator="kernel"``.
     n_bits, radius
-        Length of the fingerprint, and size of the substructures in bonds.
+        Length of the fingerprint, and radius of the substructures in bonds.
     counts
-        How often a substructure occurs, not only whether: tells chain lengths apart. ``None``: only with descriptors.
+        Count occurrences of a substructure instead of recording its presence, which tells chain lengths apart. ``None``: counts
+        with ``"morgan_descriptors"`` only.
     chirality
-        Tell stereoisomers apart.
+        Distinguish stereoisomers.
 
     Returns
     -------
     features
         (drugs, features) float32, columns ``"morgan_0"``, ``"morgan_1"``, ..., ``"rdkit_MolWt"``, ...
     audit
-        One row a drug: ``smiles`` as given, ``parent`` (canonical SMILES), ``inchikey``, ``n_fragments``, ``n_bits_on``, ``action``
-        (see `StandardizedMolecule`), and other drugs, joined by ``"; "``: ``same_structure_as`` (same parent), ``same_skeleton_as`` (another parent,
-        but the same atoms and bonds: stereoisomers, tautomers), ``same_fingerprint_as``.
+        One row per drug: ``smiles`` as given, ``parent`` (canonical SMILES), ``inchikey``, ``n_fragments``, ``n_bits_on``, ``action``
+        (see `StandardizedMolecule`), and names of other drugs, joined by ``"; "``: ``same_structure_as`` (same parent),
+        ``same_skeleton_as`` (another parent, but the same atoms and bonds: stereoisomers, tautomers), ``same_fingerprint_as``.
 
     Raises
     ------
     ValueError
-        If structures are missing or cannot be read: the message names all of them.
+        If structures are missing or cannot be read. The message names all of them.
 
     Warns
     -----
     UserWarning
-        If drugs share their parent or their fingerprint: no model can tell them apart.
+        If drugs share their parent or their fingerprint, so that no model can tell them apart.
 
     Examples
     --------
@@ -88,7 +89,7 @@ def compute(
     counts: bool | None,
     chirality: bool,
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """`fingerprints`, and `featurize_drugs` for its caller: warnings point to the line that called either."""
+    """`fingerprints`, shared with `featurize_drugs`, so that warnings point to the line that called either function."""
     check_option("method", method, METHODS)
     for argument, value, least in (("n_bits", n_bits, 1), ("radius", radius, 0)):
         if not isinstance(value, int | np.integer) or value < least:

@@ -71,9 +71,9 @@ def misfit_variance(
     theta, best = _climb(squares, v, parts, np.zeros((len(parts), d)), effect)
     for slots in (1, len(parts)):  # the same everywhere, and growing with neighbors
         start = np.where((parts.max(1) > 0) & (np.arange(len(parts)) < slots)[:, None], START, 0.0)
-        other, marginal_gain = _climb(squares, v, parts, start, effect)
-        marginal_gain = marginal_gain - _price(other * parts.mean(1) > LEAST_PART * v.mean(0), drugs)
-        theta, best = np.where(marginal_gain > best, other, theta), np.maximum(marginal_gain, best)
+        other, reached = _climb(squares, v, parts, start, effect)
+        reached = reached - _price(other * parts.mean(1) > LEAST_PART * v.mean(0), drugs)
+        theta, best = np.where(reached > best, other, theta), np.maximum(reached, best)
     out = np.broadcast_to(theta[0], (k, d)).copy()
     if theta[1:].any():
         for share, part in zip(theta[1:], _moved(residual, change, near, exists, total), strict=True):

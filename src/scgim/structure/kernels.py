@@ -329,7 +329,7 @@ def _fit_means(j, parents, p, data, w, moved):
                 left[a] += each * data.latent[j, parents[a]]
                 for c in range(a + 1):
                     system[a, c] += each * data.latent[parents[a], parents[c]]
-        log_fold_change = 0.0
+        largest_step = 0.0
         for a in range(q):
             old[a] = theta[a]
             theta[a] = left[a]
@@ -337,8 +337,8 @@ def _fit_means(j, parents, p, data, w, moved):
         for a in range(q):
             # the Cholesky factor of the curvature is what `_solve` leaves
             score += math.log(system[a, a])
-            log_fold_change = max(log_fold_change, abs(theta[a] - old[a]))
-        if step == _ROUNDS or log_fold_change < 1e-4:
+            largest_step = max(largest_step, abs(theta[a] - old[a]))
+        if step == _ROUNDS or largest_step < 1e-4:
             for a in range(q):
                 theta[a] = old[a]
             break

@@ -11,9 +11,10 @@ from sklearn.model_selection import GroupKFold
 
 from scgim._checks import check_control, check_doses, check_names, check_option, check_smiles
 from scgim.pp._chemistry import standardize_all
-from scgim.pp._split_rules import MIN_DRUGS
+from scgim.pp._duplicates import joined
 from scgim.pp._leaks import morgan
-from scgim.pp._scaffold import compounds, joined, scaffolds
+from scgim.pp._scaffold import compounds, scaffolds
+from scgim.pp._split_rules import MIN_DRUGS
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -65,7 +66,11 @@ def deal(adata: AnnData, unseen: str, n_splits: int, columns: Mapping[str, str |
 
 
 def _dealt(
-    unseen: str, cells: pd.DataFrame, structures: Mapping[str, StandardizedMolecule], n_splits: int, rng: np.random.Generator
+    unseen: str,
+    cells: pd.DataFrame,
+    structures: Mapping[str, StandardizedMolecule],
+    n_splits: int,
+    rng: np.random.Generator,
 ) -> np.ndarray:
     """Folds of treated cells: drug and, where `unseen` needs it, dose or line; drugs without structure go by name."""
     if unseen == "cell_line":
