@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from scgim.statistics import SufficientStatistics, accumulate, combine
-from scgim.statistics import _partial as partial
+from scgim.statistics import _accumulator as accumulator
 
 SIZES = (1, 2, 300, 40, 700, 25)
 
@@ -78,7 +78,7 @@ def test_own_scatters_sum_to_the_pooled_one(cells, assert_close, dtype):
 def test_large_chunks_are_cut(cells, assert_close, monkeypatch):
     x, code = cells(sizes=SIZES, d=6)
     expected = reduce(x, code, pieces=1)
-    monkeypatch.setattr(partial, "BLOCK", 100)
+    monkeypatch.setattr(accumulator, "BLOCK", 100)
     assert_close(reduce(x, code, pieces=1), expected, 1e-12)
 
 

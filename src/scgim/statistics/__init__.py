@@ -1,4 +1,4 @@
-"""One pass over the cells: everything that training needs to know about them."""
+"""Statistics from one pass over the cells: everything about the cells that training needs."""
 
 from ._accumulate import accumulate, combine
 from ._basis import BASIS_CENTERS, BASIS_SLOPE, expand
