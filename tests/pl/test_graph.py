@@ -112,7 +112,7 @@ def test_shows(adata: AnnData, shown: list[int]):
 def test_legend_explains_the_colors(adata: AnnData):
     legend = graph(adata, drug="(+/-)-JQ1").get_legend()
     assert [t.get_text() for t in legend.get_texts()] == ["raises", "lowers", "target, up", "target, down"]
-    assert "sd of control" in legend.get_title().get_text()
+    assert "control SD" in legend.get_title().get_text()
 
 
 @pytest.mark.parametrize(

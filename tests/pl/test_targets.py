@@ -48,7 +48,7 @@ def test_says_the_context_once(annotated: Callable[..., AnnData], settings: dict
     ax = targets(adata, drug="(+/-)-JQ1")
     assert ax.get_title() == title
     assert labels(ax)[0] == targets_df(adata, drug="(+/-)-JQ1")["gene"][0] + dose
-    assert "sd of control" in ax.get_xlabel()
+    assert "control SD" in ax.get_xlabel()
 
 
 def test_names_the_cell_lines(annotated: Callable[..., AnnData]):

@@ -8,7 +8,7 @@ from scipy.optimize import isotonic_regression
 
 
 class Layers(NamedTuple):
-    """A layered drawing: nodes, and the points on each edge's way, as (level, height)."""
+    """A layered drawing: positions of nodes, and the points of every edge, as (level, height)."""
 
     nodes: dict[str, tuple[float, float]]
     edges: dict[tuple[str, str], list[tuple[float, float]]]
@@ -17,10 +17,10 @@ class Layers(NamedTuple):
 def layers(graph: nx.DiGraph, *, sweeps: int = 24) -> Layers:
     """Place the nodes of a DAG on levels so that edges run forwards, rarely cross and never pass through a node.
 
-    The method of Sugiyama, Tagawa & Toda (1981): levels by the longest path; an edge over several levels gets a dummy
-    node on each level between; nodes are ordered within their level by the mean height of their neighbors; at last the
-    heights minimize the squared distance to it under that order and a least spacing, which is isotonic regression.
-    Nodes without edges fill rows of their own after all others.
+    The method is that of Sugiyama, Tagawa & Toda (1981). The level of a node is the length of the longest path to it. An edge over
+    several levels gets a dummy node on each level between. Nodes are ordered within their level by the mean height of their neighbors.
+    Finally, heights minimize the squared distance to this mean, given the order and a least spacing; this is isotonic regression. Nodes
+    without edges fill rows of their own below all others.
 
     Raises
     ------
@@ -63,7 +63,7 @@ def _levels(graph: nx.DiGraph) -> dict[str, int]:
         cycle = " -> ".join(str(u) for u, _ in nx.find_cycle(graph))
         raise ValueError(f"The graph has a cycle ({cycle}), so it has no levels to draw.")
     level = {node: i for i, generation in enumerate(nx.topological_generations(graph)) for node in generation}
-    # a source has no reason to stand further left than just before its first child
+    # A source moves right, to the level before its first child, which shortens its edges.
     for node in graph:
         if graph.in_degree(node) == 0 and graph.out_degree(node) > 0:
             level[node] = min(level[child] for child in graph.successors(node)) - 1

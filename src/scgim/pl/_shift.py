@@ -25,37 +25,37 @@ def shift(
     ax: Axes | None = None,
     show: bool | None = None,
 ) -> Axes | None:
-    """The mean predicted change of the genes that move most.
+    """Plot the mean predicted change of the genes that change most.
 
     Parameters
     ----------
     pred
-        What `model.predict()` or `model.do()` returned, with any ``as_``.
+        Result of `model.predict()` or `model.do()`, with any ``as_``.
     evidence
-        ``"data"`` and ``"features"`` show the conditions alone whose prediction rests on that (``pred.obs["evidence"]``); ``"auto"``, all.
+        ``"data"`` or ``"features"``: show only conditions whose prediction rests on this evidence (``pred.obs["evidence"]``).
+        ``"auto"``: show all conditions.
     n_genes
-        How many genes, at most: those of the largest absolute mean change in any condition, largest first.
+        Largest number of genes: those with the largest absolute mean change in any condition, largest first.
     n_conditions
-        How many conditions (drug, dose, cell line), at most: those of the largest absolute mean change, in the order of
-        `pred`.
+        Largest number of conditions (drug, dose, cell line): those with the largest absolute mean change, in the order of `pred`.
     cmap
-        Diverging colors, centered at 0.
+        Diverging colormap, centered at 0.
     ax
-        Where to draw; a new figure by default.
+        Axes to draw on; a new figure by default.
     show
         Show the figure and return nothing.
 
     Returns
     -------
-    The axes: a heatmap (conditions, genes) of the mean over cells of predicted minus control, on the training scale; bars
-    where there is one condition.
+    The axes: a heatmap (conditions, genes) of the mean over cells of predicted minus control expression, on the training scale. With a
+    single condition, bars.
 
     Raises
     ------
     KeyError
         If `pred` is not a prediction.
     ValueError
-        If no condition rests on that `evidence`.
+        If no condition rests on this `evidence`.
 
     Examples
     --------
@@ -89,7 +89,7 @@ def shift(
 
 
 def _resting_on(pred: AnnData, evidence: str) -> AnnData:
-    """The rows of a prediction that rest on some evidence."""
+    """The rows of a prediction that rest on the given evidence."""
     check_option("evidence", evidence, ["auto", "data", "features"])
     if evidence == "auto":
         return pred
@@ -112,7 +112,7 @@ def _mean_changes(pred: AnnData) -> tuple[np.ndarray, list[str]]:
         change = change - pred.layers[CONTROL_LAYER]
     absent = {"drug": "", "dose": np.nan, "cell_line": ""}
     conditions = pd.DataFrame({c: pred.obs.get(c, a) for c, a in absent.items()}, index=pred.obs_names)
-    # dropna=False keeps the conditions that have no dose
+    # By default, groupby drops conditions without a dose (NaN).
     groups = conditions.groupby(list(absent), dropna=False, observed=True, sort=False)
     first = groups.head(1)
     code = groups.ngroup().to_numpy()

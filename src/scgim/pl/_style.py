@@ -25,7 +25,7 @@ def new_axes(width: float, height: float) -> Axes:
 
 
 def names_width(names: Sequence[str]) -> float:
-    """Inches that the longest name takes as a tick label."""
+    """Width (inches) of the longest name as a tick label."""
     return 0.08 * max(map(len, names), default=0)
 
 
@@ -48,7 +48,7 @@ def sign_colors(values: np.ndarray | pd.Series) -> list[str]:
 
 
 def condition_labels(table: pd.DataFrame, unit: str) -> list[str]:
-    """One label such as "JQ1, 10 uM, A549" for each row, of those of drug, dose and cell_line that it has."""
+    """One label per row, such as "JQ1, 10 uM, A549", from the columns drug, dose and cell_line as far as they exist."""
     return [condition_label(row, unit) for row in table.to_dict("records")]
 
 
