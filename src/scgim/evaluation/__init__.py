@@ -1,4 +1,4 @@
-"""What a prediction is worth: baselines, scores of every method, and the verdict. Arrays and tables only."""
+"""Evaluation of predictions: baselines, scores of every method, and the verdict. Arrays and tables only."""
 
 from ._baselines import BASELINES, Baseline
 from ._conditions import ConditionTable

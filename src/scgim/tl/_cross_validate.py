@@ -109,7 +109,9 @@ def cross_validate(
         with split_anew(adata, fold == k, arguments) as screen:
             model = GIM(screen, **options)
             model.train(**training)
-            scores = score_conditions(model, refit=refit, distributions=distributions, seed=seed, train_kwargs=training)
+            scores = score_conditions(
+                model, model._screen(), refit=refit, distributions=distributions, seed=seed, train_kwargs=training
+            )
         parts.append(scores.assign(fold=pd.array([k] * len(scores), dtype="Int64")))
     out = summarize(pd.concat(parts, ignore_index=True))
     for sentence in out.attrs["verdict"]:
