@@ -107,7 +107,7 @@ def test_features_that_say_nothing_do_not_beat_the_training_mean(scores) -> None
     for method in (SHUFFLED, ZEROED):
         assert against(scores, method, "training mean").high >= 0
     assert against(scores, SCGIM, SHUFFLED).word == "beats"
-    assert any(sentence.startswith("Drug features matter") for sentence in scores.attrs["verdict"])
+    assert any(sentence.startswith("Drug features improve the result") for sentence in scores.attrs["verdict"])
 
 
 def test_a_perfect_predictor_reaches_the_ceiling(model, monkeypatch) -> None:

@@ -296,5 +296,5 @@ def test_a_model_that_cannot_say_anything_of_unseen_drugs_is_refused() -> None:
     scgim.setup_anndata(adata, **setup, split_key="scgim_split")
     model = scgim.GIM(adata)
     model.train(**QUICK["train_kwargs"])
-    with pytest.raises(ValueError, match="generator='identity' knows nothing of drugs that it was not trained on"):
+    with pytest.raises(ValueError, match="generator='identity' cannot predict drugs without training conditions"):
         model.evaluate(refit=False)
