@@ -92,3 +92,11 @@ def test_the_global_log_stays_as_it_was(capfd):
     assert rdBase.LogStatus() == before
     Chem.MolFromSmiles("C1CC")
     assert "unclosed ring" in capfd.readouterr().err
+
+
+def test_the_british_name_is_an_alias():
+    from scgim import pp
+
+    assert pp.standardise is pp.standardize
+    with pytest.raises(AttributeError, match="no attribute 'standardice'"):
+        _ = pp.standardice

@@ -16,12 +16,12 @@ if TYPE_CHECKING:
     from anndata import AnnData
 
 
-def draw(out: Path, model: scgim.GIM, adata: AnnData, drug: str, held: pd.DataFrame) -> None:
+def draw(out: Path, model: scgim.GIM, adata: AnnData, drug: str, predicted: pd.DataFrame) -> None:
     """Graph with the targets of a drug, target ranking, prediction of a held-out drug, training history."""
     figures = {
         "graph.png": scgim.pl.graph(adata, drug=drug, show=False).figure,
         "targets.png": scgim.pl.targets(adata, drug=drug, show=False).figure,
-        "held_out.png": held_out(held, drug),
+        "held_out.png": held_out(predicted, drug),
         "history.png": np.ravel(scgim.pl.history(model, show=False))[0].figure,
     }
     for name, figure in figures.items():

@@ -16,9 +16,8 @@ from ._words import about_graph, about_held_out, about_targets
 if TYPE_CHECKING:
     from pathlib import Path
 
-SHOWN = (
-    "Go6976"  # held-out drug of the figure, chosen beforehand: the only drug whose effect repeats on both backgrounds
-)
+# The held-out drug of the figure was chosen beforehand: it is the only drug whose effect repeats on both backgrounds.
+SHOWN = "Go6976"
 
 
 def run(out: Path, *, seed: int = 0) -> None:
@@ -53,9 +52,9 @@ def run(out: Path, *, seed: int = 0) -> None:
     for drug, target in adata.uns["known_targets"][["drug", "target"]].itertuples(index=False, name=None):
         tables[drug], score = predict_held_out(adata, drug, target, seed=seed)
         scores.append(score)
-    held = pd.concat(scores, ignore_index=True)
-    wide = held.pivot(index=["drug", "given"], columns="method", values="RMSE").loc[
-        :, list(dict.fromkeys(held["method"]))
+    errors = pd.concat(scores, ignore_index=True)
+    wide = errors.pivot(index=["drug", "given"], columns="method", values="RMSE").loc[
+        :, list(dict.fromkeys(errors["method"]))
     ]
     say(
         "\nHeld-out drugs: RMSE over the other ten proteins, control SD\n"
@@ -65,10 +64,10 @@ def run(out: Path, *, seed: int = 0) -> None:
     adata.write_h5ad(out / "annotated.h5ad")
     ranking.to_csv(out / "targets.csv", index=False)
     model.get_graph().to_csv(out / "graph.csv", index=False)
-    held.to_csv(out / "held_out.csv", index=False)
+    errors.to_csv(out / "held_out.csv", index=False)
     draw(out, model, adata, SHOWN, tables[SHOWN])
 
-    sentences = [*about_targets(targets), *about_graph(graphs, len(model.get_graph())), *about_held_out(held, SHOWN)]
+    sentences = [*about_targets(targets), *about_graph(graphs, len(model.get_graph())), *about_held_out(errors, SHOWN)]
     text = "\n".join(
         textwrap.fill(sentence, 110, initial_indent="* ", subsequent_indent="  ") for sentence in sentences
     )

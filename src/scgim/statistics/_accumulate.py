@@ -92,10 +92,10 @@ def combine(parts: Iterable[SufficientStatistics]) -> SufficientStatistics:
         raise ValueError(f"combine needs statistics of the same conditions and columns, got shapes {sorted(shapes)}.")
     own = all(part.own is not None for part in parts)
     (n_conditions, _) = shapes.pop()
-    return tree([_partial(part, own) for part in parts], pool).complete(n_conditions)
+    return tree([_accumulator(part, own) for part in parts], pool).complete(n_conditions)
 
 
-def _partial(statistics: SufficientStatistics, own: bool) -> Accumulator:
+def _accumulator(statistics: SufficientStatistics, own: bool) -> Accumulator:
     """The accumulator of some statistics, restricted to the conditions that have cells."""
     context = np.flatnonzero(statistics.n)
     part = Accumulator(context, 0)

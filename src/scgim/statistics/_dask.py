@@ -59,7 +59,7 @@ def accumulate_dask(
     True
     """
     delayed = import_dask().delayed
-    partial, combine = delayed(_partial, pure=False), delayed(pool, pure=False)
+    partial, combine = delayed(_accumulator, pure=False), delayed(pool, pure=False)
     parts = [partial(x, code, own, dtype, n_genes) for x, code in chunks if len(code)]
     if not parts:
         return Accumulator(np.empty(0, np.int64), n_genes, own=own).complete(n_conditions)
@@ -75,7 +75,7 @@ def import_dask() -> Any:
     return dask
 
 
-def _partial(x: Any, code: np.ndarray, own: bool, dtype: DTypeLike, n_genes: int) -> Accumulator:
+def _accumulator(x: Any, code: np.ndarray, own: bool, dtype: DTypeLike, n_genes: int) -> Accumulator:
     x = x.toarray() if sp.issparse(x) else np.asarray(x)
     if x.ndim != 2 or x.shape[1] != n_genes:
         raise ValueError(f"Cells of shape {x.shape}, for {n_genes} columns.")
