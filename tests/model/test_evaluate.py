@@ -139,7 +139,7 @@ def test_a_model_that_says_nothing_is_called_so(model, monkeypatch) -> None:
     monkeypatch.setattr(_heldout, "predictions", lambda predictor, names: np.tile(nothing, (len(names), 1)))
     said = model.evaluate(refit=False, distributions=False).attrs["verdict"]
     assert "scgim does not beat the best baseline" in said[0]
-    assert "it explains 0%" in " ".join(said)
+    assert "It explains 0%" in " ".join(said)
     assert any("the model predicts close to no effect" in s for s in said)
 
 
