@@ -18,7 +18,7 @@ from simulated import true_graph
 from scgim.datasets import simulate_screen
 from scgim.statistics import SufficientStatistics, accumulate, expand
 from scgim.structure import local_score, search_dag
-from scgim.structure.candidates import ALL_PAIRS, neighbours
+from scgim.structure.candidates import ALL_PAIRS, neighbors
 from scgim.structure.score import score_data
 
 
@@ -46,7 +46,7 @@ def measure(n_genes: int, columns: int, seed: int) -> dict[str, float]:
         pass
     seconds, data = time.perf_counter() - start, score_data(statistics, columns=columns)
     best = sum(local_score(j, np.flatnonzero(s), int(s.sum()), data) for j, s in enumerate(truth.T))
-    near = neighbours(statistics, columns) if n_genes > ALL_PAIRS else np.ones_like(truth)
+    near = neighbors(statistics, columns) if n_genes > ALL_PAIRS else np.ones_like(truth)
     return {
         "genes": n_genes,
         "climb_s": climbed,

@@ -90,7 +90,7 @@ def test_find_control(names, uns, found):
 
 
 def test_control_spelt_otherwise_is_doubted():
-    with pytest.warns(UserWarning, match="also holds 'dmso ', taken for a drug.*call them 'DMSO'") as caught:
+    with pytest.warns(UserWarning, match="also holds 'dmso ', which count as drugs.*call them 'DMSO'") as caught:
         check_control(pd.Series(["DMSO", "dmso ", "D-MSO"]), "DMSO", key="drug")
     assert caught[0].filename == __file__
 

@@ -28,7 +28,7 @@ HEAVY = {
     "torch",
 }
 NAMESPACES = [name for name in scgim.__all__ if inspect.ismodule(getattr(scgim, name))]
-RECORDS = {"pp.Structure"}  # what a function returns; its docstring lists attributes
+RECORDS = {"pp.StandardizedMolecule"}  # what a function returns; its docstring lists attributes
 WITHOUT_EXAMPLE = RECORDS | {"GIM.drugs", "GIM.train"}  # the examples of the class and of its other verbs call these
 
 

@@ -1,4 +1,4 @@
-"""Checks of what the user passes in; every error names the value, the nearest right one and the fix."""
+"""Checks of user input. Every error names the value, the nearest valid value and the fix."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ if TYPE_CHECKING:
 
     from anndata import AnnData
 
-# what untreated cells are usually called, blind to case, spaces and punctuation
+# Usual names of untreated cells, compared without case, spaces and punctuation.
 _CONTROL_NAMES = frozenset("dmso vehicle control ctrl untreated mock none nontargeting".split())
 
 
 def nearest(value: object, options: Iterable[object], *, n: int = 3, cutoff: float = 0.0) -> list[str]:
-    """The `n` options most like `value`, best first, blind to case and to spaces around; fewer if there are fewer.
+    """The `n` options most similar to `value`, best first, ignoring case and surrounding spaces; fewer if there are fewer.
 
-    `cutoff` is difflib's. Its own default of .6 hides a short name behind its long form, as in "JQ1" for "(+/-)-JQ1".
+    `cutoff` is that of difflib, whose default of 0.6 would hide a short name behind its long form, as in "JQ1" for "(+/-)-JQ1".
 
     Examples
     --------
@@ -38,20 +38,20 @@ def nearest(value: object, options: Iterable[object], *, n: int = 3, cutoff: flo
 
 
 def listed(values: Iterable[object], *, n: int = 3) -> str:
-    """The first `n` values, quoted, and how many more there are.
+    """The first `n` values, quoted, and the number of further values.
 
     Examples
     --------
     >>> listed(["A-485", "JQ1", "SAHA"], n=2)
     "'A-485', 'JQ1' and 1 more"
     """
-    values = [repr(str(value)) for value in values]  # str: NumPy's own strings show their type
+    values = [repr(str(value)) for value in values]  # str, because the repr of NumPy's strings shows their type
     more = f" and {len(values) - n} more" if len(values) > n else ""
     return ", ".join(values[:n]) + more
 
 
 def warn(message: str) -> None:
-    """A UserWarning at the line of the user's that called into the package, however deep in it this is called."""
+    """Issue a UserWarning that points to the user's line that called into the package, from any depth."""
     frame, level = sys._getframe(1), 2
     while frame.f_back is not None and frame.f_globals.get("__name__", "").partition(".")[0] in {"scgim", "scvi"}:
         frame, level = frame.f_back, level + 1
@@ -59,7 +59,7 @@ def warn(message: str) -> None:
 
 
 def refuse_view(adata: AnnData) -> None:
-    """Raise TypeError for what is no AnnData, ValueError for a view: what is written to it never reaches the AnnData that it shows."""
+    """Raise TypeError for other types than AnnData, and ValueError for a view: results written to a view never reach its parent."""
     if not hasattr(adata, "is_view"):
         raise TypeError(f"adata must be an AnnData, not a {type(adata).__name__}.")
     if adata.is_view:
@@ -69,14 +69,14 @@ def refuse_view(adata: AnnData) -> None:
 
 
 def check_obs_column(adata: AnnData | pd.DataFrame, key: str, *, allow_missing: bool = False) -> pd.Series:
-    """The column `key` of `adata.obs` (or of `obs` itself), as it is.
+    """The column `key` of `adata.obs` (or of `obs` itself), unchanged.
 
     Raises
     ------
     KeyError
-        If there is no such column, with the nearest ones.
+        If there is no such column. The message names the nearest ones.
     ValueError
-        If there are two of that name, or if values are missing and `allow_missing` is false.
+        If two columns have this name, or if values are missing and `allow_missing` is false.
     """
     obs = adata if isinstance(adata, pd.DataFrame) else adata.obs
     if key not in obs:
@@ -97,14 +97,14 @@ def check_obs_column(adata: AnnData | pd.DataFrame, key: str, *, allow_missing: 
 
 
 def check_names(adata: AnnData | pd.DataFrame, key: str) -> pd.Series:
-    """`check_obs_column` without missing or blank values, as strings; values that differ only in type are refused."""
+    """`check_obs_column` as strings without missing or blank values. Values that differ only in type are refused."""
     column = check_obs_column(adata, key)
     names = column.astype(str).astype(object)
     blank = [name for name in names.unique() if not name.strip()]
     if blank:
         n = int(names.isin(blank).sum())
         raise ValueError(f"obs[{key!r}] is blank for {n:,} of {len(names):,} cells. Name them, or drop these cells.")
-    # 1 and "1" are two values of one name; 1 and 1.0 are one value to pandas, of two names
+    # As strings, 1 and "1" are one name but two values; 1 and 1.0 are one value to pandas but two names.
     if names.nunique() != column.nunique():
         raise ValueError(
             f"obs[{key!r}] holds values that differ only in type, such as 1 and '1'. Make them all strings."
@@ -113,14 +113,14 @@ def check_names(adata: AnnData | pd.DataFrame, key: str) -> pd.Series:
 
 
 def check_control(names: pd.Series, control: str, *, key: str) -> None:
-    """Raise ValueError if no cell is called `control`, with the nearest and the most frequent names in ``obs[key]``.
+    """Raise ValueError if no cell is called `control`. The message has the nearest and the most frequent names in ``obs[key]``.
 
-    Warns of names that differ from it only in case or spaces.
+    Warns of names that differ from `control` only in case or spaces.
     """
     control = str(control)
     if not (names == control).any():
         counts = names.value_counts()
-        # the control often has the most cells, whatever it is called
+        # The control often has the most cells, so the most frequent name is a good suggestion.
         close = dict.fromkeys([*nearest(control, sorted(counts.index)), *counts.index[:1]])
         known = ", ".join(f"{name!r} ({counts[name]:,} cells)" for name in close)
         raise ValueError(
@@ -129,12 +129,12 @@ def check_control(names: pd.Series, control: str, *, key: str) -> None:
     alike = [name for name in sorted(set(names) - {control}) if name.strip().casefold() == control.strip().casefold()]
     if alike:
         warn(
-            f"obs[{key!r}] also holds {listed(alike)}, taken for a drug. If these cells are controls, call them {control!r}."
+            f"obs[{key!r}] also holds {listed(alike)}, which count as drugs. If these cells are controls, call them {control!r}."
         )
 
 
 def find_control(adata: AnnData, names: Iterable[str]) -> str | None:
-    """The control among `names`: ``uns["control"]``, or the one conventional name; ``None`` if there is none, or several."""
+    """The control among `names`: ``uns["control"]``, or the only conventional name. ``None`` if there is none or several."""
     values, noted = sorted(set(names)), adata.uns.get("control")
     found = (
         [noted]
@@ -149,9 +149,9 @@ def _plain(name: str) -> str:
 
 
 def check_doses(adata: AnnData | pd.DataFrame, key: str, *, treated: np.ndarray) -> np.ndarray:
-    """Doses of the treated cells as float64, NaN for the others, whose own are ignored; (cells,).
+    """Doses of the treated cells as float64, (cells,); NaN for other cells, whose doses are ignored.
 
-    A float32 dose becomes the number that was written: 0.1, not 0.10000000149.
+    A float32 dose becomes the number as written: 0.1, not 0.10000000149.
 
     Raises
     ------
@@ -182,14 +182,14 @@ def _number(value: object) -> float:
 
 
 def check_smiles(adata: AnnData | pd.DataFrame, key: str, *, names: pd.Series, treated: np.ndarray) -> pd.Series:
-    """The SMILES of every drug of the treated cells, sorted by name; empty where there is none.
+    """The SMILES of every drug of the treated cells, sorted by name; empty if a drug has none.
 
     Raises
     ------
     KeyError
         If there is no such column.
     ValueError
-        If a drug has two.
+        If a drug has two SMILES.
     """
     smiles = check_obs_column(adata, key, allow_missing=True).astype(object)
     pairs = pd.DataFrame({"drug": names.to_numpy(), "smiles": smiles.to_numpy()})[treated].drop_duplicates()
@@ -215,12 +215,12 @@ def check_option(argument: str, value: object, options: Sequence[str]) -> None:
 
 
 def check_effect(value: object) -> float | None:
-    """A least effect in control standard deviations, ``None`` for the default.
+    """A smallest effect in control SD; ``None`` stands for the default.
 
     Raises
     ------
     ValueError
-        If it is no number, not finite, or negative.
+        If it is not a number, not finite, or negative.
     """
     if value is None:
         return None

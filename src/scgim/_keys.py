@@ -1,10 +1,10 @@
-"""Every key that scgim writes into an AnnData, once."""
+"""All keys that scgim writes into an AnnData."""
 
 SHIFT = "scgim_shift"  # .obsm: predicted change of every cell, (cells, genes) float32, training scale
 PRED = "scgim_pred"  # .obsm: control mean + predicted change, (cells, genes) float32, training scale
 TARGETS = "scgim_targets"  # .uns: rank_genes_groups format, one group per drug and one of zeros for the control
 GRAPH = "scgim_graph"  # .varp: sparse, row = source, column = target
-STABILITY = "scgim_stability"  # .varp: sparse, share of refits with the edge; once `GIM.stability` was asked
+STABILITY = "scgim_stability"  # .varp: sparse, share of refits with the edge; written if `GIM.stability` was called
 IN_DEGREE = "scgim_in_degree"  # .var
 OUT_DEGREE = "scgim_out_degree"  # .var
 UNS = "scgim"  # .uns: provenance {"version", "seed", "data_hash", "settings": {...}}

@@ -6,8 +6,8 @@ import numpy as np
 def similarity(query: np.ndarray, reference: np.ndarray) -> np.ndarray:
     r"""Similarity of drugs by features, ``(queries, references)``.
 
-    Tanimoto :math:`\sum \min(a, b) / \sum \max(a, b)` for non-negative features (bits, counts), cosine otherwise; 1 for
-    two drugs without any feature.
+    For non-negative features (bits, counts) :math:`a` and :math:`b` this is Tanimoto similarity,
+    :math:`\sum \min(a, b) / \sum \max(a, b)`, otherwise cosine similarity. Two drugs without any feature have similarity 1.
     """
     if (query >= 0).all() and (reference >= 0).all():
         shared = np.array([np.minimum(q, reference).sum(1) for q in query])

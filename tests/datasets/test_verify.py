@@ -74,7 +74,7 @@ def moved_bystander(oracle, table):
     [
         (cycle, "cycle"),
         (edge_too_many, "do not have the same edges"),
-        (growing_variance, "variances differ"),
+        (growing_variance, "variances of genes differ"),
         (ordered_scales, "order of the measured variances"),
         (silent_target, "targets are not the genes with a shift"),
         (wrong_mean, "cannot be computed again"),

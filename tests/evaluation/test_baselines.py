@@ -91,9 +91,9 @@ def test_interpolation_is_linear_in_log_dose_and_silent_on_new_drugs() -> None:
 def test_ridge_is_scikit_learns(by_drug) -> None:
     train, test = by_drug
     x = [np.column_stack([t.features, t.log_dose, t.line == "B"]) for t in (train, test)]
-    centre, scale = x[0].mean(0), x[0].std(0)
-    reference = RidgeCV(alphas=np.logspace(-3, 4, 15)).fit((x[0] - centre) / scale, train.change)
-    np.testing.assert_allclose(predict("ridge", train, test), reference.predict((x[1] - centre) / scale))
+    center, scale = x[0].mean(0), x[0].std(0)
+    reference = RidgeCV(alphas=np.logspace(-3, 4, 15)).fit((x[0] - center) / scale, train.change)
+    np.testing.assert_allclose(predict("ridge", train, test), reference.predict((x[1] - center) / scale))
     assert np.abs(predict("ridge", train, test) - test.change).max() < 0.1
 
 

@@ -175,9 +175,9 @@ def test_a_model_without_graph_has_no_twin_without_one(screen, fit) -> None:
         (lambda t: t.rename(columns={"gene": "target"}), KeyError, "known has no column 'gene'; its columns: 'drug', 'target'"),
         (lambda t: t.iloc[:0], ValueError, "known is empty"),
         (lambda t: t.assign(gene=None), ValueError, r"\['gene'\] is missing"),
-        (lambda t: t.assign(gene=t["gene"] + "x"), KeyError, r"known\['gene'\] holds what is none of the model's: 'G0000x', .* and 4 more. Nearest to 'G0000x': 'G0000'"),
-        (lambda t: t.assign(drug=t["drug"].str.upper() + "s"), KeyError, r"known\['drug'\] holds what is none .* Nearest to 'DRUG"),
-        (lambda t: t.assign(drug="DMSO"), KeyError, "none of the model's: 'DMSO'"),
+        (lambda t: t.assign(gene=t["gene"] + "x"), KeyError, r"known\['gene'\] holds names that the model does not have: 'G0000x', .* and 4 more. Nearest to 'G0000x': 'G0000'"),
+        (lambda t: t.assign(drug=t["drug"].str.upper() + "s"), KeyError, r"known\['drug'\] holds names that .* Nearest to 'DRUG"),
+        (lambda t: t.assign(drug="DMSO"), KeyError, "the model does not have: 'DMSO'"),
     ],
 )  # fmt: skip
 def test_mistakes_are_named(fitted, change, error, match) -> None:

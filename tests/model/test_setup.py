@@ -161,7 +161,7 @@ def test_a_control_by_another_case_is_doubted(screen, setup_kwargs):
     adata = screen()
     adata.obs["drug"] = adata.obs["drug"].cat.rename_categories({"drug-000": "dmso "})
     setup_kwargs["features_key"] = None
-    with pytest.warns(UserWarning, match=r"also holds 'dmso ', taken for a drug.*call them 'DMSO'") as caught:
+    with pytest.warns(UserWarning, match=r"also holds 'dmso ', which count as drugs.*call them 'DMSO'") as caught:
         scgim.setup_anndata(adata, **setup_kwargs)
     assert caught[0].filename == __file__
     with pytest.raises(ValueError, match=r"control='Dmso'.*Nearest.*\(\d+ cells\)"):

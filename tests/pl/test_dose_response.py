@@ -41,7 +41,7 @@ def test_curves_pass_through_the_training_doses(model: Callable, lines: list[str
     assert legend(ax) == ["STAT1", "IRF1"]
     assert ax.get_xscale() == "log"
     assert ax.get_xlabel() == "dose (uM)"
-    assert "log-normalised" in ax.get_ylabel()
+    assert "log-normalized" in ax.get_ylabel()
     assert ax.get_title() == "Predicted dose response: Akti-1/2"
     _, curve, points, *_ = ax.lines
     dose = np.geomspace(0.1, 10, 11)

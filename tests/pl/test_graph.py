@@ -42,8 +42,8 @@ def test_the_strongest_edges(adata: AnnData, n_edges: int):
     # drawn from the strongest on
     widths = [arrow.get_linewidth() for arrow in arrows(ax)]
     assert widths == sorted(widths, reverse=True)
-    colours = [to_rgb(arrow.get_edgecolor()) for arrow in arrows(ax)]
-    assert colours == [to_rgb(UP if weight > 0 else DOWN) for weight in table["weight"]]
+    colors = [to_rgb(arrow.get_edgecolor()) for arrow in arrows(ax)]
+    assert colors == [to_rgb(UP if weight > 0 else DOWN) for weight in table["weight"]]
     assert ax.get_title() == "Causal graph: " + (f"{n_edges} strongest of 20 edges" if n_edges < 20 else "20 edges")
 
 
@@ -109,10 +109,10 @@ def test_shows(adata: AnnData, shown: list[int]):
     assert shown == [1]
 
 
-def test_legend_explains_the_colours(adata: AnnData):
+def test_legend_explains_the_colors(adata: AnnData):
     legend = graph(adata, drug="(+/-)-JQ1").get_legend()
     assert [t.get_text() for t in legend.get_texts()] == ["raises", "lowers", "target, up", "target, down"]
-    assert "sd of control" in legend.get_title().get_text()
+    assert "control SD" in legend.get_title().get_text()
 
 
 @pytest.mark.parametrize(

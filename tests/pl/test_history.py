@@ -43,7 +43,7 @@ def test_curves_of_a_phase_share_its_panel():
         "lr": curve("lr", [0.1]),
     }
     axes = history(more)
-    assert [ax.get_title() for ax in axes] == ["Structure search", "Mechanisms", "Generator", "Held out", "lr"]
+    assert [ax.get_title() for ax in axes] == ["Structure search", "Mechanisms", "Generator", "Validation", "lr"]
     assert [len(ax.lines) for ax in axes] == [1, 1, 2, 1, 1]
     assert [t.get_text() for t in axes[2].get_legend().get_texts()] == ["generator_nll", "generator_penalty"]
     assert axes[4].get_ylabel() == "lr"

@@ -37,7 +37,7 @@ def test_heatmap_of_the_mean_change(predict: Callable[..., AnnData], kind: str):
     np.testing.assert_allclose(image.get_array(), expected, rtol=1e-4)
     assert image.get_cmap().name == "RdBu_r"
     assert image.norm.vmin == -image.norm.vmax
-    assert "log-normalised" in image.colorbar.ax.get_ylabel()
+    assert "log-normalized" in image.colorbar.ax.get_ylabel()
 
 
 @pytest.mark.parametrize(

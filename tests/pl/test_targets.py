@@ -29,8 +29,8 @@ def test_bars_are_the_effects_of_the_first_genes(annotated: Callable[..., AnnDat
     assert isinstance(ax, Axes)
     assert labels(ax) == list(table["gene"])
     np.testing.assert_allclose([bar.get_width() for bar in ax.patches], table["effect"])
-    colours = mpl.colormaps["viridis_r"](table["probability"].to_numpy())
-    np.testing.assert_allclose([bar.get_facecolor() for bar in ax.patches], colours)
+    colors = mpl.colormaps["viridis_r"](table["probability"].to_numpy())
+    np.testing.assert_allclose([bar.get_facecolor() for bar in ax.patches], colors)
     # the first gene is on top
     assert ax.yaxis_inverted()
 
@@ -48,7 +48,7 @@ def test_says_the_context_once(annotated: Callable[..., AnnData], settings: dict
     ax = targets(adata, drug="(+/-)-JQ1")
     assert ax.get_title() == title
     assert labels(ax)[0] == targets_df(adata, drug="(+/-)-JQ1")["gene"][0] + dose
-    assert "sd of control" in ax.get_xlabel()
+    assert "control SD" in ax.get_xlabel()
 
 
 def test_names_the_cell_lines(annotated: Callable[..., AnnData]):

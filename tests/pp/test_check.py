@@ -186,7 +186,7 @@ ATTACKS = [
     pytest.param(put("drug", " "), {}, "columns", "FAIL", "blank for 3", id="blank drug"),
     pytest.param(put("drug", None, slice(None)), {}, "controls", "FAIL", "No cell equals", id="no drug at all"),
     pytest.param(put("line", None), {}, "columns", "FAIL", "obs['line'] is missing", id="NaN line"),
-    pytest.param(put("line", [[1], [2], [3]]), {}, "columns", "FAIL", "no names", id="lists for lines"),
+    pytest.param(put("line", [[1], [2], [3]]), {}, "columns", "FAIL", "not names", id="lists for lines"),
     pytest.param(put("plate", [1, "1", 2.5]), {}, "columns", "FAIL", "only in type", id="types mixed"),
     pytest.param(
         lambda a: setattr(a, "obs", pd.concat([a.obs, a.obs[["line"]]], axis=1)),
@@ -259,7 +259,7 @@ ATTACKS = [
         put("smiles", 3.5, drug["drug 1"]), {}, "structures", "FAIL", "1 of 10 drugs", id="a number for SMILES"
     ),
     pytest.param(put("smiles", "CO", drug["drug 1"]), {}, "structures", "PASS", "10 structures", id="another SMILES"),
-    pytest.param(put("smiles", "OCC.Cl", drug["drug 2"]), {}, "structures", "WARN", "drug 1 = drug 2", id="salt"),
+    pytest.param(put("smiles", "OCC.Cl", drug["drug 2"]), {}, "structures", "WARN", "'drug 1' = 'drug 2'", id="salt"),
     pytest.param(
         put("smiles", "nonsense", slice(None)), {}, "structures", "FAIL", "10 of 10", id="no structure at all"
     ),
@@ -280,7 +280,9 @@ ATTACKS = [
         "not finite",
         id="text features",
     ),
-    pytest.param(features(lambda t: t.iloc[[0, *range(10)]]), OWN, "features", "FAIL", "each once", id="row twice"),
+    pytest.param(
+        features(lambda t: t.iloc[[0, *range(10)]]), OWN, "features", "FAIL", "unique strings", id="row twice"
+    ),
     pytest.param(features(lambda t: t.iloc[:, :0]), OWN, "features", "FAIL", "has no columns", id="no columns"),
     pytest.param(features(lambda t: t.to_numpy()), OWN, "features", "FAIL", "is a ndarray", id="array"),
     # batches
@@ -289,7 +291,7 @@ ATTACKS = [
         {},
         "drugs and batches",
         "WARN",
-        "1 of 10 drugs sit in one batch only: 'drug 1'",
+        "1 of 10 drugs occur in one batch only: 'drug 1'",
         id="one plate only",
     ),
     pytest.param(put("plate", "plate 0", slice(None)), {}, "drugs and batches", "PASS", "one batch", id="one plate"),
@@ -306,7 +308,7 @@ ATTACKS = [
         "split",
         "WARN",
         "drug 3 = drug 5",
-        id="twin",
+        id="duplicate",
     ),
     # sizes
     pytest.param(

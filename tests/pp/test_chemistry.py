@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 from rdkit import Chem, rdBase
 
-from scgim.pp import fingerprints, standardise
+from scgim.pp import fingerprints, standardize
 
 ASPIRIN = "CC(=O)Oc1ccccc1C(=O)O"
 RUXOLITINIB = {
@@ -38,20 +38,20 @@ CISPLATIN = ["[NH3]->[Pt](<-[NH3])(Cl)Cl", "N.N.Cl[Pt]Cl", "N.N.[Cl-].[Cl-].[Pt+
     ],
 )
 def test_parent(smiles, parent, n_fragments, action):
-    found = standardise(smiles)
+    found = standardize(smiles)
     assert found.parent == Chem.CanonSmiles(parent) == Chem.MolToSmiles(found.mol)
     assert found.inchikey == Chem.MolToInchiKey(Chem.MolFromSmiles(parent))
     assert (found.n_fragments, found.action) == (n_fragments, action)
-    again = standardise(found.parent)
+    again = standardize(found.parent)
     assert again.parent == found.parent
     assert again.action == ("none" if action == "parent taken" else action)
 
 
 def test_stereoisomers_differ_and_share_a_skeleton():
-    r, s = (standardise(smiles) for smiles in RUXOLITINIB.values())
+    r, s = (standardize(smiles) for smiles in RUXOLITINIB.values())
     assert r.parent != s.parent
     assert r.inchikey != s.inchikey
-    assert r.skeleton == s.skeleton != standardise(ASPIRIN).skeleton
+    assert r.skeleton == s.skeleton != standardize(ASPIRIN).skeleton
 
 
 @pytest.mark.parametrize(
@@ -74,7 +74,7 @@ def test_stereoisomers_differ_and_share_a_skeleton():
 )
 def test_no_structure(smiles, why, capfd):
     with pytest.raises(ValueError, match=why):
-        standardise(smiles)
+        standardize(smiles)
     with pytest.raises(ValueError, match=rf"1 of 2 drugs have no usable structure: 'Mix-7' \({why}.*control"):
         fingerprints({"aspirin": ASPIRIN, "Mix-7": smiles})
     assert capfd.readouterr() == ("", "")
@@ -92,3 +92,11 @@ def test_the_global_log_stays_as_it_was(capfd):
     assert rdBase.LogStatus() == before
     Chem.MolFromSmiles("C1CC")
     assert "unclosed ring" in capfd.readouterr().err
+
+
+def test_the_british_name_is_an_alias():
+    from scgim import pp
+
+    assert pp.standardise is pp.standardize
+    with pytest.raises(AttributeError, match="no attribute 'standardice'"):
+        _ = pp.standardice

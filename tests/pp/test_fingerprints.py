@@ -8,7 +8,7 @@ import pytest
 from rdkit import Chem
 from rdkit.Chem import rdFingerprintGenerator
 
-from scgim.pp import fingerprints, standardise
+from scgim.pp import fingerprints, standardize
 
 ASPIRIN = "CC(=O)Oc1ccccc1C(=O)O"
 RUXOLITINIB = {
@@ -119,10 +119,10 @@ def test_real_compounds():
 
     with pytest.warns(UserWarning, match="'Divalproex Sodium'.*'ENMD-2076'"):
         _, audit = fingerprints(sciplex3_drugs()["smiles"])
-    twins = audit.loc[audit["same_structure_as"] != "", "same_structure_as"]
-    assert twins["Divalproex Sodium"] == "Valproic acid sodium salt (Sodium valproate)"
-    assert len(twins) == 4
+    duplicates = audit.loc[audit["same_structure_as"] != "", "same_structure_as"]
+    assert duplicates["Divalproex Sodium"] == "Valproic acid sodium salt (Sodium valproate)"
+    assert len(duplicates) == 4
     assert audit.loc["Ruxolitinib (INCB018424)", "same_skeleton_as"] == "S-Ruxolitinib (INCB018424)"
     for parent in audit["parent"]:
-        assert standardise(parent).parent == parent
+        assert standardize(parent).parent == parent
         assert "." not in parent

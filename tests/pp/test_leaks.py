@@ -7,7 +7,7 @@ import pytest
 
 import scgim
 from scgim.pp import audit_split, split
-from scgim.pp._chemistry import standardise_all
+from scgim.pp._chemistry import standardize_all
 from scgim.pp._leaks import find_leaks
 
 SMILES = {
@@ -52,10 +52,10 @@ def pair(test: str, train: str, *, dose: float = 1.0, line: str = "A549") -> ad.
     [
         pytest.param(pair("R", "valproate"), [], id="clean"),
         pytest.param(pair("valproate", "valproic acid"), [("parent", "valproate", "valproic acid")], id="salt"),
-        pytest.param(pair("R", "S"), [("parent", "R", "S")], id="stereo twin"),
+        pytest.param(pair("R", "S"), [("parent", "R", "S")], id="stereo duplicate"),
         pytest.param(pair("C12", "C16"), [("near-identical", "C12", "C16")], id="chain length"),
-        pytest.param(pair("R", "S", dose=9.0), [("parent", "R", "S")], id="twin at another dose"),
-        pytest.param(pair("R", "S", line="K562"), [("parent", "R", "S")], id="twin in another line"),
+        pytest.param(pair("R", "S", dose=9.0), [("parent", "R", "S")], id="duplicate at another dose"),
+        pytest.param(pair("R", "S", line="K562"), [("parent", "R", "S")], id="duplicate in another line"),
         pytest.param(pair("R", "R"), [("condition", "R", "R")], id="condition"),
         pytest.param(pair("R", "R", dose=9.0), [], id="unseen dose"),
         pytest.param(pair("R", "R", line="K562"), [], id="unseen pair"),
@@ -65,17 +65,19 @@ def pair(test: str, train: str, *, dose: float = 1.0, line: str = "A549") -> ad.
             id="unseen line",
         ),
         pytest.param(
-            screen(("R", 1.0, "K562", "test"), ("S", 1.0, "A549", "train")), [], id="twin seen in another line only"
+            screen(("R", 1.0, "K562", "test"), ("S", 1.0, "A549", "train")),
+            [],
+            id="duplicate seen in another line only",
         ),
         pytest.param(
             screen(("R", 1.0, "A549", "test"), ("R", 9.0, "A549", "train"), ("S", 9.0, "A549", "train")),
             [],
-            id="unseen dose of twins",
+            id="unseen dose of duplicates",
         ),
         pytest.param(
             screen(("R", 1.0, "A549", "test"), ("R", 9.0, "A549", "train"), ("S", 1.0, "A549", "train")),
             [("parent", "R", "S")],
-            id="dose seen with the twin",
+            id="dose seen with the duplicate",
         ),
         pytest.param(screen(("R", 1.0, "A549", "test")), [], id="no drug in train"),
         pytest.param(screen(("R", 1.0, "A549", "train")), [], id="no test"),
@@ -106,9 +108,9 @@ def test_detail_says_where_and_how_many():
 
 
 def test_published_table():
-    """Splits that part every pair of the compounds of sci-Plex 3 find the twins that are known."""
+    """Splits that part every pair of the compounds of sci-Plex 3 find the duplicates that are known."""
     drugs = scgim.datasets.sciplex3_drugs()
-    structures = standardise_all(drugs["smiles"])
+    structures = standardize_all(drugs["smiles"])
     cells, found = pd.DataFrame({"drug": drugs.index, "dose": 1.0, "line": ""}), set()
     for bit in range(8):
         cells["train"] = (np.arange(len(cells)) >> bit) % 2 == 0
@@ -127,7 +129,7 @@ def test_cells_at_random_leak_in_every_condition(seed):
     assert {drug for kind, drug, _ in audit(adata) if kind == "condition"} == set(SMILES) - {"DMSO"}
 
 
-def test_a_split_by_name_lets_twins_through():
+def test_a_split_by_name_lets_duplicates_through():
     adata = screen(*[(drug, 1.0, "A549", "") for drug in SMILES if drug != "DMSO"])
     kinds = set()
     for seed in range(10):

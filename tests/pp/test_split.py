@@ -94,7 +94,7 @@ TWINS = {
 
 @pytest.mark.parametrize("seed", range(10))
 @pytest.mark.parametrize("unseen", ["drug", "dose"])
-def test_twins_stay_together(unseen, seed):
+def test_duplicates_stay_together(unseen, seed):
     adata = screen(dict.fromkeys(TWINS, (1.0, 2.0, 5.0)))
     adata.obs["smiles"] = adata.obs["drug"].map(TWINS)
     split(adata, unseen=unseen, control="DMSO", smiles_key="smiles", frac=0.4, seed=seed)
@@ -103,7 +103,7 @@ def test_twins_stay_together(unseen, seed):
         pd.testing.assert_series_equal(found[one], found[two], check_names=False)
 
 
-def test_twins_are_separated_unless_their_structure_is_known():
+def test_duplicates_are_separated_unless_their_structure_is_known():
     adata, apart = screen(dict.fromkeys(TWINS, (1.0,)), n_cells=1), 0
     for seed in range(20):
         split(adata, control="DMSO", frac=0.4, seed=seed)
@@ -113,7 +113,7 @@ def test_twins_are_separated_unless_their_structure_is_known():
 
 
 @pytest.mark.parametrize("seed", range(10))
-def test_twins_at_different_doses_keep_one_each(seed):
+def test_duplicates_at_different_doses_keep_one_each(seed):
     doses = {"Valproic acid": (1.0, 2.0), "Divalproex": (2.0,), "aspirin": (1.0, 2.0)}
     adata = screen(doses)
     adata.obs["smiles"] = adata.obs["drug"].map(TWINS)
@@ -213,7 +213,7 @@ def test_forms_of_one_compound_count_once_on_any_scaffold():
 
 
 def test_scaffold_split_names_unusable_structures():
-    adata = with_smiles(RINGS | {"marginal_log_likelihood": "", "typo": "c1ccc"})
+    adata = with_smiles(RINGS | {"mixture": "", "typo": "c1ccc"})
     with pytest.raises(ValueError, match=r"2 of 12 drugs have no usable structure: 'mixture'.*'typo'"):
         split(adata, unseen="scaffold", control="DMSO", smiles_key="smiles")
 
@@ -254,7 +254,7 @@ def test_lines_need_no_structures():
 def test_a_line_of_controls_only_is_no_line_to_hold_out():
     adata = in_lines(["A549", "K562"])
     adata = adata[(adata.obs["line"] == "A549") | (adata.obs["drug"] == "DMSO")].copy()
-    with pytest.raises(ValueError, match="at least 2 lines; there are such in 'A549' only"):
+    with pytest.raises(ValueError, match="at least 2 lines; only 'A549' has treated cells"):
         split(adata, unseen="cell_line", cell_line_key="line", control="DMSO")
 
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from scgim.statistics import SufficientStatistics, accumulate, combine
-from scgim.statistics import _partial as partial
+from scgim.statistics import _accumulator as accumulator
 
 SIZES = (1, 2, 300, 40, 700, 25)
 
@@ -78,7 +78,7 @@ def test_own_scatters_sum_to_the_pooled_one(cells, assert_close, dtype):
 def test_large_chunks_are_cut(cells, assert_close, monkeypatch):
     x, code = cells(sizes=SIZES, d=6)
     expected = reduce(x, code, pieces=1)
-    monkeypatch.setattr(partial, "BLOCK", 100)
+    monkeypatch.setattr(accumulator, "BLOCK", 100)
     assert_close(reduce(x, code, pieces=1), expected, 1e-12)
 
 
@@ -150,11 +150,11 @@ def test_parts_must_match(cells):
 # ---- the methods keep own scatters -------------------------------------------------------------------------------------------
 
 
-def test_standardising_own_scatters_is_standardising_the_cells(cells, assert_close):
+def test_standardizing_own_scatters_is_standardizing_the_cells(cells, assert_close):
     x, code = cells()
-    centre, scale = np.arange(16.0).reshape(4, 4), np.array([0.1, 1, 5, 2])
+    center, scale = np.arange(16.0).reshape(4, 4), np.array([0.1, 1, 5, 2])
     assert_close(
-        reduce(x, code, own=True).standardise(centre, scale), reduce((x - centre[code]) / scale, code, own=True)
+        reduce(x, code, own=True).standardize(center, scale), reduce((x - center[code]) / scale, code, own=True)
     )
 
 

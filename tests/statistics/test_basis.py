@@ -3,7 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from scgim.statistics import BASIS_CENTRES, BASIS_SLOPE, expand
+from scgim.statistics import BASIS_CENTERS, BASIS_SLOPE, expand
 
 
 @pytest.mark.parametrize("layout", [np.ascontiguousarray, np.asfortranarray])
@@ -15,7 +15,7 @@ def test_columns_are_the_formula_gene_by_gene(layout):
         np.testing.assert_array_equal(out[:, 4 * j], x[:, j])
         for b, c in enumerate((-1.2, 0.0, 1.2), start=1):
             np.testing.assert_allclose(out[:, 4 * j + b], np.tanh(1.5 * (x[:, j] - c)), rtol=1e-15)
-    assert (BASIS_CENTRES, BASIS_SLOPE) == ((-1.2, 0.0, 1.2), 1.5)
+    assert (BASIS_CENTERS, BASIS_SLOPE) == ((-1.2, 0.0, 1.2), 1.5)
 
 
 @pytest.mark.parametrize(("given", "returned"), [(np.float32, np.float32), (np.float64, np.float64), (int, float)])

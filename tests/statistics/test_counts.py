@@ -83,7 +83,7 @@ def draw(
     return Screen(x, 2000 * size, code, group, label, line)
 
 
-def standardised(means: ConditionMeans) -> np.ndarray:
+def standardized(means: ConditionMeans) -> np.ndarray:
     return means.change / np.sqrt(means.variance + means.control[means.line])
 
 
@@ -103,8 +103,8 @@ def slow_between(rows: list[tuple[int, float, float]], freedom_of_prior: float =
     for k in {k for k, _, _ in rows}:
         own = [(m, 1 / v) for i, m, v in rows if i == k]
         total = sum(w for _, w in own)
-        centre = sum(w * m for m, w in own) / total
-        q += sum(w * (m - centre) ** 2 for m, w in own) - (len(own) - 1)
+        center = sum(w * m for m, w in own) / total
+        q += sum(w * (m - center) ** 2 for m, w in own) - (len(own) - 1)
         leverage += total - sum(w * w for _, w in own) / total
         freedom += len(own) - 1
     return q, leverage, freedom
@@ -206,7 +206,7 @@ def test_a_gene_without_counts_does_not_have_a_variance_of_zero():
     ],
 )
 def test_without_an_effect_changes_have_the_stated_variance(options):
-    z = np.concatenate([standardised(draw(seed, conditions=24, **options).means()) for seed in range(8)])
+    z = np.concatenate([standardized(draw(seed, conditions=24, **options).means()) for seed in range(8)])
     assert z.std() == pytest.approx(1, abs=0.1)
     assert abs(z.mean()) < 0.2
 
@@ -305,14 +305,14 @@ def test_a_gene_that_rules_the_total_is_left_out_of_it():
     screen = draw(0, conditions=6, d=12, rate=np.r_[30.0, np.full(11, 9.0)], effect=effect, cells=200, controls=600)
     screen = screen._replace(size=screen.x.sum(1) + 1)
     np.testing.assert_array_equal(np.flatnonzero(screen.sizes().strong), [0])
-    assert np.abs(standardised(screen.means())[:, 1:]).max() < 4
+    assert np.abs(standardized(screen.means())[:, 1:]).max() < 4
 
 
 def test_a_strong_effect_on_an_abundant_gene_does_not_move_the_others():
     screen = composed()
     sizes = screen.sizes()
     np.testing.assert_array_equal(np.flatnonzero(sizes.strong), [0])
-    z = standardised(screen.means())
+    z = standardized(screen.means())
     assert np.abs(z[:, 1:]).max() < 4
     assert z[0, 0] > 20
     totals = accumulate([(screen.wide, screen.code)], n_conditions=len(screen.group), n_genes=13)

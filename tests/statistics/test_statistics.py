@@ -118,20 +118,20 @@ def test_no_chunks_at_all():
 
 
 @pytest.mark.parametrize("per_context", [False, True])
-def test_standardising_the_statistics_is_standardising_the_cells(per_context):
+def test_standardizing_the_statistics_is_standardizing_the_cells(per_context):
     x, code = cells()
     rng = np.random.default_rng(1)
-    centre, scale = rng.normal(size=(4, 4) if per_context else 4), rng.uniform(0.2, 5, size=4)
-    row = centre[code] if per_context else centre
-    assert_close(reduce(x, code).standardise(centre, scale), reduce((x - row) / scale, code))
+    center, scale = rng.normal(size=(4, 4) if per_context else 4), rng.uniform(0.2, 5, size=4)
+    row = center[code] if per_context else center
+    assert_close(reduce(x, code).standardize(center, scale), reduce((x - row) / scale, code))
 
 
-def test_standardising_composes_and_its_identity_changes_nothing():
+def test_standardizing_composes_and_its_identity_changes_nothing():
     x, code = cells()
     s, (a, b), (c, d) = reduce(x, code), (1.5, np.full(4, 2.0)), (-0.5, np.full(4, 0.1))
-    assert_close(s.standardise(np.zeros(4), np.ones(4)), s, 0)
-    once = s.standardise(a, b).standardise(c, d)
-    assert_close(once, s.standardise(a + b * c, b * d))
+    assert_close(s.standardize(np.zeros(4), np.ones(4)), s, 0)
+    once = s.standardize(a, b).standardize(c, d)
+    assert_close(once, s.standardize(a + b * c, b * d))
 
 
 def test_merging_keeps_the_scatter_within_the_old_contexts():
@@ -149,7 +149,7 @@ def test_merging_contexts_of_equal_mean_is_reducing_them_together():
     x, code = cells()
     s = reduce(x, code)
     x, label = x - s.mean[code], np.array([0, 0, 1, 0])
-    assert_close(s.standardise(s.mean, np.ones(4)).merge(label), reduce(x, label[code]))
+    assert_close(s.standardize(s.mean, np.ones(4)).merge(label), reduce(x, label[code]))
 
 
 def test_merging_by_distinct_labels_only_reorders():

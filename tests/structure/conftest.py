@@ -55,10 +55,10 @@ def draw_screen(
     for j in np.argsort(rank):
         reads = (shift[code, j] == 0) if hard else 1
         x[:, j] = reads * (x @ weight[:, j]) + own[:, j]
-    return Screen(standardise(x, code), code, graph, shift != 0)
+    return Screen(standardize(x, code), code, graph, shift != 0)
 
 
-def standardise(x: np.ndarray, code: np.ndarray) -> np.ndarray:
+def standardize(x: np.ndarray, code: np.ndarray) -> np.ndarray:
     control = x[code == 0]
     return (x - control.mean(0)) / control.std(0)
 
@@ -69,7 +69,7 @@ def simulate(**options) -> Screen:
     name = (adata.obs["drug"].astype(str) + "|" + adata.obs["dose"].astype(str)).to_numpy()
     control = (adata.obs["drug"] == "DMSO").to_numpy()
     code = np.where(control, 0, 1 + pd.Categorical(name, np.unique(name[~control])).codes.astype(int))
-    return Screen(standardise(np.asarray(adata.X, float), code), code, adata.varp["true_graph"].toarray() > 0)
+    return Screen(standardize(np.asarray(adata.X, float), code), code, adata.varp["true_graph"].toarray() > 0)
 
 
 @pytest.fixture
@@ -84,7 +84,7 @@ def simulated() -> Callable[..., Screen]:
 
 @pytest.fixture
 def in_control_sd() -> Callable[[np.ndarray, np.ndarray], np.ndarray]:
-    return standardise
+    return standardize
 
 
 @pytest.fixture

@@ -197,7 +197,7 @@ def test_columns_are_white_within_contexts(screen, columns):
         np.testing.assert_allclose(block, np.eye(columns), atol=1e-3)
 
 
-def test_preselection_finds_the_neighbours(screen):
+def test_preselection_finds_the_neighbors(screen):
     cells = screen(3)
     data = Columns(cells.statistics, 1)
     _, near = preselect(data, ~np.eye(6, dtype=bool), price=9.0)

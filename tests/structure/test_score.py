@@ -33,18 +33,18 @@ def slow_hard(design, y, code, target_penalty):
     n, q = np.bincount(code), design.shape[1]
     moved, few = np.zeros(len(n), dtype=bool), n[0] <= 20 + 4 * q
 
-    def centred(v):
+    def centered(v):
         return v - np.array([v[code == k].mean(0) for k in range(len(n))])[code]
 
     def squares(v):
         return np.bincount(code, v**2)
 
-    alone = squares(centred(y))
+    alone = squares(centered(y))
     for step in range(4):
         use = (code == 0) if step == 0 and not few else ~moved[code]
         if step < 2:
-            w = np.linalg.lstsq(centred(design)[use], centred(y)[use], rcond=None)[0]
-            left = centred(y - design @ w)
+            w = np.linalg.lstsq(centered(design)[use], centered(y)[use], rcond=None)[0]
+            left = centered(y - design @ w)
             b = np.mean((y - design @ w)[~moved[code] if step else code == 0])
         else:
             *w, b = np.linalg.lstsq(np.column_stack([design, np.ones(len(y))])[use], y[use], rcond=None)[0]
@@ -165,7 +165,7 @@ def test_the_unit_of_the_gene_adds_a_constant_and_that_of_a_parent_nothing(scree
     s = screen(0).statistics
     scale = np.ones(6)
     scale[1] = 1 / factor
-    scaled, plain = (score_data(t, target_penalty=6.0, penalty=2.0) for t in (s.standardise(np.zeros(6), scale), s))
+    scaled, plain = (score_data(t, target_penalty=6.0, penalty=2.0) for t in (s.standardize(np.zeros(6), scale), s))
     for parents in ([], [3], [0, 2, 4, 5]):
         p = np.array(parents, dtype=np.int64)
         constant = local_score(1, p, len(p), scaled) - local_score(1, p, len(p), plain)

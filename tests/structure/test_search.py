@@ -11,7 +11,7 @@ import pytest
 from scgim.metrics import shd
 from scgim.statistics import SufficientStatistics, accumulate
 from scgim.structure import fit_graph, search_dag
-from scgim.structure.candidates import make_slots, neighbours
+from scgim.structure.candidates import make_slots, neighbors
 from scgim.structure.kernels import MAX_PARENTS, perturb
 from scgim.structure.score import score_data
 from scgim.structure.search import _Climber
@@ -365,21 +365,21 @@ def test_more_parents_than_possible_are_refused():
 # ---- many genes -----------------------------------------------------------------------------------------------------
 
 
-def test_neighbours_contain_the_parents(simulated):
+def test_neighbors_contain_the_parents(simulated):
     screen = simulated(n_genes=220, n_drugs=20, n_cells=40, degree=3)
-    near = neighbours(screen.statistics, 1)
+    near = neighbors(screen.statistics, 1)
     assert (near == near.T).all()
     assert near[screen.graph].mean() > 0.995
     assert near.sum() < 0.3 * 220**2
-    wide = neighbours(screen.statistics_of(columns=4), 4)
+    wide = neighbors(screen.statistics_of(columns=4), 4)
     assert wide[screen.graph].mean() > 0.995
 
 
-def test_many_genes_are_searched_among_neighbours(simulated, score):
+def test_many_genes_are_searched_among_neighbors(simulated, score):
     screen = simulated(n_genes=220, n_drugs=20, n_cells=40, degree=3)
     s = screen.statistics
     states = list(search_dag(s, max_rounds=30))
-    assert not (states[-1].graph & ~neighbours(s, 1)).any()
+    assert not (states[-1].graph & ~neighbors(s, 1)).any()
     assert states[-1].score <= score(screen.graph, s) + 1e-3 * abs(score(screen.graph, s))
     assert (2 * (states[-1].graph & screen.graph).sum()) / (states[-1].graph.sum() + screen.graph.sum()) > 0.9
     assert all(acyclic(state.graph) for state in (states[0], states[-1]))

@@ -146,7 +146,7 @@ def test_one_progress_line(adata, capfd) -> None:
 
 # ---- folds -----------------------------------------------------------------------------------------------------------
 
-COMPOUNDS = {  # name: SMILES; forms of one compound and twins to a fingerprint among them
+COMPOUNDS = {  # name: SMILES; forms of one compound and duplicates to a fingerprint among them
     "valproate": "CCCC(CCC)C(=O)[O-].[Na+]",
     "valproic acid": "CCCC(CCC)C(=O)O",
     "aspirin": "CC(=O)Oc1ccccc1C(=O)O",
@@ -205,7 +205,7 @@ def test_all_are_tested_once_and_nothing_leaks(unseen, n_splits, seed) -> None:
     ).all()
 
 
-def test_twins_and_scaffolds_share_a_fold() -> None:
+def test_duplicates_and_scaffolds_share_a_fold() -> None:
     adata = compounds()
 
     def folds(unseen: str, seed: int) -> dict[str, int]:
@@ -296,5 +296,5 @@ def test_a_model_that_cannot_say_anything_of_unseen_drugs_is_refused() -> None:
     scgim.setup_anndata(adata, **setup, split_key="scgim_split")
     model = scgim.GIM(adata)
     model.train(**QUICK["train_kwargs"])
-    with pytest.raises(ValueError, match="generator='identity' knows nothing of drugs that it was not trained on"):
+    with pytest.raises(ValueError, match="generator='identity' cannot predict drugs without training conditions"):
         model.evaluate(refit=False)

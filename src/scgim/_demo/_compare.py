@@ -1,4 +1,4 @@
-"""Results beside what is known, and beside what is simpler."""
+"""Comparison of results with published knowledge and with simpler methods."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ GRAPHS = ("graph17_sachs_inferred", "graph18_conventional_semgraph", "graph20_co
 
 
 def changes(adata: AnnData) -> pd.DataFrame:
-    """Mean of every condition minus that of the controls, in control sd; drugs x proteins."""
+    """Mean of every condition minus the mean of the controls, in control SD; drugs x proteins."""
     frame = pd.DataFrame(np.asarray(adata.X, dtype=float), index=adata.obs[DRUG].astype(str), columns=adata.var_names)
     control = frame.loc[CONTROL]
     return (frame.groupby(level=0).mean().drop(index=CONTROL) - control.mean()) / control.std(ddof=0)
 
 
 def compare_targets(ranking: pd.DataFrame, shifts: pd.DataFrame, known: pd.DataFrame) -> pd.DataFrame:
-    """For every drug its nominal target's rank by scgim and by absolute mean shift, and how many proteins were called."""
+    """Rank of every drug's nominal target by scgim and by absolute mean shift, and the number of called proteins."""
     by_shift = shifts.abs().rank(axis=1, ascending=False).astype(int)
     rows = []
     for drug, target in known[["drug", "target"]].itertuples(index=False, name=None):
@@ -45,7 +45,7 @@ def compare_targets(ranking: pd.DataFrame, shifts: pd.DataFrame, known: pd.DataF
 
 
 def compare_graphs(adata: AnnData) -> pd.DataFrame:
-    """The annotated graph against the published ones, and the published ones against each other."""
+    """The annotated graph against published graphs, and the published graphs against each other."""
     found = adata.varp["scgim_graph"].toarray() != 0
     rng, n, rows = np.random.default_rng(0), int(found.sum()), []
     for name in GRAPHS:
@@ -65,7 +65,7 @@ def compare_graphs(adata: AnnData) -> pd.DataFrame:
 
 
 def _random_dag(rng: np.random.Generator, d: int, n_edges: int) -> np.ndarray:
-    """A DAG of so many edges, uniform over pairs under a random order."""
+    """A DAG with ``n_edges`` edges, uniform over pairs under a random order."""
     order, graph = rng.permutation(d), np.zeros((d, d), dtype=bool)
     first, second = np.triu_indices(d, 1)
     pick = rng.choice(len(first), n_edges, replace=False)
@@ -73,12 +73,12 @@ def _random_dag(rng: np.random.Generator, d: int, n_edges: int) -> np.ndarray:
     return graph
 
 
-def validation_cells(adata: AnnData, drug: str, target: str, *, seed: int) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Train without a drug; given only its shift on the nominal target, predict the other proteins.
+def predict_held_out(adata: AnnData, drug: str, target: str, *, seed: int) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Train without a drug. Given only its shift on the nominal target, predict the other proteins.
 
     Returns
     -------
-    Change of the other proteins in control sd, measured and by every method; and a row of errors for each method.
+    Changes of the other proteins in control SD, measured and by every method; and a row of errors for each method.
     """
     adata = adata.copy()
     adata.obs["split"] = np.where(adata.obs[DRUG] == drug, "test", "train")
@@ -111,7 +111,7 @@ def validation_cells(adata: AnnData, drug: str, target: str, *, seed: int) -> tu
     score = pd.DataFrame(
         {
             "drug": drug,
-            "given": f"{target} {given:+.2f} sd",
+            "given": f"{target} {given:+.2f} SD",
             "method": methods,
             "RMSE": np.sqrt((error**2).mean()).to_numpy(),
             "moved": (table[methods].abs() > 0.05).sum().to_numpy(),

@@ -1,4 +1,4 @@
-"""The four figures."""
+"""The four figures of the demonstration."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ if TYPE_CHECKING:
     from anndata import AnnData
 
 
-def draw(out: Path, model: scgim.GIM, adata: AnnData, drug: str, held: pd.DataFrame) -> None:
-    """Graph with a drug's targets, target ranking, held-out prediction, training history."""
+def draw(out: Path, model: scgim.GIM, adata: AnnData, drug: str, predicted: pd.DataFrame) -> None:
+    """Graph with the targets of a drug, target ranking, prediction of a held-out drug, training history."""
     figures = {
         "graph.png": scgim.pl.graph(adata, drug=drug, show=False).figure,
         "targets.png": scgim.pl.targets(adata, drug=drug, show=False).figure,
-        "held_out.png": held_out(held, drug),
+        "held_out.png": held_out(predicted, drug),
         "history.png": np.ravel(scgim.pl.history(model, show=False))[0].figure,
     }
     for name, figure in figures.items():
@@ -30,7 +30,7 @@ def draw(out: Path, model: scgim.GIM, adata: AnnData, drug: str, held: pd.DataFr
 
 
 def held_out(table: pd.DataFrame, drug: str) -> plt.Figure:
-    """Measured change of the proteins that were not given, beside every method's."""
+    """Measured change of the proteins that were not given, next to the prediction of every method."""
     figure, ax = plt.subplots(figsize=(8, 3.6), layout="constrained")
     methods = [name for name in table.columns if name not in {"measured", "no change"}]
     place, markers = np.arange(len(table)), "osD^v"
@@ -43,7 +43,7 @@ def held_out(table: pd.DataFrame, drug: str) -> plt.Figure:
     ax.set(
         xticks=place,
         xticklabels=table.index,
-        ylabel="change (control sd)",
+        ylabel="change (control SD)",
         title=f"{drug}, held out: given only its nominal target",
     )
     ax.legend(frameon=False, fontsize=8, loc="center left", bbox_to_anchor=(1, 0.5))

@@ -9,27 +9,28 @@ import pandas as pd
 
 import scgim
 
-from ._compare import CONTROL, DRUG, changes, compare_graphs, compare_targets, validation_cells
+from ._compare import CONTROL, DRUG, changes, compare_graphs, compare_targets, predict_held_out
 from ._figures import draw
 from ._words import about_graph, about_held_out, about_targets
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-SHOWN = "Go6976"  # the held-out drug in the figure, chosen before looking: the only one whose effect repeats on both backgrounds
+# The held-out drug of the figure was chosen beforehand: it is the only drug whose effect repeats on both backgrounds.
+SHOWN = "Go6976"
 
 
 def run(out: Path, *, seed: int = 0) -> None:
-    """Sachs data from training to a held-out drug, everything written to ``out``.
+    """Run the Sachs data from training to a held-out drug, and write everything to ``out``.
 
     Writes ``annotated.h5ad``, ``targets.csv``, ``graph.csv``, ``held_out.csv``, ``summary.txt`` and four figures.
 
     Parameters
     ----------
     out
-        A folder, made if need be.
+        Folder for the files; created if missing.
     seed
-        Of training.
+        Seed of training.
     """
     start = time.perf_counter()
     out.mkdir(parents=True, exist_ok=True)
@@ -44,40 +45,40 @@ def run(out: Path, *, seed: int = 0) -> None:
     ranking = model.rank_targets()
     targets = compare_targets(ranking, changes(adata), adata.uns["known_targets"])
     targets.attrs["n_genes"] = adata.n_vars
-    say("\nTargets, beside the nominal ones and beside the largest mean shift\n" + targets.to_string(index=False))
+    say("\nTargets, compared with the nominal targets and the largest mean shift\n" + targets.to_string(index=False))
     graphs = compare_graphs(adata)
-    say("\nGraph, beside three published ones\n" + graphs.round(2).to_string(index=False))
+    say("\nGraph, compared with three published graphs\n" + graphs.round(2).to_string(index=False))
     tables, scores = {}, []
     for drug, target in adata.uns["known_targets"][["drug", "target"]].itertuples(index=False, name=None):
-        tables[drug], score = validation_cells(adata, drug, target, seed=seed)
+        tables[drug], score = predict_held_out(adata, drug, target, seed=seed)
         scores.append(score)
-    held = pd.concat(scores, ignore_index=True)
-    wide = held.pivot(index=["drug", "given"], columns="method", values="RMSE").loc[
-        :, list(dict.fromkeys(held["method"]))
+    errors = pd.concat(scores, ignore_index=True)
+    wide = errors.pivot(index=["drug", "given"], columns="method", values="RMSE").loc[
+        :, list(dict.fromkeys(errors["method"]))
     ]
     say(
-        "\nHeld-out drugs: RMSE over the other ten proteins, control sd\n"
+        "\nHeld-out drugs: RMSE over the other ten proteins, control SD\n"
         + wide.round(2).reset_index().to_string(index=False)
     )
 
     adata.write_h5ad(out / "annotated.h5ad")
     ranking.to_csv(out / "targets.csv", index=False)
     model.get_graph().to_csv(out / "graph.csv", index=False)
-    held.to_csv(out / "held_out.csv", index=False)
+    errors.to_csv(out / "held_out.csv", index=False)
     draw(out, model, adata, SHOWN, tables[SHOWN])
 
-    sentences = [*about_targets(targets), *about_graph(graphs, len(model.get_graph())), *about_held_out(held, SHOWN)]
+    sentences = [*about_targets(targets), *about_graph(graphs, len(model.get_graph())), *about_held_out(errors, SHOWN)]
     text = "\n".join(
         textwrap.fill(sentence, 110, initial_indent="* ", subsequent_indent="  ") for sentence in sentences
     )
     (out / "summary.txt").write_text(text + "\n", encoding="utf-8")
-    say(f"\nWhat holds and what does not\n{text}")
+    say(f"\nSummary\n{text}")
     say(
         f"\n{time.perf_counter() - start:.0f} s. Written to {out}: {', '.join(sorted(path.name for path in out.iterdir()))}."
     )
 
 
 def say(text: str) -> None:
-    """To standard output at once, in step with the progress line."""
+    """Write to standard output at once, in step with the progress bar."""
     sys.stdout.write(text + "\n")
     sys.stdout.flush()

@@ -1,4 +1,4 @@
-"""What the numbers say, in sentences that follow from them."""
+"""Summary of the demonstration in sentences that follow from the numbers."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ if TYPE_CHECKING:
 
 
 def about_targets(table: pd.DataFrame) -> list[str]:
-    """How often the nominal target comes first, and whether the calls can be believed."""
+    """How often the nominal target comes first, and whether the calls are credible."""
     n, genes = len(table), int(table.attrs["n_genes"])
     ours, theirs = (int((table[f"rank by {by}"] == 1).sum()) for by in ("scgim", "|shift|"))
     mean_ours, mean_theirs = (table[f"rank by {by}"].mean() for by in ("scgim", "|shift|"))
@@ -21,22 +21,22 @@ def about_targets(table: pd.DataFrame) -> list[str]:
     ]
     if calls > genes / 3:
         out.append(
-            f"It calls {calls:.1f} of {genes} proteins a target per drug (probability > .5), which no inhibitor has: with some 800 cells a "
-            "condition every small misfit of a linear model is significant. Read the ranks, not the calls."
+            f"It calls {calls:.1f} of {genes} proteins a target per drug (probability > .5), more than any inhibitor has. With some 800 "
+            "cells per condition every small misfit of a linear model is significant. Ranks are more reliable than calls."
         )
     out.append(
-        "The readout is phosphorylation, not the activity that the drug inhibits (U0126 blocks Mek's activity and raises p-Mek), so "
-        "'nominal target' and 'mechanism that moved' need not agree."
+        "The readout is phosphorylation, not the activity that the drug inhibits (U0126 blocks Mek's activity and raises p-Mek), so the "
+        "nominal target and the protein that changes need not agree."
     )
     return out
 
 
 def about_graph(table: pd.DataFrame, n_edges: int) -> list[str]:
-    """Whether the graph is nearer to the published ones than chance."""
+    """Whether the graph is closer to the published graphs than a random graph."""
     better = int((table["SHD"] < table["SHD, random DAG"] - 1).sum())
     spread = ", ".join(f"{row['SHD']} (random {row['SHD, random DAG']:.1f})" for _, row in table.iterrows())
     return [
-        f"Graph: {n_edges} edges; SHD to the three published graphs {spread}. It is nearer than a random DAG of as many edges, by more "
+        f"Graph: {n_edges} edges; SHD to the three published graphs {spread}. It is closer than a random DAG of as many edges, by more "
         f"than one edge, to {better} of {len(table)}; precision {table['precision'].min():.2f}-{table['precision'].max():.2f}, "
         f"recall {table['recall'].min():.2f}-{table['recall'].max():.2f}. The published graphs differ from each other by "
         f"{_range(table['SHD, other published'])}."
@@ -44,7 +44,7 @@ def about_graph(table: pd.DataFrame, n_edges: int) -> list[str]:
 
 
 def about_held_out(scores: pd.DataFrame, shown: str) -> list[str]:
-    """Who predicts a held-out drug best."""
+    """Which method predicts a held-out drug best."""
     wide = scores.pivot(index="drug", columns="method", values="RMSE")
     ours = wide.pop("scgim do()")
     mean, best = wide.mean().sort_values(), wide.mean().idxmin()
@@ -53,7 +53,7 @@ def about_held_out(scores: pd.DataFrame, shown: str) -> list[str]:
     verdict = _compare(-ours.mean(), -mean.iloc[0], "beats", "cannot be told from", "does not beat", margin=0.02)
     still = moved.index[moved == 0].tolist()
     out = [
-        f"Held-out drugs, given only the shift of the nominal target: mean RMSE over {len(wide)} drugs {ours.mean():.2f} sd for do(); "
+        f"Held-out drugs, given only the shift of the nominal target: mean RMSE over {len(wide)} drugs {ours.mean():.2f} SD for do(); "
         + ", ".join(f"{value:.2f} {name}" for name, value in mean.items())
         + f". do() {verdict} the best baseline, '{best}' (better for {wins} of {len(wide)} drugs).",
         f"For {shown}, the drug in the figure: {ours[shown]:.2f} for do(), {wide.loc[shown].min():.2f} for '{wide.loc[shown].idxmin()}'.",

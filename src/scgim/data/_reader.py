@@ -98,7 +98,7 @@ def standardized_statistics(
     if not standard.common:
         return reader.statistics(d, own=own, transform=StandardizedCells(standard, group))
     raw = reader.statistics(d, own=own) if raw is None else raw
-    return raw.standardise(standard.centre[group], standard.scale[0])
+    return raw.standardize(standard.centre[group], standard.scale[0])
 
 
 def sample_rows(label: np.ndarray, most: np.ndarray | int, rng: np.random.Generator) -> np.ndarray:

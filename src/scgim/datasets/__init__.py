@@ -1,4 +1,4 @@
-"""Data: shipped (`sachs`, `sciplex3_drugs`) and simulated with known truth (`simulate_screen`)."""
+"""Data sets: shipped (`sachs`, `sciplex3_drugs`) and simulated with known truth (`simulate_screen`)."""
 
 from ._sachs import sachs
 from ._sciplex import sciplex3_drugs

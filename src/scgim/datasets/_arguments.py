@@ -1,4 +1,4 @@
-"""Numbers that a simulation can be asked for; every refusal names the argument, the value and what would be right."""
+"""Validation of the arguments of a simulation. Every error names the argument, its value and the permitted values."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Drugs: motifs, what the motifs do, and how strongly at which dose."""
+"""Simulated drugs: their motifs, the effects of motifs, and dose responses."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ Chemistry = Literal["motifs", "sciplex"]
 
 @dataclass(frozen=True)
 class Motifs:
-    """What motifs do to genes: ``effect`` (maximal shift, control-sd units) and ``ec50``, both (n_bits, n_genes)."""
+    """Effects of motifs on genes: ``effect`` (maximal shift, control SD) and ``ec50``, both (n_bits, n_genes)."""
 
     effect: np.ndarray
     ec50: np.ndarray
 
     @classmethod
     def draw(cls, n_bits: int, n_genes: int, *, doses: np.ndarray, rng: np.random.Generator) -> Motifs:
-        """One or two targets each, 2 to 4 sd strong; EC50 log-uniform from half the lowest dose to the highest."""
+        """Draw one or two targets per motif, with effects of 2 to 4 SD. EC50 is log-uniform from half the lowest dose to the highest."""
         target = rng.permuted(np.tile(np.arange(n_genes), (n_bits, 1)), axis=1) < rng.integers(1, 3, (n_bits, 1))
         size = rng.uniform(2, 4, target.shape) * rng.choice([-1.0, 1.0], target.shape)
         ec50 = np.exp(rng.uniform(np.log(doses[0] / 2), np.log(doses[-1]), target.shape))
@@ -49,7 +49,7 @@ class Drugs:
         dead: np.ndarray,
         smiles: Sequence[str] | None = None,
     ) -> Drugs:
-        """Combine each drug's motifs: where two hit one gene, the stronger decides. ``dead`` drugs do nothing."""
+        """Combine the motifs of each drug. If two motifs act on one gene, the stronger one counts. ``dead`` drugs have no effect."""
         bound = features[:, :, None] * motifs.effect * ~dead[:, None, None]
         winner = np.abs(bound).argmax(axis=1)
         effect = np.take_along_axis(bound, winner[:, None, :], axis=1)[:, 0] + 0.0  # no -0
@@ -75,5 +75,5 @@ class Drugs:
 
 def pick_dead(n_drugs: int, frac_dead: float, rng: np.random.Generator) -> np.ndarray:
     """A random share of the drugs, rounded down. Shape (n_drugs,), bool."""
-    # The small number undoes rounding in products such as 0.29 * 100.
+    # The small number undoes rounding errors of products such as 0.29 * 100.
     return rng.permutation(n_drugs) < int(frac_dead * n_drugs + 1e-9)

@@ -1,4 +1,4 @@
-"""Real chemistry: sci-Plex compounds, whose effects hang on substructures that the user is not told."""
+"""Real compounds of sci-Plex, whose simulated effects depend on substructures that the user does not know."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ def sciplex_drugs(
     frac_dead: float,
     rng: np.random.Generator,
 ) -> tuple[Drugs, Drugs]:
-    """Compounds to train on and compounds to test on, drawn from the 188.
+    """Compounds for training and compounds for testing, drawn from the 188 compounds of sci-Plex 3.
 
-    Hidden motifs are Morgan substructures found in 10 to 60 % of the 188 and in at least two training compounds; few of
-    them, at most ``n_bits``, drawn until every compound has one. A compound without any is dead, and so is a share
-    ``frac_dead`` drawn blindly: whether a drug acts at all cannot be told from structure.
+    Hidden motifs are Morgan substructures that occur in 10 to 60 % of the 188 compounds and in at least two training compounds. At most
+    ``n_bits`` of them are drawn, until every compound has one. A compound without a motif is dead. A further share ``frac_dead`` is dead
+    at random, so that the structure does not reveal whether a drug acts at all.
     """
     library = sciplex3_drugs()
     chosen = rng.permutation(len(library))[: n_drugs + n_new]
@@ -47,7 +47,7 @@ def sciplex_drugs(
 
 
 def _substructures(smiles: list[str]) -> np.ndarray:
-    """Morgan bits of radius 2. Shape (n_compounds, 2048), bool."""
+    """Morgan bits of radius 2, (n_compounds, 2048) bool."""
     from rdkit.Chem import MolFromSmiles
     from rdkit.Chem.rdFingerprintGenerator import GetMorganGenerator
 
@@ -56,7 +56,7 @@ def _substructures(smiles: list[str]) -> np.ndarray:
 
 
 def _cover(bits: np.ndarray, most: int, rng: np.random.Generator) -> list[int]:
-    """At most ``most`` columns such that (nearly) every row has one: greedy, at random among the nearly best."""
+    """At most ``most`` columns such that (nearly) every row has one; greedy, random among the nearly best columns."""
     columns, bare = [], np.ones(len(bits), dtype=bool)
     while bare.any() and len(columns) < most:
         gain = bits[bare].sum(axis=0)

@@ -11,12 +11,11 @@ Graph = Literal["er", "sf"]
 
 
 def random_dag(n_genes: int, *, kind: Graph, degree: float, rng: np.random.Generator) -> np.ndarray:
-    """A random DAG with about ``degree * n_genes`` edges, in an order of the genes that is drawn uniformly.
+    """A random DAG with about ``degree * n_genes`` edges, in a uniformly random order of the genes.
 
-    ``"er"`` (Erdos-Renyi): every pair of genes is joined with the same probability, ``2 * degree / (n_genes - 1)``, at
-    most 1. ``"sf"`` (scale-free): the undirected graph of Barabasi and Albert, ``round(degree)`` edges for every new
-    gene. Edges then point down a random order, which for ``"sf"`` has nothing to do with the order of attachment: hubs
-    are causes as often as effects.
+    ``"er"`` (Erdos-Renyi): every pair of genes is joined with the same probability, ``2 * degree / (n_genes - 1)``, at most 1.
+    ``"sf"`` (scale-free): the undirected graph of Barabasi and Albert, with ``round(degree)`` edges for every new gene. Edges point along
+    a random order of the genes. This order is independent of the order of attachment, so hubs are causes as often as effects.
 
     Returns
     -------
@@ -43,12 +42,12 @@ _JOIN = {"er": _erdos_renyi, "sf": _barabasi_albert}
 
 
 def topological_order(graph: np.ndarray) -> list[int]:
-    """Genes, causes before effects."""
+    """The genes in topological order."""
     return list(nx.topological_sort(nx.from_numpy_array(graph, create_using=nx.DiGraph)))
 
 
 def descendants(graph: np.ndarray) -> np.ndarray:
-    """Entry ``(i, j)`` is true where a directed path leads from ``i`` to ``j != i``. Shape (n_genes, n_genes), bool."""
+    """Entry ``(i, j)`` is true if a directed path leads from ``i`` to ``j != i``; (n_genes, n_genes) bool."""
     reach = graph.copy()
     for i in reversed(topological_order(graph)):
         reach[i] |= reach[graph[i]].any(axis=0)

@@ -1,4 +1,4 @@
-"""What a gene makes of its parents. Arrays are gene-first: ``(n_parents, n_cells)``."""
+"""Simulated mechanisms: functions of a gene's parents. Arrays are gene-first: ``(n_parents, n_cells)``."""
 
 from __future__ import annotations
 
@@ -25,13 +25,13 @@ class Linear:
         return self.coefficients @ parents
 
     def uses(self) -> np.ndarray:
-        """True for every parent that moves the value. Shape (n_parents,)."""
+        """True for every parent that the function depends on, (n_parents,)."""
         return self.coefficients != 0
 
 
 @dataclass(frozen=True)
 class Network:
-    """``v' tanh(U x + b)``: one hidden layer, scaled so that most units bend within two sd of the parents."""
+    """``v' tanh(U x + b)``: one hidden layer, scaled so that most units bend within two SD of the parents."""
 
     hidden: np.ndarray
     bias: np.ndarray
@@ -42,8 +42,8 @@ class Network:
         n = len(parents)
         hidden, bias = rng.normal(size=(units, n)) * 2 / np.sqrt(n), rng.uniform(-2, 2, units)
         raw = cls(hidden, bias, rng.normal(size=units))
-        # Unlike a sum, a bounded function does not vary more with more parents. Without the power, genes with many
-        # parents would be explained no better than others, and the R2 given all genes would fall along the order.
+        # The variance of a bounded function does not grow with the number of parents, unlike that of a sum. Without the power, genes
+        # with many parents would be explained no better than others, and the R2 given all other genes would fall along the order.
         sd = rng.uniform(0.8, 1.5) * n**0.75
         return cls(hidden, bias, raw.output * sd / raw(parents).std())
 
@@ -51,7 +51,7 @@ class Network:
         return self.output @ np.tanh(self.hidden @ parents + self.bias[:, None])
 
     def uses(self) -> np.ndarray:
-        """True for every parent that moves the value. Shape (n_parents,)."""
+        """True for every parent that the function depends on, (n_parents,)."""
         return ((self.hidden != 0) & (self.output != 0)[:, None]).any(axis=0)
 
 

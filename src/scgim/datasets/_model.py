@@ -1,4 +1,4 @@
-"""The structural causal model: standardised on the fly, sampled gene by gene, causes first."""
+"""The structural causal model: standardized on the fly, sampled gene by gene in topological order."""
 
 from __future__ import annotations
 
@@ -21,11 +21,10 @@ Intervention = Literal["shift", "hard"]
 
 @dataclass(frozen=True)
 class StructuralModel:
-    """``x_j = slope_j f_j(x_pa) + offset_j + sigma_j eps_j``, eps standard normal; every x_j has mean 0 and sd 1.
+    """``x_j = slope_j f_j(x_pa) + offset_j + sigma_j eps_j``, eps standard normal; every x_j has mean 0 and SD 1.
 
-    That is ``z_j = f_j(x_pa) + eps_j``, standardised by the mean and sd of a large sample before its children read it
-    (iSCM, Ormaniec et al. 2025), so that neither variances nor explained shares of variance grow along the causal
-    order.
+    This is ``z_j = f_j(x_pa) + eps_j``, standardized by the mean and SD of a large sample before its children read it (iSCM, Ormaniec et
+    al. 2025). So neither variances nor explained shares of variance grow along the topological order.
     """
 
     graph: np.ndarray
@@ -37,7 +36,7 @@ class StructuralModel:
 
     @classmethod
     def draw(cls, graph: np.ndarray, *, mechanism: Mechanism, rng: np.random.Generator) -> StructuralModel:
-        """Random functions on ``graph`` (row = source, column = target), standardised on a large sample."""
+        """Random functions on ``graph`` (row = source, column = target), standardized on a large sample."""
         n_genes = len(graph)
         noise = exact_noise(n_genes, max(10_000, 4 * n_genes), rng)
         x, functions = np.empty_like(noise), [None] * n_genes
@@ -55,26 +54,26 @@ class StructuralModel:
         return cls(graph, tuple(order), tuple(functions), slope, offset, sigma)
 
     def sample(self, noise: np.ndarray, shift: np.ndarray, *, intervention: Intervention) -> np.ndarray:
-        """Cells under interventions.
+        """Sample cells under interventions.
 
         Parameters
         ----------
         noise, shift
-            Gene-first, ``(n_genes, n_cells)``; a shift that is the same in all cells may be ``(n_genes, 1)``.
-            A gene is intervened on where its shift is not 0.
+            Arrays ``(n_genes, n_cells)``; a shift that is the same in all cells may be ``(n_genes, 1)``. A gene is intervened on if its
+            shift is not 0.
         intervention
-            ``"shift"`` adds to what the parents say, ``"hard"`` replaces it; the noise stays in both.
+            ``"shift"`` adds the shift to the effect of the parents, ``"hard"`` replaces this effect. Noise is added in both cases.
 
         Returns
         -------
-        ndarray of shape (n_genes, n_cells), in sd units of undisturbed cells
+        ndarray of shape (n_genes, n_cells), in SD of cells without drug
         """
         return self.resample(np.empty_like(noise), self.order, noise, shift, intervention=intervention)
 
     def resample(
         self, x: np.ndarray, genes: Iterable[int], noise: np.ndarray, shift: np.ndarray, *, intervention: Intervention
     ) -> np.ndarray:
-        """As `sample`, for some genes only, causes first, writing into ``x``, which holds the others."""
+        """`sample` for some genes only, in topological order. ``x`` holds the other genes and is changed in place."""
         for j in genes:
             x[j] = self.sigma[j] * noise[j] + shift[j]
             function = self.functions[j]
@@ -84,7 +83,7 @@ class StructuralModel:
         return x
 
     def support(self) -> np.ndarray:
-        """The edges that the functions really use. Shape (n_genes, n_genes), bool."""
+        """The edges on which the functions really depend, (n_genes, n_genes) bool."""
         used = np.zeros_like(self.graph)
         for j, function in enumerate(self.functions):
             if function is not None:
@@ -92,7 +91,7 @@ class StructuralModel:
         return used
 
     def weights(self) -> np.ndarray | None:
-        """Change of target per unit of source, in sd units, if all functions are linear. Shape (n_genes, n_genes)."""
+        """Change of target per unit of source, in SD, if all functions are linear, else None; (n_genes, n_genes)."""
         weights = np.zeros(self.graph.shape)
         for j, function in enumerate(self.functions):
             if isinstance(function, Linear):
@@ -105,8 +104,10 @@ class StructuralModel:
 def exact_noise(n_genes: int, n_cells: int, rng: np.random.Generator) -> np.ndarray:
     """Standard normal draws, (n_genes, n_cells), with mean exactly 0 and covariance exactly the identity.
 
-    Means and variances of linear functions are then exact, however few the cells: at least 2 * n_genes, and even.
+    Means and variances of linear functions are then exact for any number of cells that is even and at least 2 * n_genes.
     """
     half = rng.normal(size=(n_genes, n_cells // 2))
     half = solve_triangular(np.linalg.cholesky(half @ half.T / half.shape[1]), half, lower=True)
-    return np.ascontiguousarray(np.concatenate([half, -half], axis=1))  # the solver's rows lie scattered in memory
+    return np.ascontiguousarray(
+        np.concatenate([half, -half], axis=1)
+    )  # the solver returns rows that are scattered in memory

@@ -1,4 +1,4 @@
-"""Made-up chemistry: drugs are small sets of motifs, and unseen drugs are new sets of the same motifs."""
+"""Artificial drugs: small sets of motifs. Unseen drugs are new sets of the same motifs."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ def motif_drugs(
     frac_dead: float,
     rng: np.random.Generator,
 ) -> tuple[Drugs, Drugs]:
-    """Drugs to train on and drugs to test on.
+    """Drugs for training and drugs for testing.
 
-    A drug carries one to three motifs that share no target, so that effects never cancel. Motifs are dealt out evenly,
-    and few enough to come up in several drugs each: what is seen once cannot be told apart from its company. Dead drugs
-    carry motifs that do nothing.
+    A drug has one to three motifs without common targets, so that effects never cancel. Motifs are distributed evenly over drugs. Their
+    number is limited so that each occurs in several drugs: the effect of a motif in a single drug cannot be separated from that of the
+    other motifs. Dead drugs have motifs without effect.
     """
     motifs = Motifs.draw(n_bits, n_genes, doses=doses, rng=rng)
     bits = rng.permutation(n_bits)
@@ -58,7 +58,7 @@ def motif_drugs(
 
 
 def _compatible(candidates: np.ndarray, motifs: Motifs, rng: np.random.Generator) -> list[int]:
-    """The first one to three candidates that share no target."""
+    """The first one to three candidates without common targets."""
     wanted, chosen, taken = rng.integers(1, 4), [], np.zeros(motifs.effect.shape[1], dtype=bool)
     for bit in candidates:
         hit = motifs.effect[bit] != 0

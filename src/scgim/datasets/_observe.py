@@ -1,4 +1,4 @@
-"""From the true state of cells, gene-first and in control-sd units, to what is measured."""
+"""Measurement: from the true state of cells (gene-first, in control SD) to the observed values."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from scipy.sparse import csr_matrix
 Observation = Literal["continuous", "counts"]
 
 _UNMEASURED = (
-    2000.0  # mean UMIs of a cell outside the panel, so that its total does not hang on the few genes that move
+    2000.0  # mean UMIs of a cell outside the panel, so that its total does not depend on the few genes that change
 )
 _SIZE_SD = 0.35
 
 
 class Nuisance(NamedTuple):
-    """What is random in counting whatever the drug: size factors, gamma factors, UMIs outside the panel."""
+    """Random factors of counting that do not depend on the drug: size factors, gamma factors, UMIs outside the panel."""
 
     size: np.ndarray
     gamma: np.ndarray
@@ -25,10 +25,10 @@ class Nuisance(NamedTuple):
 
 
 class _PerGene:
-    """Measuring parameters, each an array with one entry per gene."""
+    """Parameters of a measurement, each an array with one entry per gene."""
 
     def take(self, genes: np.ndarray) -> Self:
-        """Parameters of a subset, or of another order, of the genes."""
+        """Parameters of a subset or permutation of the genes."""
         return type(self)(*(values[genes] for values in vars(self).values()))
 
 
@@ -45,17 +45,17 @@ class Continuous(_PerGene):
         return cls(rng.normal(size=n_genes), np.exp(rng.uniform(np.log(0.5), np.log(2), n_genes)))
 
     def cells(self, x: np.ndarray, rng: np.random.Generator) -> tuple[np.ndarray, dict[str, np.ndarray]]:
-        """``.X`` (n_cells, n_genes) and the columns that go with it into ``.obs``."""
+        """``.X`` (n_cells, n_genes), and columns for ``.obs``."""
         return np.ascontiguousarray(self.measure(x, self.nuisance(x.shape[1], rng), rng).T, dtype=np.float32), {}
 
     def nuisance(self, n_cells: int, rng: np.random.Generator) -> None:
-        """Nothing: what is measured is the state."""
+        """None: the state itself is measured."""
 
     def measure(self, x: np.ndarray, nuisance: None, rng: np.random.Generator) -> np.ndarray:
         return self.location[:, None] + self.scale[:, None] * x
 
     def training_scale(self, measured: np.ndarray, nuisance: None) -> np.ndarray:
-        """What models are trained on."""
+        """The scale on which models are trained."""
         return measured
 
 
@@ -77,7 +77,7 @@ class Counts(_PerGene):
         return cls(depth * base / base.mean(), rng.uniform(0.3, 0.6, n_genes), rng.uniform(0.1, 0.5, n_genes))
 
     def cells(self, x: np.ndarray, rng: np.random.Generator) -> tuple[csr_matrix, dict[str, np.ndarray]]:
-        """``.X`` (n_cells, n_genes) and the columns that go with it into ``.obs``."""
+        """``.X`` (n_cells, n_genes), and columns for ``.obs``."""
         nuisance = self.nuisance(x.shape[1], rng)
         counts = self.measure(x, nuisance, rng)
         return csr_matrix(counts.T, dtype=np.float32), {"n_counts": counts.sum(axis=0) + nuisance.rest}
@@ -92,7 +92,7 @@ class Counts(_PerGene):
         return rng.poisson(np.exp(log_rate) * nuisance.gamma * nuisance.size)
 
     def training_scale(self, measured: np.ndarray, nuisance: Nuisance) -> np.ndarray:
-        """What models are trained on."""
+        """The scale on which models are trained."""
         return np.log1p(1e4 * measured / (measured.sum(axis=0) + nuisance.rest))
 
 

@@ -12,11 +12,11 @@ if TYPE_CHECKING:
 
 
 def resource(name: str) -> Traversable:
-    """The shipped file ``name``, wherever the package is installed (a zip archive included)."""
+    """The shipped file ``name``, for any installation of the package (zip archives included)."""
     return files("scgim.datasets") / "data" / name
 
 
 def read_table(name: str) -> pd.DataFrame:
-    """A shipped CSV file; empty fields stay empty strings, because "no SMILES" is not a missing value here."""
+    """A shipped CSV file. Empty fields stay empty strings, because an empty SMILES is not a missing value here."""
     with resource(name).open(encoding="utf-8") as file:
         return pd.read_csv(file, keep_default_na=False)

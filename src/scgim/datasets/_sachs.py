@@ -1,4 +1,4 @@
-"""The protein-signalling cells of Sachs et al. (2005)."""
+"""The protein-signaling cells of Sachs et al. (2005)."""
 
 from __future__ import annotations
 
@@ -22,23 +22,23 @@ _OBS = ("drug", "smiles", "target", "target_sign", "mechanism", "condition", "st
 
 
 def sachs(*, background: Literal["cd3cd28", "icam2"] = "cd3cd28") -> AnnData:
-    """Eleven signalling proteins in single T cells under small molecules (Sachs et al. 2005).
+    """Eleven signaling proteins in single T cells treated with small molecules (Sachs et al. 2005).
 
-    Primary human naive CD4+ T cells, stimulated, treated with one reagent at one dose, fixed after 15 minutes and
-    measured by flow cytometry. No doses are published. The measured phosphorylation of a target is not the activity
-    that the reagent acts on: U0126 blocks the activity of Mek, and p-Mek rises.
+    Primary human naive CD4+ T cells were stimulated, treated with one reagent at one dose, fixed after 15 minutes and measured by flow
+    cytometry. Doses are not published. The measured phosphorylation of a target is not the activity on which the reagent acts: U0126
+    blocks the activity of Mek, while p-Mek rises.
 
     Parameters
     ----------
     background
-        ``"cd3cd28"``: 6,564 cells, control ``"cd3cd28"`` and 7 small molecules (PMA and b2cAMP were given without
-        CD3/CD28). ``"icam2"``: 5,108 cells on CD3/CD28 + ICAM-2, control ``"cd3cd28+icam2"`` and 5 of the inhibitors.
-        These files repeat the drug effects of the first set for Go6976 only.
+        ``"cd3cd28"``: 6,564 cells, control ``"cd3cd28"`` and 7 small molecules (PMA and b2cAMP were given without CD3/CD28).
+        ``"icam2"``: 5,108 cells on CD3/CD28 + ICAM-2, control ``"cd3cd28+icam2"`` and 5 of the inhibitors. Of the drug effects in the
+        first set, only that of Go6976 is repeated in the second.
 
     Returns
     -------
     AnnData
-        cells x 11 proteins, a fresh copy at every call.
+        cells x 11 proteins, a new copy at every call.
 
         - ``.X``: natural logarithm of the fluorescence, float32; ``.layers["raw"]``: the fluorescence (arbitrary units,
           >= 1)
@@ -46,7 +46,7 @@ def sachs(*, background: Literal["cd3cd28", "icam2"] = "cd3cd28") -> AnnData:
           ``target_sign`` (-1 inhibits, 1 activates, 0 control), ``mechanism``, ``condition``, ``stimulus``
         - ``.var["genes"]``: the gene symbols behind each protein
         - ``.varp``: three published graphs, sparse 0/1, row = source, column = target: ``graph17_sachs_inferred``,
-          ``graph18_conventional_semgraph``, ``graph20_consensus``. They disagree: report against all of them.
+          ``graph18_conventional_semgraph``, ``graph20_consensus``. The graphs disagree, so results should be reported against all three.
         - ``.uns``: ``control``, ``known_targets`` (DataFrame ``drug``, ``target``, ``sign``, ``mechanism``),
           ``source``, ``citation``, ``licence``, ``units``, ``notes``
 

@@ -13,16 +13,15 @@ if TYPE_CHECKING:
 def sciplex3_drugs() -> pd.DataFrame:
     """The 188 compounds of the sci-Plex 3 screen, with their structures.
 
-    Names are as published, with every character that makes trouble in file formats (``(+)-JQ1``,
-    ``BMS202 (PD-1/PD-L1 inhibitor 2)``, a trailing blank). The structures contain salts, twins and a pair of
-    stereoisomers, as real libraries do.
+    Names are as published, with all their characters that cause problems in file formats (``(+)-JQ1``,
+    ``BMS202 (PD-1/PD-L1 inhibitor 2)``, a trailing blank). The structures contain salts, duplicates and a pair of stereoisomers, as
+    real libraries do.
 
     Returns
     -------
     DataFrame
-        One row for each compound; the index, called ``drug``, is unique. Columns ``catalog_number``, ``smiles``,
-        ``target_class``, ``pathway``, ``cas`` (all strings) and ``mw`` (molecular weight in g/mol, float64). A fresh
-        copy at every call.
+        One row per compound. The index, named ``drug``, is unique. Columns ``catalog_number``, ``smiles``, ``target_class``,
+        ``pathway``, ``cas`` (all strings) and ``mw`` (molecular weight in g/mol, float64). A new copy at every call.
 
     References
     ----------

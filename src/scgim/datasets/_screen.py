@@ -1,4 +1,4 @@
-"""One screen: drawn part by part, each from a random stream of its own, and packed into an AnnData."""
+"""One simulated screen: each part is drawn from a random stream of its own, and all are packed into an AnnData."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def draw_screen(s: Settings) -> AnnData:
     )
 
     context = _contexts(s, cell_rng)
-    shift = np.vstack([drugs.shift(s.doses), np.zeros(s.n_genes)])  # row -1 is the controls'
+    shift = np.vstack([drugs.shift(s.doses), np.zeros(s.n_genes)])  # the last row belongs to the controls
     noise = cell_rng.normal(size=(s.n_genes, len(context)))
     matrix, columns = measure.cells(model.sample(noise, shift[context].T, intervention=s.intervention), cell_rng)
 
@@ -71,7 +71,7 @@ def draw_screen(s: Settings) -> AnnData:
     return AnnData(
         matrix,
         obs=_obs(context, drugs, s.doses).assign(**columns),
-        # Columns stand in no causal order, because the order of the graph was drawn at random.
+        # The order of the graph was drawn at random, so the order of columns is unrelated to it.
         var=pd.DataFrame(index=[f"G{j:04d}" for j in range(s.n_genes)]),
         varp={"true_graph": csr_matrix(graph.astype(np.float32))}
         | ({} if weights is None else {"true_weight": csr_matrix(weights)}),
@@ -81,10 +81,9 @@ def draw_screen(s: Settings) -> AnnData:
 
 
 def _without_order(measure: Continuous | Counts, graph: np.ndarray, rng: np.random.Generator) -> Continuous | Counts:
-    """Deal the measuring parameters to the genes such that the variances say nothing about the causal order.
+    """Assign the measurement parameters to genes such that the variances carry no information about the topological order.
 
-    A random dealing says nothing on average; of several, the one closest to saying nothing in this very screen is
-    taken.
+    A random assignment is uninformative on average. Of several random assignments, the least informative one on this screen is taken.
     """
     x = rng.normal(size=(len(graph), 500))
     nuisance = measure.nuisance(x.shape[1], rng)
@@ -94,7 +93,7 @@ def _without_order(measure: Continuous | Counts, graph: np.ndarray, rng: np.rand
 
 
 def _contexts(s: Settings, rng: np.random.Generator) -> np.ndarray:
-    """The condition of every cell in random order, drug by drug and dose by dose; -1 is control."""
+    """The condition of every cell in random order, numbered by drug and dose; -1 is the control."""
     per_context = rng.integers(s.n_cells[0], s.n_cells[1] + 1, s.n_drugs * len(s.doses))
     return rng.permutation(np.repeat(np.arange(-1, len(per_context)), np.r_[s.n_control, per_context]))
 

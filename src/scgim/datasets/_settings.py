@@ -1,4 +1,4 @@
-"""What `simulate_screen` was asked for, refused here if it cannot be."""
+"""The arguments of `simulate_screen`, validated."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ _OPTIONS = {
 
 @dataclass(frozen=True)
 class Settings:
-    """The arguments of `simulate_screen`, complete and possible."""
+    """The arguments of `simulate_screen`, complete and valid."""
 
     n_genes: int
     n_drugs: int
@@ -55,7 +55,7 @@ class Settings:
     def check(
         cls, *, n_cells: Any, doses: Sequence[float], new_doses: Sequence[float] | None, **others: Any
     ) -> Settings:
-        """Settings from a user's arguments; ValueError if any is impossible."""
+        """Settings from the arguments of a user. Raises ValueError if an argument is invalid."""
         for name, options in _OPTIONS.items():
             check_option(name, others[name], get_args(options))
         for name, low in {"n_genes": 2, "n_drugs": 1, "n_control": 2, "n_bits": 1, "n_new_drugs": 0, "seed": 0}.items():
@@ -67,7 +67,7 @@ class Settings:
         doses = positive("doses", doses)
         new_doses = _between(doses) if new_doses is None else positive("new_doses", new_doses)
         for dose in new_doses[np.isin(new_doses, doses)]:
-            raise ValueError(f"new_doses contains {dose:g}, which is in doses too: unseen doses must be others.")
+            raise ValueError(f"new_doses contains {dose:g}, which is in doses too: unseen doses must not be in doses.")
         compounds = others["n_drugs"] + others["n_new_drugs"]
         if others["chemistry"] == "sciplex" and compounds > LIBRARY_SIZE:
             raise ValueError(
@@ -77,13 +77,13 @@ class Settings:
         return cls(n_cells=size_range("n_cells", n_cells), doses=doses, new_doses=new_doses, **others)
 
     def as_scalars(self) -> dict[str, str | int | float]:
-        """For `.uns`, which takes neither tuples nor a reader's patience: numbers and strings only."""
+        """Settings as numbers and strings for `.uns`, which cannot hold tuples."""
         text = lambda values: ", ".join(f"{v:g}" for v in values)
         ready = {"n_cells": text(np.unique(self.n_cells)), "doses": text(self.doses), "new_doses": text(self.new_doses)}
         return vars(self) | ready
 
 
 def _between(doses: np.ndarray) -> np.ndarray:
-    """Half-way between neighbours, zero included, and half a step beyond the last."""
+    """Midpoints of neighboring doses, zero included, and half a step beyond the last dose."""
     edges = np.r_[0.0, doses]
     return np.r_[(edges[:-1] + edges[1:]) / 2, edges[-1] + (edges[-1] - edges[-2]) / 2]

@@ -1,4 +1,4 @@
-"""Drug screens with known answers."""
+"""Simulated drug screens with known truth."""
 
 from __future__ import annotations
 
@@ -39,52 +39,51 @@ def simulate_screen(
     depth: float = 3.0,
     seed: int = 0,
 ) -> AnnData:
-    r"""A drug screen with known graph, targets and dose responses, and the truth about doses and drugs not in it.
+    r"""Simulate a drug screen with known graph, targets and dose responses, and with the truth for unseen doses and drugs.
 
     Cells follow a structural causal model over genes,
 
-    .. math:: x_j = f_j(x_{pa(j)}) + \psi_{kj} + \sigma_j \varepsilon_j, \qquad \psi_{kj} = E_{kj} \, c / (c + k_{kj}),
+    .. math:: x_j = f_j(x_{pa(j)}) + \psi_{kj} + \sigma_j \varepsilon_j, \qquad \psi_{kj} = E_{kj} \, c / (c + k_{kj}).
 
-    with a Hill response to the dose :math:`c` in every gene that the drug of condition :math:`k` targets. Each gene is
-    standardised before its children read it (iSCM, Ormaniec et al. 2025): a cell without drug has mean 0 and sd 1 in
-    every gene, so neither variances nor explained variance give the causal order away, and gene names do not either.
-    The defaults have the size of the experiments in the GIM paper.
+    :math:`x_j` is the expression of gene :math:`j`, :math:`f_j` its mechanism with the parents :math:`pa(j)`, and
+    :math:`\sigma_j \varepsilon_j` its noise. The drug of condition :math:`k` shifts its targets by :math:`\psi_{kj}`, a Hill function of
+    the dose :math:`c` with the maximal effect :math:`E_{kj}` and the EC50 :math:`k_{kj}`. Each gene is standardized before its children
+    read it (iSCM, Ormaniec et al. 2025). A cell without drug has mean 0 and SD 1 in every gene. So neither variances nor explained
+    variance nor gene names reveal the topological order. The defaults have the size of the synthetic experiments in the GIM paper.
 
     Parameters
     ----------
     n_genes, n_drugs, n_control
-        Genes, drugs to train on, control cells.
+        Numbers of genes, of training drugs and of control cells.
     n_cells
-        Cells of each drug at each dose, or a range ``(low, high)`` from which each condition draws its own number.
+        Cells per drug and dose, or a range ``(low, high)`` from which each condition draws its own number.
     doses
         Doses of every drug, in uM.
     graph, degree
-        ``"er"`` (every edge equally likely) or ``"sf"`` (scale-free), with about ``degree * n_genes`` edges, at most
-        the complete DAG.
+        ``"er"`` (every edge equally likely) or ``"sf"`` (scale-free), with about ``degree * n_genes`` edges, at most those of the
+        complete DAG.
     mechanism
         ``"linear"``: weighted sums; ``"network"``: a random tanh network for each gene, clearly not linear.
     intervention
-        ``"shift"`` adds :math:`\psi` to a target, ``"hard"`` replaces what its parents say by :math:`\psi`.
+        ``"shift"`` adds :math:`\psi` to a target. ``"hard"`` replaces the effect of its parents by :math:`\psi`.
     observation
         ``"continuous"``: each gene times a random scale plus a random location. ``"counts"``: gamma-Poisson UMI counts
         with log-normal size factors, rates exponential in the state.
     chemistry
-        ``"motifs"``: drugs are sets of one to three motifs (the features); each motif shifts one or two genes by 2 to 4
-        control sd. ``"sciplex"``: drugs are compounds of `sciplex3_drugs`; hidden common substructures play the motifs'
-        part.
+        ``"motifs"``: drugs are sets of one to three motifs, which are their features. Each motif shifts one or two genes by 2 to 4
+        control SD. ``"sciplex"``: drugs are compounds of `sciplex3_drugs`, and hidden common substructures are their motifs.
     n_bits
-        Number of motifs (``"sciplex"``: the most hidden substructures that may be used).
+        Number of motifs; for ``"sciplex"`` the largest number of hidden substructures.
     n_new_drugs, new_doses
-        What the truth is told about besides: unseen drugs (at ``doses``), and unseen doses (of the training drugs).
-        ``new_doses=None``: half-way between neighbouring doses (and zero), and half a step beyond the last.
+        Unseen conditions in the truth: number of unseen drugs (at ``doses``), and unseen doses (of the training drugs).
+        ``new_doses=None``: midpoints of neighboring doses (and zero), and half a step beyond the last dose.
     frac_dead
-        Share of the drugs, rounded down, that does nothing. ``"motifs"``: their motifs do nothing in any drug;
-        ``"sciplex"``: drawn blindly, so that structure cannot tell.
+        Share of drugs without any effect, rounded down. ``"motifs"``: their motifs have no effect in any drug. ``"sciplex"``: drawn at
+        random, so that the structure does not reveal it.
     depth
-        Mean UMI count of a gene in a control cell, over genes, if ``observation="counts"``.
+        Mean UMI count per gene of a control cell, if ``observation="counts"``.
     seed
-        Same seed, same bits. Graph, mechanisms, chemistry and cells have random streams of their own: more cells leave
-        the graph as it is.
+        Seed. Graph, mechanisms, chemistry and cells have random streams of their own: more cells do not change the graph.
 
     Returns
     -------
@@ -93,27 +92,27 @@ def simulate_screen(
 
         - ``.X``: float32 array, or CSR float32 of whole numbers for counts
         - ``.obs``: ``drug`` (the control is ``"DMSO"``); ``dose`` (float64, NaN for controls); for ``"sciplex"``
-          ``smiles`` (empty for controls); for counts ``n_counts``, the cell's UMIs, those outside the panel included
+          ``smiles`` (empty for controls); for counts ``n_counts``, the UMIs of the cell, those outside the panel included
         - ``.varp["true_graph"]``: CSR 0/1, row = source, column = target; if the mechanisms are linear also
-          ``.varp["true_weight"]``, change of target per unit of source, in control-sd units
+          ``.varp["true_weight"]``, change of target per unit of source, in control SD
         - ``.uns["drug_features"]``: DataFrame, training drugs x motifs (``"motifs"`` only)
         - ``.uns["truth"]``: arrays. ``drugs``, ``new_drugs``, ``doses``, ``dead``; drugs x genes: ``targets`` (0/1),
-          ``effect`` (:math:`E`, control-sd units), ``ec50`` (uM, infinite off target); drugs x motifs: ``motifs``; for
+          ``effect`` (:math:`E`, control SD), ``ec50`` (uM, infinite off target); drugs x motifs: ``motifs``; for
           each gene ``control_mean`` and ``control_sd``, on the scale that ``uns["about"]["mean_scale"]`` names; and the
-          tables ``unseen_dose`` and ``unseen_drug`` with one row for each condition: ``drug``, ``dose``, ``features``
-          (motifs), ``targets``, ``shift`` (:math:`\psi`), ``change`` (what becomes of it in the mean, through the
-          graph; both in control-sd units of the true state), ``mean`` (of 2,000 cells or more, on ``mean_scale``), for
+          tables ``unseen_dose`` and ``unseen_drug`` with one row per condition: ``drug``, ``dose``, ``features``
+          (motifs), ``targets``, ``shift`` (:math:`\psi`), ``change`` (mean change after propagation through the
+          graph; both in control SD of the true state), ``mean`` (of 2,000 cells or more, on ``mean_scale``), for
           ``"sciplex"`` ``smiles``
-        - ``.uns["about"]``: every setting, and ``varsortability`` and ``r2_sortability`` of control cells (0.5 says
-          nothing about the order)
+        - ``.uns["about"]``: every setting, and ``varsortability`` and ``r2_sortability`` of control cells (0.5: no
+          information about the order)
 
     Raises
     ------
     ValueError
-        If an argument is impossible.
+        If an argument is invalid.
     RuntimeError
-        If the simulator finds its own truth inconsistent: cycles, edges without effect, targets without shift, genes
-        that move though nothing reaches them, variances that tell the order.
+        If the simulated truth is inconsistent: cycles, edges without effect, targets without shift, changes of genes that no
+        intervention reaches, variances that reveal the order.
 
     References
     ----------

@@ -1,4 +1,4 @@
-"""What happens in conditions that are not in the data, computed from the structural model itself."""
+"""The truth about conditions that are not in the data, computed from the structural model."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ _CELLS = 2000
 
 
 class Oracle:
-    """The true system, asked with the same cells in every condition.
+    """The true system, evaluated on the same cells in every condition.
 
-    What an intervention does not reach stays where it was, and is not computed again.
+    Genes that an intervention does not reach are unchanged, and are not computed again.
 
     Attributes
     ----------
     state, control
-        The cells without drug, (n_genes, n_cells): in control-sd units, and on the scale that models are trained on.
+        The cells without drug, (n_genes, n_cells): in control SD, and on the training scale.
     """
 
     def __init__(
@@ -46,7 +46,7 @@ class Oracle:
         self._reach = descendants(model.graph) | np.eye(n_genes, dtype=bool)
 
     def means(self, shift: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Means under one vector of shifts (n_genes,): in control-sd units, and on the training scale."""
+        """Means under one vector of shifts, (n_genes,): in control SD, and on the training scale."""
         reached = self._reach[shift != 0].any(axis=0)
         x, measured = self.state.copy(), self.measured.copy()
         genes = [j for j in self.model.order if reached[j]]
@@ -56,7 +56,7 @@ class Oracle:
         return x.mean(axis=1), self.observation.training_scale(measured, self.nuisance).mean(axis=1)
 
     def conditions(self, drugs: Drugs, doses: np.ndarray) -> dict[str, np.ndarray]:
-        """Every drug at every dose, as the arrays that go into ``.uns["truth"]``."""
+        """Every drug at every dose, as arrays for ``.uns["truth"]``."""
         shift = drugs.shift(doses)
         means = np.array([self.means(row) for row in shift]).reshape(len(shift), 2, shift.shape[1])
         rows = np.repeat(np.arange(len(drugs.names)), len(doses))

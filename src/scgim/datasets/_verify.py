@@ -1,4 +1,4 @@
-"""The simulator checks its own truth before it hands it out."""
+"""Consistency checks of the simulated truth."""
 
 from __future__ import annotations
 
@@ -14,16 +14,18 @@ if TYPE_CHECKING:
 
     from ._truth import Oracle
 
-_EXACT = 1e-6  # the same noise in every condition: only rounding may move a gene that nothing reaches
-_SD_ERROR = 0.15  # about five standard errors of the sd of the oracle's cells
-_NEUTRAL, _FEW_PAIRS = 0.25, 20  # with few pairs any order of variances agrees with the graph by chance
+_EXACT = (
+    1e-6  # noise is the same in every condition, so a gene that no intervention reaches may change by rounding only
+)
+_SD_ERROR = 0.15  # about five standard errors of the SD of the simulated cells
+_NEUTRAL, _FEW_PAIRS = 0.25, 20  # with few pairs, an order of variances may agree with the graph by chance
 _RECOMPUTED = 8
 
 
 def verify(oracle: Oracle, tables: Iterable[dict[str, np.ndarray]]) -> None:
-    """Raise RuntimeError if graph, functions, targets, shifts and means do not tell the same story.
+    """Raise RuntimeError if graph, functions, targets, shifts and means are inconsistent.
 
-    ``tables`` are what `Oracle.conditions` returns; some of their rows are computed again, for all genes.
+    ``tables`` are the results of `Oracle.conditions`. Some of their rows are computed again for all genes.
     """
     graph = nx.from_numpy_array(oracle.model.graph, create_using=nx.DiGraph)
     if not nx.is_directed_acyclic_graph(graph):
@@ -42,7 +44,7 @@ def _verify_model(oracle: Oracle) -> None:
     if (oracle.model.support() != graph).any() or (weights is not None and ((weights != 0) != graph).any()):
         raise RuntimeError("The structural equations and the true graph do not have the same edges.")
     if (np.abs(oracle.state.std(axis=1) - 1) > _SD_ERROR).any():
-        raise RuntimeError("The genes' variances differ without interventions: their growth may give the order away.")
+        raise RuntimeError("The variances of genes differ without interventions: their growth may reveal the order.")
     informative = abs(sortability(oracle.control.var(axis=1), graph) - 0.5) > _NEUTRAL
     if informative and descendants(graph).sum() >= _FEW_PAIRS:
         raise RuntimeError("The order of the measured variances agrees with the causal order.")
@@ -60,10 +62,10 @@ def _verify_context(oracle: Oracle, graph: nx.DiGraph, shift: np.ndarray, change
 
 
 def sortability(score: np.ndarray, graph: np.ndarray) -> float:
-    """Share of ancestor-descendant pairs in which the descendant scores higher: 0.5 is no hint, 0 and 1 tell the order.
+    """Share of ancestor-descendant pairs in which the descendant has the higher score. 0.5 is uninformative; 0 and 1 give the order.
 
-    With variances as ``score`` this is varsortability (Reisach et al. 2021), with the R2 of a gene given all others
-    R2-sortability (Reisach et al. 2023), each pair counted once. 0.5 if no gene has an ancestor.
+    With variances as ``score`` this is varsortability (Reisach et al. 2021). With the R2 of a gene given all others it is
+    R2-sortability (Reisach et al. 2023). Each pair counts once. 0.5 if no gene has an ancestor.
     """
     source, target = np.nonzero(descendants(graph))
     if not len(source):
@@ -72,5 +74,5 @@ def sortability(score: np.ndarray, graph: np.ndarray) -> float:
 
 
 def r2_given_others(x: np.ndarray) -> np.ndarray:
-    """R2 of each gene regressed on all others. ``x``: (n_genes, n_cells)."""
+    """R2 of each gene regressed on all other genes; ``x`` is (n_genes, n_cells)."""
     return 1 - 1 / np.diag(np.linalg.pinv(np.corrcoef(x), hermitian=True))

@@ -1,10 +1,10 @@
-"""What a prediction is worth: baselines, scores of every method, and the verdict. Arrays and tables only."""
+"""Evaluation of predictions: baselines, scores of every method, and the verdict. Arrays and tables only."""
 
 from ._baselines import BASELINES, Baseline
 from ._conditions import ConditionTable
 from ._etest import e_test
 from ._scores import score
-from ._summary import summarise
+from ._summary import summarize
 from ._target_scores import PREDICTED_SHIFT, SHIFT, Z, score_targets, targets_verdict
 from ._verdict import DUPLICATE, EMPTY, SCGIM, SHUFFLED, STRONG, ZEROED, Comparison, compare, remaining, verdict
 
@@ -27,7 +27,7 @@ __all__ = [
     "remaining",
     "score",
     "score_targets",
-    "summarise",
+    "summarize",
     "targets_verdict",
     "verdict",
 ]

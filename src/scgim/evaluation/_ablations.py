@@ -1,4 +1,4 @@
-"""The model trained anew without one of its parts."""
+"""Ablations: the model trained again without one of its parts."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ logger = logging.getLogger("scgim")
 
 
 def without_graph(model: TrainedModel) -> dict[str, TrainedModel]:
-    """The untrained model with the empty graph and the same generator; none if the model has no graph itself."""
+    """The untrained model with the empty graph and the same generator; empty if the model has no graph."""
     if model.settings_["structure"] == "none":
         return {}
     return {EMPTY: model._untrained(structure="none", prior_graph=None, generator=model.generator_)}
 
 
 def without_features(model: TrainedModel, seed: int) -> dict[str, TrainedModel]:
-    """Untrained models with features that say nothing; none if the model has no features itself."""
+    """Untrained models with uninformative features; empty if the model has no features."""
     out: dict[str, TrainedModel] = {}
     frame = model.drug_table_.frame
     if not frame.shape[1]:
@@ -34,10 +34,10 @@ def without_features(model: TrainedModel, seed: int) -> dict[str, TrainedModel]:
     trained = np.isin(frame.index.to_numpy(str), model.summary_.design.drugs)
     shuffled = frame.to_numpy(float).copy()
     rng = np.random.default_rng([seed, 0x5F])
-    # among training drugs and among the others, so that no drug of the test takes a training drug's place
+    # Rows are shuffled among training drugs and among other drugs separately, so that no test drug gets the row of a training drug.
     for rows in (np.flatnonzero(trained), np.flatnonzero(~trained)):
         shuffled[rows] = shuffled[rng.permutation(rows)]
-    # without features nothing tells drugs apart, and the training mean is all that can be said
+    # Without features drugs are indistinguishable, and the training mean is the best prediction.
     for name, values, generator in (
         (SHUFFLED, shuffled, model.settings_["generator"]),
         (ZEROED, np.zeros_like(shuffled), "mean"),
@@ -51,7 +51,7 @@ def without_features(model: TrainedModel, seed: int) -> dict[str, TrainedModel]:
 def trained_alike(
     model: TrainedModel, ablations: dict[str, TrainedModel], train_kwargs: dict
 ) -> dict[str, TrainedModel]:
-    """The ablations, trained on the model's rows with its seed."""
+    """The ablations, trained on the model's cells with its seed."""
     for name, ablation in ablations.items():
         logger.info("Training %s for comparison.", name)
         ablation.train(**{"enable_progress_bar": False, **train_kwargs, "seed": model.seed_})

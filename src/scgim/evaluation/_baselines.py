@@ -1,4 +1,4 @@
-"""Baselines. Each is fitted on the training conditions and sees everything of the test conditions but their change."""
+"""Baselines. Each is fitted on training conditions, and sees everything about test conditions except their change."""
 
 from __future__ import annotations
 
@@ -23,17 +23,17 @@ _PENALTIES = np.logspace(-3, 4, 15)
 
 
 class Baseline(Protocol):
-    """Predicts the change of conditions, ``(conditions, genes)``; a condition without an answer has a row of NaN."""
+    """Predicts the change of conditions, ``(conditions, genes)``. Conditions without a prediction have a row of NaN."""
 
     def fit(self, train: ConditionTable) -> None:
-        """Learn from conditions whose change is known."""
+        """Learn from conditions with known change."""
 
     def predict(self, test: ConditionTable) -> np.ndarray:
-        """Changes of others."""
+        """Changes of other conditions."""
 
 
 class NoChange:
-    """The control: nothing changes."""
+    """The control: no condition changes."""
 
     def fit(self, train: ConditionTable) -> None:
         """Nothing to learn."""
@@ -44,14 +44,14 @@ class NoChange:
 
 
 class TrainingMean:
-    """The mean change of the training conditions of the same line at the nearest dose, whatever the drug."""
+    """Mean change of the training conditions of the same cell line at the nearest dose, for any drug."""
 
     def fit(self, train: ConditionTable) -> None:
         """Keep the training conditions."""
         self.train = train
 
     def predict(self, test: ConditionTable) -> np.ndarray:
-        """Means, cells counting alike in every condition."""
+        """Means over conditions, each with the same weight."""
         out = np.empty_like(test.change)
         for i in range(len(test)):
             rows = _same_line(self.train, test.line[i])
@@ -68,7 +68,7 @@ class NearestDrug:
         self.train = train
 
     def predict(self, test: ConditionTable) -> np.ndarray:
-        """That drug at the nearest dose, in the same line where it was measured there; the mean of equally similar ones."""
+        """That drug at the nearest dose, in the same cell line if measured there; the mean if several drugs are equally similar."""
         if not test.features.shape[1]:
             return np.full_like(test.change, np.nan)
         out, alike = np.empty_like(test.change), similarity(test.features, self.train.features)
@@ -81,9 +81,10 @@ class NearestDrug:
 
 
 class DoseInterpolation:
-    """The drug itself, linear in log dose between the neighbouring training doses, constant beyond them.
+    """Response of the drug itself: linear in log dose between neighboring training doses, constant beyond them.
 
-    Below the lowest dose it falls to no change one such step further down. No answer for a drug that was not trained on.
+    Below the lowest dose, the response falls linearly to no change over one further step of the doses. Drugs without training conditions
+    have no prediction.
     """
 
     def fit(self, train: ConditionTable) -> None:
@@ -113,9 +114,9 @@ class DoseInterpolation:
 
 
 class Regression:
-    """A regression on features, log dose and line; inputs are standardized on the training conditions.
+    """A regression on features, log dose and cell line; inputs are standardized on the training conditions.
 
-    ``build`` gives an estimator with scikit-learn's ``fit`` and ``predict``.
+    ``build`` returns an estimator with scikit-learn's ``fit`` and ``predict``.
     """
 
     def __init__(self, build: Callable[[], Any]) -> None:
@@ -134,36 +135,37 @@ class Regression:
         return self.model.predict(self._inputs(test)).reshape(test.change.shape)
 
     def _inputs(self, table: ConditionTable) -> np.ndarray:
-        # an unseen line gets the zeros of the first one; OneHotEncoder would need a table of mixed columns for the same
+        # An unseen line gets the zeros of the first line. OneHotEncoder would need a table of mixed columns for the same result.
         line = table.line[:, None] == self.lines[1:]
         return np.column_stack([table.features, table.log_dose, line])
 
 
 def ridge() -> Regression:
-    """Ridge regression, its penalty by leave-one-out cross-validation."""
+    """Ridge regression with a penalty chosen by leave-one-out cross-validation."""
     return Regression(lambda: RidgeCV(alphas=_PENALTIES))
 
 
 def network() -> Regression:
-    """A plain network with one hidden layer of 64 units: the same features without graph or mechanisms."""
+    """A plain network with one hidden layer of 64 units on the same features, without graph or mechanisms."""
     from sklearn.neural_network import MLPRegressor
 
     return Regression(lambda: MLPRegressor(hidden_layer_sizes=(64,), alpha=1.0, max_iter=400, random_state=0))
 
 
 class KernelRidge:
-    """Kernel regression around the training mean: Tanimoto similarity of drugs times an RBF of log dose, one line's drugs alike.
+    """Kernel regression around the training mean: Tanimoto similarity of drugs times an RBF kernel of log dose times a line kernel.
 
-    Bandwidth 1 standard deviation of log dose; the penalty by cross-validation over drugs.
+    The bandwidth is 1 SD of log dose. The line kernel is 1 within a cell line and 0.5 between lines. The penalty is chosen by
+    cross-validation over drugs.
     """
 
     def fit(self, train: ConditionTable) -> None:
-        """Solve for the training conditions, at the penalty that predicts left-out drugs best."""
+        """Solve for the training conditions, with the penalty that predicts left-out drugs best."""
         self.train, self.spread = train, max(float(train.log_dose.std()), 1e-9)
         self.mean = TrainingMean()
         self.mean.fit(train)
         every, drugs = np.arange(len(train)), np.unique(train.drug)
-        # a single drug cannot be left out: its own error takes the smallest penalty
+        # A single drug cannot be left out. Its own error then chooses the smallest penalty.
         folds = GroupKFold(min(5, len(drugs))) if len(drugs) > 1 else [(every, every)]
         self.model = GridSearchCV(
             PrecomputedKernelRidge(kernel="precomputed"),
@@ -174,7 +176,7 @@ class KernelRidge:
         self.model.fit(self._kernel(train), train.change - self.mean.predict(train), groups=train.drug)
 
     def predict(self, test: ConditionTable) -> np.ndarray:
-        """Training mean plus what similar drugs add."""
+        """Training mean plus the contribution of similar drugs."""
         if not test.features.shape[1]:
             return np.full_like(test.change, np.nan)
         return self.mean.predict(test) + self.model.predict(self._kernel(test))
@@ -197,6 +199,6 @@ BASELINES: dict[str, Callable[[], Baseline]] = {
 
 
 def _same_line(train: ConditionTable, line: str) -> np.ndarray:
-    """Training conditions of a line; of all lines if it was not trained on."""
+    """Training conditions of a cell line; of all lines if it was not trained on."""
     rows = np.flatnonzero(train.line == line)
     return rows if len(rows) else np.arange(len(train))

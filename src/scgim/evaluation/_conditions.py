@@ -11,18 +11,18 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class ConditionTable:
-    """Conditions (drug x dose x line) as baselines see them: what was given, and how the mean cell changed.
+    """Conditions (drug x dose x cell line) as baselines see them: their inputs, and the change of the mean cell.
 
     Parameters
     ----------
     names
         Columns drug, dose (NaN without doses), cell_line.
     features
-        Of each condition's drug, ``(conditions, features)``; no columns without features.
+        Features of each condition's drug, ``(conditions, features)``; no columns without features.
     change
-        Mean change from the own controls in control standard deviations, ``(conditions, genes)``.
+        Mean change from the condition's own controls in control SD, ``(conditions, genes)``.
     n
-        Cells, ``(conditions,)``.
+        Number of cells, ``(conditions,)``.
     """
 
     names: pd.DataFrame

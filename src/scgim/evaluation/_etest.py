@@ -5,18 +5,18 @@ from scipy.spatial.distance import cdist
 
 
 def e_test(x: np.ndarray, y: np.ndarray, *, n_permutations: int = 200, seed: int = 0) -> float:
-    r"""Permutation p-value that two sets of cells differ, by energy distance (Szekely & Rizzo 2004).
+    r"""Permutation p-value of a difference between two sets of cells, by energy distance (Szekely & Rizzo 2004).
 
-    :math:`(1 + \#\{E_\pi \ge E\}) / (1 + P)` with :math:`E = 2 \bar d(x, y) - \bar d(x, x) - \bar d(y, y)` over Euclidean
-    distances, and :math:`E_\pi` that of permuted labels. Cells of one well are no replicates: with one well per condition the test
-    asks whether wells differ, not drugs.
+    The p-value is :math:`(1 + \#\{E_\pi \ge E\}) / (1 + P)` for :math:`P` permutations, with
+    :math:`E = 2 \bar d(x, y) - \bar d(x, x) - \bar d(y, y)` for mean Euclidean distances :math:`\bar d`, and :math:`E_\pi` for permuted
+    labels. Cells of one well are no replicates: with one well per condition the test compares wells, not drugs.
 
     Parameters
     ----------
     x, y
         Cells, ``(n, genes)`` and ``(m, genes)``, on one scale.
     n_permutations, seed
-        Permutations and their seed.
+        Number of permutations, and seed.
 
     Returns
     -------

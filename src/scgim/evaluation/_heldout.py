@@ -1,4 +1,4 @@
-"""Scores on held-out conditions: the model, its own controls, and the baselines, all on the same rows."""
+"""Scores on test conditions: the model, its ablations and the baselines, all on the same conditions."""
 
 from __future__ import annotations
 
@@ -29,12 +29,12 @@ if TYPE_CHECKING:
 
     from ._protocol import TrainedModel
 
-MOST_CELLS = 200  # of a condition in distances between distributions
+MOST_CELLS = 200  # most cells per condition in distances between distributions
 
 
 @dataclass(frozen=True)
-class Held:
-    """Test conditions as measured: mean changes of all cells and of either half, spread, and a sample of cells and controls."""
+class TestConditions:
+    """Test conditions as measured: mean changes of all cells and of either half, SD, and a sample of cells and controls."""
 
     truth: ConditionTable
     first: np.ndarray
@@ -45,7 +45,7 @@ class Held:
 
 
 def check_unseen(screen: RegisteredScreen, summary: TrainingSummary) -> None:
-    """Raise ValueError unless there are test conditions, none of which the model was trained on."""
+    """Raise ValueError unless there are test conditions and the model was trained on none of them."""
     split_key = screen.columns.split_key
     if split_key is None:
         raise ValueError(
@@ -55,47 +55,49 @@ def check_unseen(screen: RegisteredScreen, summary: TrainingSummary) -> None:
     table = screen.conditions
     test = table[~table["train"] & ~table["control"]].rename(columns={"line": "cell_line"})
     if test.empty:
-        raise ValueError(f"obs[{split_key!r}] has no treated cells that are 'test': nothing to evaluate on.")
+        raise ValueError(
+            f"obs[{split_key!r}] has no treated cells that are 'test', so there is nothing to evaluate on."
+        )
     names = ["drug", "dose", "cell_line"]
     seen = test[names].drop_duplicates().merge(summary.design.names()[names].astype({"drug": object}))
     if len(seen):
         drug, dose, line = seen.iloc[0]
         what = ", ".join([str(drug)] + [f"{dose:g}"] * (not np.isnan(dose)) + [str(line)] * bool(line))
         raise ValueError(
-            f"The model was trained on test condition ({what}), and {len(seen) - 1} more. Scores on it would say nothing: "
+            f"The model was trained on test condition ({what}), and {len(seen) - 1} more. Scores on it would be meaningless: "
             "train a new model on this split."
         )
 
 
 def warn_of_leaks(screen: RegisteredScreen, drug_table: DrugTable) -> list[str]:
-    """Warn, and return as sentences, if a test drug's structure was trained on under another name."""
+    """Look for test drugs whose structure was trained on under another name. Warn, and return the warnings as sentences."""
     smiles = {name: text for name, text in drug_table.smiles.items() if text}
     if not smiles:
         return []
-    from scgim.pp._chemistry import standardise_all
+    from scgim.pp._chemistry import standardize_all
     from scgim.pp._leaks import find_leaks
 
     try:
-        structures = standardise_all(pd.Series(smiles))
+        structures = standardize_all(pd.Series(smiles))
     except ValueError as error:
-        said = f"Twins of test drugs in training could not be looked for. {error}"
+        said = f"Duplicates of test drugs in training could not be looked for. {error}"
     else:
         table = screen.conditions
         cells = table.loc[~table["control"], ["drug", "dose", "line", "train"]].fillna({"dose": 0.0})
-        twins = find_leaks(cells, structures, dosed=False, lined=False).query("kind != 'condition'")
-        if twins.empty:
+        duplicates = find_leaks(cells, structures, dosed=False, lined=False).query("kind != 'condition'")
+        if duplicates.empty:
             return []
-        pairs = listed(dict.fromkeys(twins["test"] + " = " + twins["train"]))
+        pairs = listed(dict.fromkeys(duplicates["test"] + " = " + duplicates["train"]))
         said = (
-            f"Leak: {twins['test'].nunique()} test drugs have the structure of a training drug ({pairs}), so the scores flatter "
-            "every method that knows the features. scgim.pp.split(adata, smiles_key=...) keeps such twins on one side."
+            f"Leakage: {duplicates['test'].nunique()} test drugs have the structure of a training drug ({pairs}), so scores are too high "
+            "for every method that uses features. scgim.pp.split(adata, smiles_key=...) keeps such duplicates on one side."
         )
     warn(said)
     return [said]
 
 
 def conditions_of(summary: TrainingSummary, table: DrugTable) -> ConditionTable:
-    """Training conditions as baselines take them, in pooled control sd."""
+    """Training conditions as baselines take them, in pooled control SD."""
     names, statistics = summary.design.names(), summary.statistics
     unit = summary.relative_scale(summary.design.line)
     return ConditionTable(
@@ -106,8 +108,8 @@ def conditions_of(summary: TrainingSummary, table: DrugTable) -> ConditionTable:
     )
 
 
-def measure(screen: RegisteredScreen, summary: TrainingSummary, drug_table: DrugTable, seed: int) -> Held:
-    """Read the test cells: once for means, once more for a sample of them."""
+def measure(screen: RegisteredScreen, summary: TrainingSummary, drug_table: DrugTable, seed: int) -> TestConditions:
+    """Read the test cells: once for means, and once for a sample of cells."""
     table = screen.conditions
     use = ~table["train"].to_numpy() & ~table["control"].to_numpy()
     rng = np.random.default_rng([seed, 0xE7A1])
@@ -116,7 +118,7 @@ def measure(screen: RegisteredScreen, summary: TrainingSummary, drug_table: Drug
     read = ConditionStatistics.read(matrix, table.assign(half=half), use, more=("half",))
     conditions, label = read.conditions, read.label - 1
     groups = pd.DataFrame({"line": summary.group_line, "batch": summary.group_batch})
-    standard = read.raw.standardise(summary.group_mean[read.group(groups)], summary.scale)
+    standard = read.raw.standardize(summary.group_mean[read.group(groups)], summary.scale)
     whole, second = standard.merge(label), read.parts["half"].to_numpy()
     halves = [_means(standard, label, second == side, len(conditions)) for side in (False, True)]
     names = conditions.rename(columns={"line": "cell_line"})
@@ -131,7 +133,7 @@ def measure(screen: RegisteredScreen, summary: TrainingSummary, drug_table: Drug
         own = np.flatnonzero(control_line == line)
         own = own if len(own) else np.arange(len(controls))
         picked[line] = controls[rng.choice(own, min(len(own), MOST_CELLS), replace=False)]
-    return Held(
+    return TestConditions(
         ConditionTable(names, features, whole.mean, whole.n),
         *halves,
         np.sqrt(whole.squares / whole.n[:, None]),
@@ -141,7 +143,7 @@ def measure(screen: RegisteredScreen, summary: TrainingSummary, drug_table: Drug
 
 
 def _means(statistics: object, label: np.ndarray, rows: np.ndarray, k: int) -> np.ndarray:
-    """Mean over some fine conditions of every condition, NaN where it has none; ``(k, genes)``."""
+    """Mean of every condition over its fine conditions in ``rows``, NaN if it has none; ``(k, genes)``."""
     n = np.bincount(label[rows], statistics.n[rows], minlength=k)
     total = np.zeros((k, statistics.mean.shape[1]))
     np.add.at(total, label[rows], statistics.n[rows, None] * statistics.mean[rows])
@@ -156,14 +158,14 @@ def _sample(
     group: np.ndarray,
     rng: np.random.Generator,
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Some cells of every condition, standardised, and the condition of each."""
+    """A sample of cells of every condition, standardized, and the condition of each."""
     chosen = sample_rows(label, MOST_CELLS, rng)
     x = cells.take(rows[chosen]).toarray().astype(float)
     return (x - summary.group_mean[group[chosen]]) / summary.scale, label[chosen]
 
 
 def predictions(predictor: Predictor, names: pd.DataFrame) -> np.ndarray:
-    """Mean changes that a model predicts for conditions, control SD, genes sorted; NaN where it cannot say."""
+    """Mean changes that a model predicts for conditions, in control SD, genes sorted; NaN where it has no prediction."""
     out = np.full((len(names), len(predictor.summary.genes)), np.nan)
     pools, design = predictor.module.generator.pools_drugs, predictor.summary.design
     known = names["drug"].isin(predictor.drug_table.frame.index if pools else design.drugs).to_numpy()
@@ -174,7 +176,7 @@ def predictions(predictor: Predictor, names: pd.DataFrame) -> np.ndarray:
     keys = dict(zip(condition_keys(rows), change.astype(np.float32), strict=True))
     pair = pd.MultiIndex.from_frame(rows[["drug", "dose"]].fillna({"dose": 0.0}))
     for i, key in zip(np.flatnonzero(known), condition_keys(asked[["drug", "dose", "cell_line"]]), strict=True):
-        # a line that was not in training takes the mean over lines
+        # A cell line that was not in training gets the mean over the training lines.
         out[i] = keys[key] if key in keys else change[pair == (key[0], key[1] or 0.0)].mean(0)
     return out / predictor.summary.scale
 
@@ -188,14 +190,14 @@ def score_conditions(
     seed: int,
     train_kwargs: dict | None = None,
 ) -> pd.DataFrame:
-    """Scores of every method on every test condition, one row each; see :meth:`scgim.GIM.evaluate`."""
+    """Scores of every method on every test condition, one row each, as :meth:`scgim.GIM.evaluate` returns them."""
     summary, predictor = model.summary_, model._predictor()
-    held = measure(screen, summary, model.drug_table_, seed)
+    measured = measure(screen, summary, model.drug_table_, seed)
     train = conditions_of(summary, model.drug_table_)
-    own = predictions(predictor, held.truth.names)
+    own = predictions(predictor, measured.truth.names)
     if not np.isfinite(own).all(1).any():
         raise ValueError(
-            f"generator={model.generator_!r} knows nothing of drugs that it was not trained on, and all test conditions are of "
+            f"generator={model.generator_!r} cannot predict drugs without training conditions, and all test conditions are of "
             "such drugs. Use generator='kernel' or 'hill' with drug features, or hold out doses: scgim.pp.split(unseen='dose')."
         )
     changes: dict[str, np.ndarray] = {}
@@ -204,44 +206,44 @@ def score_conditions(
         if train.features.shape[1] == 0 and name == "kernel ridge":
             continue
         baseline.fit(train)
-        changes[name] = baseline.predict(held.truth)
+        changes[name] = baseline.predict(measured.truth)
     changes[SCGIM] = own
-    twins = without_graph(model) | without_features(model, seed) if refit else {}
-    for name, twin in trained_alike(model, twins, train_kwargs or {}).items():
-        changes[name] = predictions(twin._predictor(), held.truth.names)
+    ablations = without_graph(model) | without_features(model, seed) if refit else {}
+    for name, ablation in trained_alike(model, ablations, train_kwargs or {}).items():
+        changes[name] = predictions(ablation._predictor(), measured.truth.names)
     changes = {name: change for name, change in changes.items() if np.isfinite(change).all(1).any()}
 
     control_n = float(summary.statistics.n[0])
-    one = np.ones(held.truth.change.shape[1])
-    weight = deg_weights(held.truth.change, held.sd, held.truth.n, 0 * one, one, control_n)
-    centre = changes["training mean"]
-    parts = [score(name, change, held.truth, centre, weight) for name, change in changes.items()]
-    # the ceiling: one half of the condition's cells predicts the other
-    other = ConditionTable(held.truth.names, held.truth.features, held.second, held.truth.n)
-    parts.append(score(DUPLICATE, np.where(np.isfinite(held.second), held.first, np.nan), other, centre, weight))
+    one = np.ones(measured.truth.change.shape[1])
+    weight = deg_weights(measured.truth.change, measured.sd, measured.truth.n, 0 * one, one, control_n)
+    center = changes["training mean"]
+    parts = [score(name, change, measured.truth, center, weight) for name, change in changes.items()]
+    # Ceiling of the scores: one half of the condition's cells predicts the other half.
+    other = ConditionTable(measured.truth.names, measured.truth.features, measured.second, measured.truth.n)
+    first = np.where(np.isfinite(measured.second), measured.first, np.nan)
+    parts.append(score(DUPLICATE, first, other, center, weight))
     table = pd.concat(parts, ignore_index=True)
-    p = np.array(
-        [e_test(x[: MOST_CELLS // 2], y[: MOST_CELLS // 2]) for x, y in zip(held.cells, held.controls, strict=True)]
-    )
+    cells = zip(measured.cells, measured.controls, strict=True)
+    p = np.array([e_test(x[: MOST_CELLS // 2], y[: MOST_CELLS // 2]) for x, y in cells])
     table["p_moved"] = np.tile(p, len(parts))
     table["strong"] = table["p_moved"] < STRONG
     if distributions:
-        _add_distances(table, changes | {DUPLICATE: None}, held)
+        _add_distances(table, changes | {DUPLICATE: None}, measured)
     return table
 
 
-def _add_distances(table: pd.DataFrame, changes: dict, held: Held) -> None:
-    """Distances between predicted and measured cells: control cells moved by the predicted change."""
+def _add_distances(table: pd.DataFrame, changes: dict, measured: TestConditions) -> None:
+    """Distances between predicted and measured cells; predicted cells are control cells plus the predicted change."""
     for name in ("energy", "w1", "sd"):
         table[name] = np.nan
     for name, change in changes.items():
         rows = table.index[table["method"] == name]
         for i, row in enumerate(rows):
-            x = held.cells[i]
+            x = measured.cells[i]
             if change is None:
                 y, x = x[::2], x[1::2]
             elif np.isfinite(change[i]).all():
-                y = held.controls[i] + change[i]
+                y = measured.controls[i] + change[i]
             else:
                 continue
             if min(len(x), len(y)) < 2:

@@ -1,4 +1,4 @@
-"""Known targets of drugs against those that the model, the model without graph, and plain rules find."""
+"""Known targets of drugs, compared with the targets found by the model, by the model without a graph, and by simple rules."""
 
 from __future__ import annotations
 
@@ -28,12 +28,12 @@ COLUMNS = ["method", "drug", "evidence", "n_targets", "n_called", "ap", "f1", "r
 
 
 def check_known(model: TrainedModel, known: pd.DataFrame) -> pd.DataFrame:
-    """True pairs of drug and gene as strings, each once.
+    """Pairs of drug and gene as strings, without repetitions.
 
     Raises
     ------
     KeyError, TypeError, ValueError
-        If it is no such table, or the model does not know a drug or gene.
+        If `known` is not such a table, or names a drug or gene that the model does not have.
     """
     if not isinstance(known, pd.DataFrame):
         raise TypeError(f"known is a DataFrame with columns 'drug' and 'gene', not a {type(known).__name__}.")
@@ -48,7 +48,7 @@ def check_known(model: TrainedModel, known: pd.DataFrame) -> pd.DataFrame:
     for column, options in (("drug", model.drug_table_.frame.index), ("gene", model.summary_.genes)):
         if absent := sorted(set(pairs[column]) - set(options)):
             raise KeyError(
-                f"known[{column!r}] holds what is none of the model's: {listed(absent)}. Nearest to {absent[0]!r}: "
+                f"known[{column!r}] holds names that the model does not have: {listed(absent)}. Nearest to {absent[0]!r}: "
                 f"{listed(nearest(absent[0], options))}. Rename them, or drop these rows."
             )
     return pairs
@@ -57,7 +57,7 @@ def check_known(model: TrainedModel, known: pd.DataFrame) -> pd.DataFrame:
 def evaluate_targets(
     model: TrainedModel, known: pd.DataFrame, *, k: int | None, refit: bool, train_kwargs: dict
 ) -> pd.DataFrame:
-    """See :meth:`scgim.GIM.evaluate_targets`."""
+    """Scores of known targets for every method, as :meth:`scgim.GIM.evaluate_targets` returns them."""
     pairs, genes = check_known(model, known), model.summary_.genes
     k = min(MOST_RECALLED, len(genes)) if k is None else k
     truth = pd.crosstab(pairs["drug"], pairs["gene"]).reindex(columns=genes, fill_value=0) > 0
@@ -97,7 +97,7 @@ def _by_data(model: TrainedModel, drugs: np.ndarray) -> tuple[np.ndarray, np.nda
 
 
 def _by_features(model: TrainedModel, drugs: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """The same of other drugs, by the generator alone."""
+    """Probability and score of the targets of unmeasured drugs, by the generator alone; otherwise like :func:`_by_data`."""
     predictor = model._predictor()
     table = predictor.rank_targets(predictor.resolve(drug=drugs.tolist()), "features")
     best = table.groupby(["drug", "gene"])[["probability", "score"]].max()
@@ -105,10 +105,10 @@ def _by_features(model: TrainedModel, drugs: np.ndarray) -> tuple[np.ndarray, np
 
 
 def _moved_most(summary: TrainingSummary, drugs: np.ndarray) -> dict[str, np.ndarray]:
-    """Mean changes from the own line's controls, and these over their sampling error (Welch), absolute, ``(drugs, genes)`` each."""
+    """Absolute mean changes from the line's own controls, and their ratio to the sampling error (Welch), ``(drugs, genes)`` each."""
     statistics, design = summary.statistics, summary.design
     n = statistics.n[:, None]
-    # a gene constant in a condition, or a condition of one cell, takes the control's variance, 1 on this scale
+    # A condition without any variance (a constant gene, or a single cell) gets the control variance, which is 1 on this scale.
     variance = statistics.squares / np.maximum(n - 1, 1)
     variance[1:] = np.where(variance[1:] > 0, variance[1:], 1.0)
     lines = np.searchsorted(design.lines, summary.group_line)
@@ -135,7 +135,7 @@ def _predicted_shift(model: TrainedModel, drugs: np.ndarray) -> np.ndarray:
 
 
 def _highest(summary: TrainingSummary, values: np.ndarray, drugs: np.ndarray) -> np.ndarray:
-    """Of every drug over its conditions, ``(drugs, genes)``."""
+    """Maximum over the conditions of every drug, ``(drugs, genes)``."""
     out = np.full((len(summary.design.drugs), values.shape[1]), -np.inf)
     np.maximum.at(out, summary.design.drug, values)
     return out[np.searchsorted(summary.design.drugs, drugs)]

@@ -1,4 +1,4 @@
-"""What evaluation needs of a trained model."""
+"""The interface of a trained model that evaluation needs."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
 
 class TrainedModel(Protocol):
-    """A model that can be asked, and trained anew without one of its parts."""
+    """A trained model that can predict, and that can be trained again without one of its parts."""
 
     summary_: TrainingSummary
     drug_table_: DrugTable
@@ -23,10 +23,10 @@ class TrainedModel(Protocol):
         """Name of the generator in use."""
 
     def _predictor(self) -> Predictor:
-        """What the model is asked by."""
+        """The predictor of the model."""
 
     def _untrained(self, **changes: object) -> Self:
-        """An untrained model on the same data, with other settings."""
+        """An untrained model on the same data with other settings."""
 
     def train(self, **options: object) -> None:
         """Train."""

@@ -1,4 +1,4 @@
-"""From scores of conditions to the table that users read."""
+"""The table of scores that users read, from the scores of conditions."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ NAMES = ("method", "drug", "dose", "cell_line", "n_cells", "strong", "fold")
 GROUPS = ("(all)", "(strong)", "(weak)")
 
 
-def summarise(table: pd.DataFrame) -> pd.DataFrame:
-    """The table with rows of means over all conditions, over strong and over weak ones; the verdict in ``.attrs``.
+def summarize(table: pd.DataFrame) -> pd.DataFrame:
+    """Add rows of means over all conditions, over strong and over weak ones; write the verdict to ``.attrs``.
 
     Parameters
     ----------
     table
-        One row for each method and condition: method, drug, dose, cell_line, n_cells, strong (bool), ``fold`` where there are
-        several, and any number of metrics, which are averaged over the conditions where a method has them.
+        One row for each method and condition: method, drug, dose, cell_line, n_cells, strong (bool), ``fold`` if there are several, and
+        any number of metrics. A metric is averaged over the conditions for which a method has it.
     """
     front = [name for name in NAMES if name in table]
     metrics = [name for name in table if name not in NAMES]

@@ -1,4 +1,4 @@
-"""How well known targets are found, drug by drug and in all, and what that is in words."""
+"""Scores of known targets, per drug and over all drugs, and their verdict in sentences."""
 
 from __future__ import annotations
 
@@ -11,32 +11,33 @@ from scgim.metrics import recall_at_k, target_average_precision, target_f1
 from ._verdict import EARNED, EMPTY, SCGIM, Comparison, compare, interval
 
 SHIFT, Z = "largest |shift|", "largest |z|"
-PREDICTED_SHIFT = "largest |shift| by ridge"  # of drugs that were not measured
+PREDICTED_SHIFT = "largest |shift| by ridge"  # for unmeasured drugs
 ALL = "(all)"
 
 
 def score_targets(
     method: str, score: np.ndarray, truth: np.ndarray, drugs: np.ndarray, *, k: int, called: np.ndarray | None = None
 ) -> pd.DataFrame:
-    """Scores of one method, one row a drug and one for all of them.
+    """Scores of one method, one row per drug and one for all drugs.
 
     Parameters
     ----------
     score
-        Higher for surer targets, ``(drugs, genes)``.
+        Scores, higher for more certain targets, ``(drugs, genes)``.
     truth
-        Known targets, ``(drugs, genes)`` bool, at least one a drug.
+        Known targets, ``(drugs, genes)`` bool, at least one per drug.
     drugs
-        Names, ``(drugs,)``.
+        Names of the drugs, ``(drugs,)``.
     k
-        Of ``recall``.
+        Number of genes in ``recall``.
     called
-        What the method calls a target, ``(drugs, genes)`` bool; by default as many of a drug's genes as it has targets, by score.
+        Genes that the method calls targets, ``(drugs, genes)`` bool. By default the genes with the highest scores, as many as the drug has
+        targets.
 
     Returns
     -------
-    Columns method, drug, n_targets, n_called, ap, f1, recall, best_rank. In the row of all drugs, numbers of targets and calls
-    are sums, ``f1`` is that of all pairs of drug and gene, the rest are means over drugs.
+    Columns method, drug, n_targets, n_called, ap, f1, recall, best_rank. In the row of all drugs, numbers of targets and calls are sums,
+    ``f1`` is computed from all pairs of drug and gene, and the other scores are means over drugs.
     """
     if called is None:
         place = rankdata(-score, axis=1, method="ordinal")
@@ -60,7 +61,7 @@ def score_targets(
 
 
 def targets_verdict(table: pd.DataFrame, what: str) -> list[str]:
-    """Sentences on the rows of all methods; ``what`` the drugs are, e.g. "measured"."""
+    """Sentences on the scores of all methods; ``what`` describes the drugs, e.g. "measured"."""
     total = table[table["drug"] == ALL].set_index("method")
     each = table[table["drug"] != ALL].pivot(index="drug", columns="method", values="ap")
     best = total["ap"].drop([SCGIM, EMPTY], errors="ignore").idxmax()
@@ -85,11 +86,11 @@ def targets_verdict(table: pd.DataFrame, what: str) -> list[str]:
 
 
 def _better(each: pd.DataFrame, other: str) -> Comparison:
-    """Of average precisions, as errors: more is better."""
+    """Compare average precisions. They enter with a negative sign, because :func:`compare` takes errors."""
     drug = pd.Series(each.index.to_numpy(str), index=each.index)
     return compare(-each[SCGIM], -each[other], drug)
 
 
 def _turned(c: Comparison) -> Comparison:
-    """A difference of errors as one of what errors are the negative of."""
+    """The comparison with the sign of average precisions restored."""
     return Comparison(-c.difference, -c.high, -c.low)

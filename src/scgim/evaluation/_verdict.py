@@ -1,4 +1,4 @@
-"""Intervals and sentences: what a table of scores says."""
+"""Intervals and sentences that summarize a table of scores."""
 
 from __future__ import annotations
 
@@ -11,20 +11,20 @@ from scipy.stats import binom
 SCGIM, EMPTY, SHUFFLED, DUPLICATE = "scgim", "scgim, empty graph", "scgim, shuffled features", "duplicate"
 ZEROED, MEAN = "scgim, zeroed features", "training mean"
 N_BOOTSTRAP = 4000
-# least difference that counts, as a share of the other's error: two graphs may differ reliably by nothing to speak of
+# Least difference that counts, as a share of the other error: a difference may be significant but negligible.
 TRIVIAL = 1e-3
 _ROUNDING = 1e-6
-LITTLE = 0.02  # of the training mean's squared error
-STRONG = 0.05  # p-value of the permutation test below which a condition moves cells
+LITTLE = 0.02  # explained share of the training mean's squared error below which the verdict says so
+STRONG = 0.05  # p-value of the permutation test below which a condition is distinguishable from controls
 EARNED = {
-    "beats": "earns its place",
-    "does not beat": "does harm",
-    "cannot be told from": "does not earn its place",
+    "beats": "improves the result",
+    "does not beat": "worsens the result",
+    "cannot be told from": "makes no measurable difference",
 }
 
 
 class Comparison(NamedTuple):
-    """Mean difference of two methods' errors over drugs, its 95 % bootstrap interval, the least that counts, and what that is in words."""
+    """Mean difference of two methods' errors over drugs, its 95 % bootstrap interval, and the least difference that counts."""
 
     difference: float
     low: float
@@ -33,7 +33,7 @@ class Comparison(NamedTuple):
 
     @property
     def word(self) -> str:
-        """Of the first method: smaller errors are better."""
+        """The comparison in words, from the view of the first method: smaller errors are better."""
         if abs(self.difference) < self.least:
             return "cannot be told from"
         if self.high < 0:
@@ -42,10 +42,10 @@ class Comparison(NamedTuple):
 
 
 def compare(error: pd.Series, other: pd.Series, drug: pd.Series, *, seed: int = 0) -> Comparison:
-    """Paired over conditions, resampled over drugs: conditions of one drug are no independent witnesses.
+    """Compare two errors, paired by condition and resampled over drugs, because conditions of one drug are not independent.
 
-    With a single drug its conditions are resampled; a single one has no interval. Conditions without an answer of either are
-    left out. A difference counts from a thousandth of the other's error on.
+    With a single drug its conditions are resampled; a single condition has no interval. Conditions without a prediction of either method
+    are left out. Differences below a thousandth of the other error do not count.
     """
     gap = (error - other).to_numpy(float)
     known = np.isfinite(gap)
@@ -63,7 +63,7 @@ def compare(error: pd.Series, other: pd.Series, drug: pd.Series, *, seed: int = 
 
 
 def remaining(error: pd.Series, other: pd.Series, drug: pd.Series, *, seed: int = 0) -> tuple[float, float, float]:
-    r"""Squared error as a share of the other's, :math:`\sum e^2 / \sum o^2`, and its 95 % interval, bootstrapped over drugs."""
+    r"""Squared error as a share of another, :math:`\sum e^2 / \sum o^2`, and its 95 % interval, bootstrapped over drugs."""
     squares = (pd.DataFrame({"error": error, "other": other}) ** 2).dropna()
     squares = squares.groupby(drug[squares.index].to_numpy(str)).sum().to_numpy()
     draws = np.random.default_rng(seed).integers(0, len(squares), (N_BOOTSTRAP, len(squares)))
@@ -73,13 +73,13 @@ def remaining(error: pd.Series, other: pd.Series, drug: pd.Series, *, seed: int 
 
 
 def best_baseline(scores: pd.DataFrame, baselines: list[str]) -> str:
-    """The baseline of least mean error among those with an answer for every condition (row)."""
+    """The baseline with the smallest mean error among those with a prediction for every condition (row)."""
     complete = [name for name in baselines if scores[name].notna().all()]
     return str(scores[complete].mean().idxmin())
 
 
 def verdict(table: pd.DataFrame, baselines: list[str], metric: str = "rmse") -> list[str]:
-    """Sentences on the conditions of a table of scores, one row for each method and condition."""
+    """Sentences that summarize a table of scores with one row for each method and condition."""
     scores = table.pivot(index=["drug", "dose", "cell_line"], columns="method", values=metric)
     scores = scores[scores[SCGIM].notna()]
     drug = scores.index.to_frame()["drug"]
@@ -90,11 +90,11 @@ def verdict(table: pd.DataFrame, baselines: list[str], metric: str = "rmse") -> 
         n += f" in {table['fold'].nunique()} folds"
     said = [
         f"On {n}, scgim {against.word} the best baseline ({best}): {metric} {scores[SCGIM].mean():.3f} against "
-        f"{scores[best].mean():.3f} control sd, difference {interval(against)}."
+        f"{scores[best].mean():.3f} control SD, difference {interval(against)}."
     ]
     if MEAN in scores and (scores[MEAN] > 0).all():
         share, low, high = remaining(scores[SCGIM], scores[MEAN], drug)
-        little = ": next to nothing of what tells drugs apart is explained" if share > 1 - LITTLE else ""
+        little = ": almost none of the difference between drugs is explained" if share > 1 - LITTLE else ""
         said.append(f"Its squared error is {share:.1%} [{low:.1%}, {high:.1%}] of the {MEAN}'s{little}.")
     if "strong" in table:
         said += _unmoved(table.loc[table["method"] == SCGIM, "strong"])
@@ -102,42 +102,48 @@ def verdict(table: pd.DataFrame, baselines: list[str], metric: str = "rmse") -> 
         room = scores["control"].mean() - scores[DUPLICATE].mean()
         if room > 0:
             share = (scores["control"].mean() - scores[SCGIM].mean()) / room
-            said.append(f"Of what lies between no change and the technical duplicate it explains {share:.0%}.")
+            said.append(
+                f"It explains {share:.0%} of the difference in error between no change and the technical duplicate."
+            )
         else:
             said.append(
-                "Half of a condition's cells predict the other half no better than no change does: with so few cells, little of any "
-                "effect can be seen."
+                "Half of a condition's cells predict the other half no better than no change does: effects are hardly measurable "
+                "with so few cells."
             )
     if EMPTY in scores:
         graph = compare(scores[SCGIM], scores[EMPTY], drug)
         said.append(f"The graph {EARNED[graph.word]}: against an empty graph, difference {interval(graph)}.")
     if SHUFFLED in scores:
         chemistry = compare(scores[SCGIM], scores[SHUFFLED], drug)
-        matter = {"beats": "matter", "does not beat": "mislead", "cannot be told from": "cannot be seen to matter"}
-        said.append(f"Drug features {matter[chemistry.word]}: against shuffled ones, difference {interval(chemistry)}.")
+        effect = {
+            "beats": "improve the result",
+            "does not beat": "worsen the result",
+            "cannot be told from": "make no measurable difference",
+        }
+        said.append(f"Drug features {effect[chemistry.word]}: against shuffled ones, difference {interval(chemistry)}.")
     size = table.loc[table["method"] == SCGIM, "size_ratio"].median()
     if size < 0.1:
         said.append(
-            f"Predicted changes are {size:.0%} of the size of the observed ones (median): the model predicts close to no effect."
+            f"Predicted changes have {size:.0%} of the size of observed ones (median): the model predicts close to no effect."
         )
     return said
 
 
 def _unmoved(strong: pd.Series) -> list[str]:
-    """How many conditions do not move cells; whether the others are more than so many tests bring about by chance."""
+    """How many test conditions are distinguishable from controls, and whether chance alone would explain this number."""
     n, k = len(strong), int(strong.sum())
     if k == 0:
         return [
-            "Nothing moved: no test condition can be told from control cells, so there is no effect to predict and nothing to win."
+            f"No test condition is distinguishable from controls (energy-distance test, p < {STRONG}), so there is no effect to predict."
         ]
     if binom.sf(k - 1, n, STRONG) > 0.05:
         return [
-            f"Close to nothing moved: {k} of {n} test conditions can be told from control cells (p < {STRONG}), no more than chance may "
-            "bring about, so there is hardly an effect to predict."
+            f"{k} of {n} test conditions are distinguishable from controls (energy-distance test, p < {STRONG}), no more than expected by "
+            "chance, so there is hardly an effect to predict."
         ]
-    return [f"{n - k} of {n} test conditions cannot be told from control cells."] if k < n else []
+    return [f"{n - k} of {n} test conditions are not distinguishable from controls."] if k < n else []
 
 
 def interval(c: Comparison) -> str:
-    """Difference and interval as text."""
+    """A difference and its interval as text."""
     return f"{c.difference:+.3f} [{c.low:+.3f}, {c.high:+.3f}]"

@@ -1,4 +1,4 @@
-"""Take the results that `model.annotate()` wrote out of an AnnData."""
+"""Access to the results that `model.annotate()` wrote into an AnnData."""
 
 from __future__ import annotations
 

@@ -10,14 +10,14 @@ if TYPE_CHECKING:
 
 
 def dendrogram(values: np.ndarray, groups: pd.Series) -> dict[str, Any] | None:
-    """The tree of the groups' means in the format of :func:`scanpy.tl.dendrogram`, or None where there is none.
+    """Dendrogram of the means of groups in the format of :func:`scanpy.tl.dendrogram`; None for fewer than two groups.
 
-    scanpy correlates the means of the groups, which is undefined for the control's zeros, so that its plots fail where
-    they draw a tree by default. Here the distance is Euclidean.
+    scanpy computes correlations of group means, which are undefined for the zeros of the control. Its plots that draw a dendrogram by
+    default would fail. The Euclidean distance used here is always defined.
     """
     categories = groups.astype("category").cat.categories
     means = pd.DataFrame(values).groupby(groups.to_numpy(), observed=True).mean()
-    # scanpy wants exactly the categories of the column
+    # scanpy requires that the categories of the dendrogram are exactly those of the column.
     if len(means) < 2 or len(means) != len(categories):
         return None
     means = means.loc[categories]

@@ -16,9 +16,9 @@ if TYPE_CHECKING:
 
 
 def graph_df(adata: AnnData, *, key: str = GRAPH) -> pd.DataFrame:
-    """The causal graph between genes as a table of its edges.
+    """The causal graph between genes as a table of edges.
 
-    The columns ``source``, ``target`` and ``weight`` are what decoupler takes as ``net``.
+    decoupler takes the columns ``source``, ``target`` and ``weight`` as ``net``.
 
     Parameters
     ----------
@@ -29,11 +29,11 @@ def graph_df(adata: AnnData, *, key: str = GRAPH) -> pd.DataFrame:
 
     Returns
     -------
-    One row for each edge, strongest first (ties by source, then target), the index 0, ..., n - 1, with the columns
+    One row per edge, strongest first (equal weights by source, then target), with the index 0, ..., n - 1 and the columns
 
     - ``source``, ``target``: names of genes
-    - ``weight``: change of the target for a change of the source by 1, both in standard deviations of the control
-    - ``sign``: of the weight, -1 or 1
+    - ``weight``: change of the target for a change of the source by 1, both in control SD
+    - ``sign``: sign of the weight, -1 or 1
 
     Raises
     ------
@@ -77,8 +77,7 @@ def graph_nx(adata: AnnData, *, key: str = GRAPH) -> nx.DiGraph:
 
     Returns
     -------
-    A graph whose nodes are all genes, in the order of ``adata.var_names``, and whose edges carry ``weight``:
-    see :func:`graph_df`.
+    A graph whose nodes are all genes, in the order of ``adata.var_names``. Edges carry the ``weight`` of :func:`graph_df`.
 
     Raises
     ------

@@ -10,7 +10,7 @@ if TYPE_CHECKING:
 
 
 def require(adata: AnnData, slot: Literal["obsm", "uns", "varp"], key: str) -> Any:
-    """The entry `key` of `adata.<slot>`, or an error that names the call which writes it."""
+    """The entry `key` of `adata.<slot>`. If it is missing, the error names the call that writes it."""
     entries = getattr(adata, slot)
     if key not in entries:
         raise KeyError(f"`{key}` not found in adata.{slot}. Run `model.annotate()` first.")
@@ -18,9 +18,9 @@ def require(adata: AnnData, slot: Literal["obsm", "uns", "varp"], key: str) -> A
 
 
 def unknown(kind: str, name: str, known: Iterable[str]) -> KeyError:
-    """An error for a name that is not among `known`, with the nearest one that is."""
+    """A KeyError for a name that is not among `known`, with the nearest known name."""
     known = [str(k) for k in known]
-    # difflib's cut-off of .6 hides a short name behind its salt form, as in "JQ1" for "(+/-)-JQ1"
+    # With difflib's default cutoff of 0.6, a short name would not find its long form, as in "JQ1" for "(+/-)-JQ1".
     nearest = get_close_matches(str(name), known, n=1, cutoff=0)
     hint = f" Did you mean {nearest[0]!r}?" if nearest else " There is none."
     return KeyError(f"{kind} {name!r} not found.{hint}")

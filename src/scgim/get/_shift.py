@@ -18,10 +18,9 @@ if TYPE_CHECKING:
 def shift_adata(adata: AnnData, *, key: str = SHIFT) -> AnnData:
     """The predicted shift as an AnnData of its own, for any scanpy plot.
 
-    scanpy's plots read ``X`` and layers, never ``obsm``. In what this returns, ``X`` is the predicted change of every
-    cell's genes, so that :func:`scanpy.pl.matrixplot`, :func:`scanpy.pl.dotplot` and
-    ``scanpy.pl.rank_genes_groups_matrixplot(shift, key="scgim_targets")`` show changes. ``uns["log1p"]`` is not set: a
-    difference is not a logarithm of counts.
+    scanpy's plots read ``X`` and layers, never ``obsm``. The returned AnnData holds the predicted change of every cell in ``X``, so that
+    :func:`scanpy.pl.matrixplot`, :func:`scanpy.pl.dotplot` and ``scanpy.pl.rank_genes_groups_matrixplot(shift, key="scgim_targets")``
+    show changes. ``uns["log1p"]`` is not set, because a difference is not a logarithm of counts.
 
     Parameters
     ----------
@@ -32,10 +31,10 @@ def shift_adata(adata: AnnData, *, key: str = SHIFT) -> AnnData:
 
     Returns
     -------
-    A new AnnData (cells, genes) that shares no memory with `adata`: ``X`` is the change on the training scale, 0 for
-    controls; ``obs``, ``var``, the embeddings ``obsm["X_..."]``, the colours and scgim's own ``uns`` are copied.
-    ``uns["dendrogram_<drug_key>"]`` is the Euclidean tree of the drugs' mean changes, as scanpy's own, of correlations,
-    does not exist for a control that never changes.
+    A new AnnData (cells, genes) that shares no memory with `adata`. ``X`` is the change on the training scale, 0 for controls. ``obs``,
+    ``var``, the embeddings ``obsm["X_..."]``, the colors and scgim's entries of ``uns`` are copied.
+    ``uns["dendrogram_<drug_key>"]`` is the dendrogram of the drugs' mean changes by Euclidean distance. scanpy's own dendrogram, by
+    correlation, is undefined for a control without any change.
 
     Raises
     ------
@@ -56,8 +55,8 @@ def shift_adata(adata: AnnData, *, key: str = SHIFT) -> AnnData:
     """
     change = np.array(require(adata, "obsm", key))
     embeddings = {name: deepcopy(adata.obsm[name]) for name in adata.obsm if name.startswith("X_")}
-    colours = [f"{column}_colors" for column in adata.obs]
-    uns = {name: _plain(adata.uns[name]) for name in (UNS, TARGETS, *colours) if name in adata.uns}
+    colors = [f"{column}_colors" for column in adata.obs]
+    uns = {name: _plain(adata.uns[name]) for name in (UNS, TARGETS, *colors) if name in adata.uns}
     groupby = uns.get(TARGETS, {}).get("params", {}).get("groupby")
     if groupby in adata.obs and (tree := dendrogram(change, adata.obs[groupby])):
         uns[f"dendrogram_{groupby}"] = tree
@@ -65,5 +64,5 @@ def shift_adata(adata: AnnData, *, key: str = SHIFT) -> AnnData:
 
 
 def _plain(value: Any) -> Any:
-    # the dicts of a view's uns are proxies that write to their parent, even when copied
+    # In the uns of a view, dicts are proxies that write to their parent, even after a copy.
     return {k: _plain(v) for k, v in value.items()} if hasattr(value, "items") else deepcopy(value)

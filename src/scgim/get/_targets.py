@@ -22,10 +22,9 @@ COLUMNS = ["drug", "gene", "rank", "score", "probability", "effect", "direction"
 def targets_df(adata: AnnData, *, drug: str | Sequence[str] | None = None, key: str = TARGETS) -> pd.DataFrame:
     r"""The ranked targets of every drug as one tidy table.
 
-    Reads ``adata.uns[key]``, which `model.annotate()` writes in the format of
-    :func:`scanpy.tl.rank_genes_groups`. A gene is a target of a drug to the degree that the drug
-    acts on the gene's own mechanism, not through other genes; with :math:`I` the target indicator and
-    :math:`\psi` the effect,
+    Reads ``adata.uns[key]``, which `model.annotate()` writes in the format of :func:`scanpy.tl.rank_genes_groups`. A gene is a target
+    of a drug if the drug acts on the gene itself, not only through other genes. With the target indicator :math:`I` and the effect
+    :math:`\psi` of the drug on the gene,
 
     .. math:: \text{score} = P(I = 1)\,|\psi| .
 
@@ -34,21 +33,21 @@ def targets_df(adata: AnnData, *, drug: str | Sequence[str] | None = None, key: 
     adata
         Annotated data.
     drug
-        A drug or several, in the order wanted; all but the control by default.
+        One drug or several, in the order of the result; by default all drugs except the control.
     key
         Key in ``adata.uns``.
 
     Returns
     -------
-    One row for each drug and gene, the index 0, ..., n - 1, with the columns
+    One row per drug and gene, with the index 0, ..., n - 1 and the columns
 
     - ``drug``, ``gene``
-    - ``rank``: from 1 within the drug, by score
+    - ``rank``: rank of the gene within the drug by score, from 1
     - ``score``: probability times absolute effect
-    - ``probability``: that the drug acts on the gene, 0 to 1
-    - ``effect``: :math:`\psi` in standard deviations of the control, before it propagates to other genes
+    - ``probability``: probability that the gene is a target, 0 to 1
+    - ``effect``: :math:`\psi` in control SD, before it propagates to other genes
     - ``direction``: ``"up"`` or ``"down"``, the sign of the effect
-    - ``dose``, ``cell_line``: where the score was highest; NaN and ``""`` where there is none
+    - ``dose``, ``cell_line``: condition with the highest score; NaN and ``""`` without doses or cell lines
 
     Raises
     ------

@@ -1,4 +1,4 @@
-"""Pure functions on arrays, the formula in the docstring."""
+"""Metrics: functions on arrays whose docstrings hold the formula."""
 
 from ._distribution import energy_distance, per_gene_w1, rmse_sd, sinkhorn_divergence, wasserstein2
 from ._graph import edge_average_precision, edge_precision_recall, shd, sid, sort_and_regress, varsortability

@@ -1,4 +1,4 @@
-"""Arrays as the measures take them, or an error that names what does not fit."""
+"""Validation of the arrays that metrics take; errors name the array and the problem."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
 
 def matrix(value: ArrayLike, name: str, *, axes: str = "(conditions, genes)") -> np.ndarray:
-    """`value` as float64 with two axes, refused if it is empty or not finite."""
+    """`value` as a float64 matrix. Raises if it has other axes, is empty or is not finite."""
     try:
         out = np.asarray(value, dtype=np.float64)
     except (TypeError, ValueError) as error:
@@ -34,7 +34,7 @@ def pair(
     names: tuple[str, str] = ("predicted", "truth"),
     axes: str = "(conditions, genes)",
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Two matrices of one shape."""
+    """Two matrices of the same shape."""
     a, b = (matrix(value, name, axes=axes) for value, name in zip((first, second), names, strict=True))
     if a.shape != b.shape:
         raise ValueError(f"{names[0]} and {names[1]} must have the same shape, not {a.shape} and {b.shape}.")
@@ -42,7 +42,7 @@ def pair(
 
 
 def broadcast(value: ArrayLike, shape: tuple[int, int], name: str) -> np.ndarray:
-    """A matrix, or one row for all conditions, as a matrix."""
+    """One matrix per screen, or one row for all conditions, as a matrix of the given shape."""
     rows = matrix(value if np.ndim(value) == 2 else [value], name)
     if rows.shape not in {shape, (1, shape[1])}:
         raise ValueError(f"{name} of shape {np.shape(value)} does not fit (conditions, genes) = {shape}.")
@@ -50,7 +50,7 @@ def broadcast(value: ArrayLike, shape: tuple[int, int], name: str) -> np.ndarray
 
 
 def per_row(value: ArrayLike, rows: int, name: str) -> np.ndarray:
-    """A number per condition, or one for all, as a column."""
+    """One number per condition, or one number for all conditions, as a column."""
     if np.shape(value) not in {(), (rows,)}:
         raise ValueError(f"{name} of shape {np.shape(value)} does not fit the {rows} conditions.")
     return matrix(np.reshape(value, (-1, 1)), name)

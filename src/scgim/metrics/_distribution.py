@@ -1,4 +1,4 @@
-"""How far two populations of cells are from each other."""
+"""Distances between two populations of cells."""
 
 from __future__ import annotations
 
@@ -15,23 +15,27 @@ if TYPE_CHECKING:
 
     from numpy.typing import ArrayLike
 
-_BLOCK = 2**22  # distances at a time, 32 MiB
+_BLOCK = 2**22  # distances in memory at a time (32 MiB)
 
 
 def energy_distance(x: ArrayLike, y: ArrayLike) -> float:
-    r"""Energy distance of two populations.
+    r"""Energy distance between two populations of cells.
 
     .. math:: 2\,E\lVert X - Y \rVert_2 - E\lVert X - X' \rVert_2 - E\lVert Y - Y' \rVert_2
 
-    All means run over all pairs, of a cell with itself too (the V-statistic): never negative, and 0 for the same cells.
-    Two samples of one population are not at 0, but at about ``E|X - X'| (1/n + 1/m)``; compare with that of a technical
-    duplicate of the same size. In units of expression: ``c x`` and ``c y`` are ``c`` times as far apart. Blockwise, in
-    memory of 32 MiB.
+    :math:`X` and :math:`X'` are cells of the first population, :math:`Y` and :math:`Y'` cells of the second. Means run over all pairs,
+    a cell with itself included (the V-statistic). The distance is never negative, and 0 for identical samples. Two samples of one
+    population have a distance of about ``E|X - X'| (1/n + 1/m)``, so compare with a technical duplicate of the same size. The unit is
+    that of expression: scaling both samples by ``c`` scales the distance by ``c``. Computed in blocks of 32 MiB.
 
     Parameters
     ----------
     x, y
         Cells, ``(n, genes)`` and ``(m, genes)``.
+
+    Returns
+    -------
+    The distance, 0 or more.
 
     Raises
     ------
@@ -55,7 +59,7 @@ def energy_distance(x: ArrayLike, y: ArrayLike) -> float:
 
 
 def sinkhorn_divergence(x: ArrayLike, y: ArrayLike, *, epsilon: float = 0.1) -> float:
-    r"""Sinkhorn divergence of two populations: entropic transport, less its bias.
+    r"""Sinkhorn divergence between two populations of cells: entropic transport cost minus its bias.
 
     .. math::
 
@@ -63,19 +67,23 @@ def sinkhorn_divergence(x: ArrayLike, y: ArrayLike, *, epsilon: float = 0.1) -> 
         T(x, y) = \min_P \sum_{ij} P_{ij} \lVert x_i - y_j \rVert_2^2
         + \lambda\, \mathrm{KL}\left(P \,\middle\|\, \tfrac1n \tfrac1m\right)
 
-    The plans P have uniform marginals. :math:`\lambda` is `epsilon` times the median over all pairs of cells
-    :math:`\lVert x_i - y_j \rVert_2^2`, in all three terms; where that median is 0, so is :math:`\lambda`. Towards the
-    squared :func:`wasserstein2` for small, the squared distance of the means for large `epsilon`; state it with the
-    number. Never negative, 0 for the same cells, but not for two samples of one population: compare with a technical
-    duplicate of the same size. In squared units of expression: ``c x`` and ``c y`` are ``c**2`` times as far apart.
-    Needs POT, and memory for ``n * m`` distances.
+    The plans :math:`P` have uniform marginals. :math:`\lambda` is `epsilon` times the median over all pairs of cells of
+    :math:`\lVert x_i - y_j \rVert_2^2`, the same in all three terms; if this median is 0, so is :math:`\lambda`. The divergence tends to
+    the squared :func:`wasserstein2` for small `epsilon`, and to the squared distance of the means for large `epsilon`, so report
+    `epsilon` with the result. It is never negative, and 0 for identical samples. Two samples of one population do not have 0: compare
+    with a technical duplicate of the same size. The unit is that of squared expression: scaling both samples by ``c`` scales the
+    divergence by ``c**2``. Needs POT, and memory for ``n * m`` distances.
 
     Parameters
     ----------
     x, y
         Cells, ``(n, genes)`` and ``(m, genes)``.
     epsilon
-        Share of the median squared distance, positive.
+        Regularization as a share of the median squared distance, positive.
+
+    Returns
+    -------
+    The divergence, 0 or more.
 
     Raises
     ------
@@ -109,22 +117,26 @@ def sinkhorn_divergence(x: ArrayLike, y: ArrayLike, *, epsilon: float = 0.1) -> 
     if reg == 0:
         return wasserstein2(x, y) ** 2
     within = _self_transport(x, reg) + _self_transport(y, reg)
-    return max(_transport(cost, reg) - within / 2, 0.0)  # rounding may leave a little less than 0
+    return max(_transport(cost, reg) - within / 2, 0.0)  # rounding may leave a small negative number
 
 
 def wasserstein2(x: ArrayLike, y: ArrayLike) -> float:
-    r"""Wasserstein-2 distance of two populations, solved exactly.
+    r"""Wasserstein-2 distance between two populations of cells, solved exactly.
 
     .. math:: \sqrt{\min_P \sum_{ij} P_{ij} \lVert x_i - y_j \rVert_2^2}
 
-    over plans P with uniform marginals. A metric; in units of expression. Two samples of one population are far from 0
-    if there are many genes: compare with a technical duplicate. Needs POT, memory for ``n * m`` distances and a time
-    that grows as the cube of the number of cells.
+    The minimum is over plans :math:`P` with uniform marginals. The distance is a metric in units of expression. With many genes, two
+    samples of one population are far from 0, so compare with a technical duplicate. Needs POT, memory for ``n * m`` distances, and time
+    that grows with the cube of the number of cells.
 
     Parameters
     ----------
     x, y
         Cells, ``(n, genes)`` and ``(m, genes)``.
+
+    Returns
+    -------
+    The distance, 0 or more.
 
     Raises
     ------
@@ -149,12 +161,12 @@ def wasserstein2(x: ArrayLike, y: ArrayLike) -> float:
 
 
 def per_gene_w1(x: ArrayLike, y: ArrayLike) -> np.ndarray:
-    r"""Wasserstein-1 distance of two populations, gene by gene.
+    r"""Wasserstein-1 distance between two populations of cells, gene by gene.
 
     .. math:: \int_0^1 |F_x^{-1}(u) - F_y^{-1}(u)|\,du
 
-    :func:`scipy.stats.wasserstein_distance` of all genes at once. In units of expression; blind to what genes do
-    together.
+    :math:`F_x^{-1}` and :math:`F_y^{-1}` are the quantile functions of a gene. The result equals
+    :func:`scipy.stats.wasserstein_distance`, for all genes at once. The unit is that of expression. Dependence between genes is ignored.
 
     Parameters
     ----------
@@ -163,7 +175,7 @@ def per_gene_w1(x: ArrayLike, y: ArrayLike) -> np.ndarray:
 
     Returns
     -------
-    ``(genes,)``.
+    The distances, ``(genes,)``.
 
     Raises
     ------
@@ -177,23 +189,28 @@ def per_gene_w1(x: ArrayLike, y: ArrayLike) -> np.ndarray:
     """
     x, y = _cells(x, y)
     n, m = len(x), len(y)
-    # Both quantile functions are steps; between these levels, times n m to be exact, neither has one.
+    # Both quantile functions are step functions. They are constant between these levels (times n m, to be exact integers).
     level = np.union1d(np.arange(1, n + 1) * m, np.arange(1, m + 1) * n)
     width = np.diff(level, prepend=0) / (n * m)
     return width @ abs(np.sort(x, axis=0)[(level - 1) // m] - np.sort(y, axis=0)[(level - 1) // n])
 
 
 def rmse_sd(x: ArrayLike, y: ArrayLike) -> float:
-    r"""Root mean squared error over genes of the standard deviation between cells.
+    r"""Root mean squared error over genes of the SD between cells.
 
     .. math:: \sqrt{\tfrac1d \textstyle\sum_j (s_{xj} - s_{yj})^2}
 
-    with divisors ``n - 1`` and ``m - 1``. In units of expression; 0 for equal spread, whatever the means.
+    :math:`s_{xj}` and :math:`s_{yj}` are the SDs of gene :math:`j` of :math:`d`, with divisors ``n - 1`` and ``m - 1``. The unit is that
+    of expression. Equal spread gives 0 for any means.
 
     Parameters
     ----------
     x, y
         Cells, ``(n, genes)`` and ``(m, genes)``; two or more each.
+
+    Returns
+    -------
+    The error, 0 or more.
 
     Raises
     ------
@@ -229,19 +246,19 @@ def _mean_distance(x: np.ndarray, y: np.ndarray) -> float:
 
 
 def _transport(cost: np.ndarray, reg: float) -> float:
-    """Entropic transport between uniform weights."""
+    """Entropic transport cost between uniform weights."""
     n, m = cost.shape
     weights = np.full(n, 1 / n), np.full(m, 1 / m)
     *_, log = _pot().bregman.sinkhorn_log(*weights, cost, reg, numItermax=5_000, stopThr=1e-5 / m**0.5, log=True)
-    # the dual: what the iterations leave undone enters squared, in the primal value it would enter as it is
+    # The dual value is used: the remaining error of the iterations enters it squared, but enters the primal value linearly.
     return reg * float(log["log_u"].mean() + np.log(n) + log["log_v"].mean() + np.log(m))
 
 
 def _self_transport(x: np.ndarray, reg: float) -> float:
-    """Entropic transport of a population to itself.
+    """Entropic transport cost of a population to itself.
 
-    Both potentials are equal there, and half steps at least halve the error (Feydy et al. 2019), where
-    alternating ones crawl.
+    Both potentials are equal here. Averaged updates at least halve the error per step (Feydy et al. 2019); alternating updates converge
+    far more slowly.
     """
     cost, f = cdist(x, x, "sqeuclidean") / reg, np.zeros(len(x))
     for _ in range(100):

@@ -10,9 +10,9 @@ from ._arrays import matrix, pair
 
 
 def shd(found: np.ndarray, truth: np.ndarray) -> int:
-    """Structural Hamming distance of two directed graphs: edges to add, delete or reverse.
+    """Structural Hamming distance of two directed graphs: number of edges to add, delete or reverse.
 
-    A reversed edge counts once: pairs of genes whose edges differ in any way.
+    A reversed edge counts once: the distance is the number of pairs of genes whose edges differ in any way.
 
     Parameters
     ----------
@@ -31,9 +31,9 @@ def shd(found: np.ndarray, truth: np.ndarray) -> int:
 
 
 def edge_precision_recall(found: np.ndarray, truth: np.ndarray) -> tuple[float, float]:
-    """Share of found edges that are true with their direction, and share of true edges that were found.
+    """Precision and recall of directed edges: share of found edges that are true, and share of true edges that were found.
 
-    Precision is NaN where nothing was found, recall where nothing is true.
+    Precision is NaN if no edge was found, recall is NaN if there is no true edge.
 
     Parameters
     ----------
@@ -56,15 +56,14 @@ def edge_average_precision(strength: np.ndarray, truth: np.ndarray) -> float:
 
     .. math:: \sum_k (R_k - R_{k-1})\, P_k
 
-    over the distinct strengths from the highest down, with R and P recall and precision of the pairs that are so strong
-    or stronger: :func:`sklearn.metrics.average_precision_score` off the diagonal, whatever that holds. A reversed edge
-    is a wrong one. 1 is perfect; chance is the share of pairs that are edges. NaN if there is no true edge.
+    The sum runs over the distinct strengths :math:`k` from the highest down. :math:`R_k` and :math:`P_k` are recall and precision of the
+    pairs of at least this strength. The function is :func:`sklearn.metrics.average_precision_score` without the diagonal. A reversed
+    edge counts as wrong. 1 is perfect; chance level is the share of pairs that are edges. NaN if there is no true edge.
 
     Parameters
     ----------
     strength
-        ``(genes, genes)``, row = source, higher for surer edges and not negative: the probability of an edge, or the
-        size of its weight.
+        ``(genes, genes)``, row = source, not negative, higher for more certain edges: probabilities of edges, or absolute weights.
     truth
         ``(genes, genes)``, an edge where non-zero, row = source.
 
@@ -89,18 +88,18 @@ def edge_average_precision(strength: np.ndarray, truth: np.ndarray) -> float:
 
 
 def sid(graph: np.ndarray, truth: np.ndarray) -> int:
-    """Structural intervention distance: ordered pairs of genes whose interventional distribution `graph` gets wrong.
+    """Structural intervention distance: number of ordered pairs of genes whose interventional distribution `graph` gets wrong.
 
-    `graph` infers the distribution of j under an intervention on i by adjusting for its own parents of i, or says that
-    j stays as it is if j is one of them. That is right for every distribution that is Markov to `truth`, and not
-    counted, if
+    `graph` predicts the distribution of gene j under an intervention on gene i by adjusting for the parents of i in `graph`. If j is one
+    of these parents, it predicts that j does not change. A pair is not counted if the prediction is right for every distribution that is
+    Markov to `truth`:
 
-    - j is among these parents: j is no descendant of i in `truth`;
-    - else: in `truth` none of these parents descends from a gene, other than i, on a directed path from i to j, and
-      they block all other paths between i and j.
+    - If j is among these parents: j is no descendant of i in `truth`.
+    - Otherwise: in `truth`, none of these parents descends from a gene other than i on a directed path from i to j, and the parents
+      block all other paths between i and j.
 
-    From 0 to ``genes * (genes - 1)``, not symmetric: a graph with edges too many, in the right order, has 0. The empty
-    graph, which takes conditioning for intervening, is wrong where i and j are confounded or i descends from j.
+    The distance ranges from 0 to ``genes * (genes - 1)`` and is not symmetric: a graph with surplus edges in the right order has 0. The
+    empty graph equates conditioning with intervening, so it is wrong where i and j are confounded or i descends from j.
 
     Parameters
     ----------
@@ -131,7 +130,9 @@ def sid(graph: np.ndarray, truth: np.ndarray) -> int:
     wrong = 0
     for i in range(len(truth)):
         adjusted = graph[:, i]
-        opened = self_or_below[:, adjusted].any(1)  # a collider among these lets a path pass
+        opened = self_or_below[:, adjusted].any(
+            1
+        )  # adjusting for a descendant of a collider opens the paths through it
         spoiled = self_or_below[below[i] & opened].any(0)
         wrong += int(np.where(adjusted, below[i], spoiled | _other_paths(truth, i, adjusted, opened)).sum())
     return wrong
@@ -145,10 +146,10 @@ def varsortability(x: np.ndarray, graph: np.ndarray) -> float:
         \frac{\sum_{k=1}^{d-1} \sum_{i \to j \in E^k} s_{ij}}{\sum_{k=1}^{d-1} \sum_{i \to j \in E^k} 1}, \qquad
         s_{ij} = [v_i < v_j] + \tfrac12 [v_i = v_j]
 
-    with v the variance of genes over cells and E\ :sup:`k` the pairs that a path of length k joins; variances equal up
-    to :math:`10^{-9}` of them tie. At 1 the order of variances is a causal order, and :func:`sort_and_regress` finds
-    the graph without any causal reasoning; at 0.5 they say nothing. Standardised genes have 0.5. NaN if there is no
-    edge.
+    :math:`v_i` is the variance of gene :math:`i` over cells and E\ :sup:`k` the set of pairs joined by a path of length :math:`k`.
+    Variances with a relative difference below :math:`10^{-9}` count as equal. At 1, the order of variances is a topological order, and
+    :func:`sort_and_regress` finds the graph without any causal reasoning. At 0.5, variances carry no information about the order, as for
+    standardized genes. NaN if there is no edge.
 
     Parameters
     ----------
@@ -188,10 +189,10 @@ def varsortability(x: np.ndarray, graph: np.ndarray) -> float:
 
 
 def sort_and_regress(x: np.ndarray) -> np.ndarray:
-    """A graph from the order of variances alone: each gene regressed on all that vary less.
+    """A graph from the order of variances alone: each gene regressed on all genes that vary less.
 
-    Least squares, then the adaptive lasso of that fit, its penalty chosen by BIC. A baseline: where a method is no
-    better, the graph could be read off the scale of genes, see :func:`varsortability`.
+    Least squares, then the adaptive lasso of this fit with a penalty chosen by BIC. This is a baseline: if a method is no better, its
+    graph could be read off the scale of the genes (:func:`varsortability`).
 
     Parameters
     ----------
@@ -200,7 +201,7 @@ def sort_and_regress(x: np.ndarray) -> np.ndarray:
 
     Returns
     -------
-    Weights with sign, ``(genes, genes)``, row = source: expected change of the column gene per unit of the row gene.
+    Signed weights, ``(genes, genes)``, row = source: expected change of the column gene per unit of the row gene.
 
     Raises
     ------
@@ -228,7 +229,7 @@ def sort_and_regress(x: np.ndarray) -> np.ndarray:
     for k in range(1, genes):
         sources, y = x[:, order[:k]], x[:, order[k]]
         fit = LinearRegression().fit(sources, y)
-        # BIC is undefined without noise, as for a gene that copies another
+        # BIC is undefined for a gene without noise, such as a copy of another gene.
         noise = max(((y - fit.predict(sources)) ** 2).sum() / (cells - k - 1), 1e-12 * variance[order[k]])
         if noise > 0:
             scale = abs(fit.coef_)
@@ -252,9 +253,9 @@ def _ancestors(graph: np.ndarray, name: str) -> np.ndarray:
 
 
 def _other_paths(graph: np.ndarray, i: int, adjusted: np.ndarray, opened: np.ndarray) -> np.ndarray:
-    """Genes that a path from `i` reaches, open given `adjusted`, that is not directed all the way; (genes,) bool.
+    """Genes reached from `i` by a path that is open given `adjusted` and not directed all the way; (genes,) bool.
 
-    Walks do as well as paths as long as they do not return to `i`, but for genes that `sid` counts anyway.
+    The search is over walks, not paths. The two agree if walks may not return to `i`, except for genes that `sid` counts anyway.
     """
     walked = graph.copy()
     walked[i] = walked[:, i] = False

@@ -1,4 +1,4 @@
-"""How well mean expression is predicted: rows are conditions, columns genes."""
+"""Accuracy of predicted mean expression; rows are conditions, columns are genes."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from ._arrays import broadcast, matrix, pair, per_row
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike
 
-_ROUNDING = 1e-12  # of the largest entry: what is left of a constant after subtracting a reference
+_ROUNDING = 1e-12  # of the largest entry: rounding error of a constant after a reference was subtracted
 
 
 def rmse_delta(predicted: ArrayLike, truth: ArrayLike) -> np.ndarray:
@@ -20,8 +20,8 @@ def rmse_delta(predicted: ArrayLike, truth: ArrayLike) -> np.ndarray:
 
     .. math:: \sqrt{\tfrac1d \textstyle\sum_j (\hat\delta_{cj} - \delta_{cj})^2}
 
-    Means and changes of them give the same number: a reference subtracted from both cancels. In units of expression; 0
-    is perfect.
+    :math:`\hat\delta_{cj}` and :math:`\delta_{cj}` are the predicted and the true change of gene :math:`j` of :math:`d` in condition
+    :math:`c`. Means give the same number as changes, because a common reference cancels. The unit is that of expression; 0 is perfect.
 
     Parameters
     ----------
@@ -30,7 +30,7 @@ def rmse_delta(predicted: ArrayLike, truth: ArrayLike) -> np.ndarray:
 
     Returns
     -------
-    ``(conditions,)``.
+    The errors, ``(conditions,)``.
 
     Raises
     ------
@@ -49,19 +49,19 @@ def rmse_delta(predicted: ArrayLike, truth: ArrayLike) -> np.ndarray:
 def pearson_delta(predicted: ArrayLike, truth: ArrayLike, *, reference: ArrayLike | None = None) -> np.ndarray:
     """Pearson correlation over genes of the predicted and the true change, per condition.
 
-    Blind to the size of the predicted change; 1 is perfect, 0 chance. With the control as reference an average drug
-    already scores high, as drugs share much of their effect; the mean of all conditions takes that out.
+    The size of the predicted change has no influence. 1 is perfect, 0 is chance level. With the control as reference, the mean of all
+    drugs already scores high, because drugs share much of their effect. With the mean of all conditions as reference, it does not.
 
     Parameters
     ----------
     predicted, truth
         Mean expression, ``(conditions, genes)``; changes if `reference` is ``None``.
     reference
-        What is subtracted from both, ``(genes,)`` or ``(conditions, genes)``.
+        Reference subtracted from both, ``(genes,)`` or ``(conditions, genes)``.
 
     Returns
     -------
-    ``(conditions,)``, NaN where one of the two does not vary over genes.
+    The correlations, ``(conditions,)``; NaN if the predicted or the true change does not vary over genes.
 
     Raises
     ------
@@ -82,33 +82,35 @@ def pearson_delta(predicted: ArrayLike, truth: ArrayLike, *, reference: ArrayLik
     """
     predicted, truth = pair(predicted, truth)
     base = np.zeros_like(truth) if reference is None else broadcast(reference, truth.shape, "reference")
-    centred, constant = [], np.zeros(len(truth), dtype=bool)
+    centered, constant = [], np.zeros(len(truth), dtype=bool)
     for mean in (predicted, truth):
         change = mean - base
         constant |= np.ptp(change, axis=1) <= _ROUNDING * np.maximum(abs(mean), abs(base)).max(1)
-        centred.append(change - change.mean(1, keepdims=True))
-    a, b = (change / np.where(constant, 1, np.linalg.norm(change, axis=1))[:, None] for change in centred)
+        centered.append(change - change.mean(1, keepdims=True))
+    a, b = (change / np.where(constant, 1, np.linalg.norm(change, axis=1))[:, None] for change in centered)
     return np.where(constant, np.nan, np.clip((a * b).sum(1), -1, 1))
 
 
 def wmse(predicted: ArrayLike, truth: ArrayLike, weight: ArrayLike) -> np.ndarray:
-    r"""Weighted mean squared error, per condition; with :func:`deg_weights` that of differentially expressed genes.
+    r"""Weighted mean squared error of the predicted change, per condition.
 
     .. math:: \sum_j w_{cj} (\hat\delta_{cj} - \delta_{cj})^2, \qquad \textstyle\sum_j w_{cj} = 1
 
-    A prediction without effects cannot hide behind the many genes that do not change. In squared units of expression;
-    0 is perfect, and equal weights give the square of :func:`rmse_delta`.
+    :math:`\hat\delta_{cj}` and :math:`\delta_{cj}` are the predicted and the true change of gene :math:`j` in condition :math:`c`, and
+    :math:`w_{cj}` its weight. With :func:`deg_weights`, the error is that of differentially expressed genes: genes without change, which
+    favor a prediction of no effect, have little weight. The unit is that of squared expression; 0 is perfect. Equal weights give the
+    square of :func:`rmse_delta`.
 
     Parameters
     ----------
     predicted, truth
         Mean expression, or its change, ``(conditions, genes)``.
     weight
-        Not negative, ``(conditions, genes)`` or ``(genes,)``; divided by its sum over genes.
+        Weights, not negative, ``(conditions, genes)`` or ``(genes,)``; they are divided by their sum over genes.
 
     Returns
     -------
-    ``(conditions,)``.
+    The errors, ``(conditions,)``.
 
     Raises
     ------
@@ -144,38 +146,39 @@ def deg_weights(
     control_sd: ArrayLike,
     control_n: ArrayLike,
 ) -> np.ndarray:
-    r"""Weights of genes by how clearly a condition changes them, for :func:`wmse`.
+    r"""Weights of genes by the evidence of differential expression in a condition, for :func:`wmse`.
 
     .. math::
 
         t_{cj} = \frac{m_{cj} - m^0_j}{\sqrt{s_{cj}^2 / n_c + (s^0_j)^2 / n^0}}, \qquad
         w_{cj} \propto \left(\frac{|t_{cj}| - \min_k |t_{ck}|}{\max_k |t_{ck}| - \min_k |t_{ck}|}\right)^2
 
-    Welch's t, its size scaled to 0..1 within the condition, squared, and divided by the sum over genes. Where all sizes
-    are equal, so are the weights. A gene that neither varies nor changes has t = 0. The authors estimate t with the
-    treated cells' number in both places; the weights are theirs in all else. To be computed from measured cells, never
-    from predicted ones.
+    :math:`m`, :math:`s` and :math:`n` are mean, SD and number of cells of condition :math:`c` and of the control (index 0). Welch's
+    :math:`t` is scaled in absolute value to the range 0 to 1 within the condition, squared, and divided by the sum over genes. Equal
+    values of :math:`|t|` give equal weights. A gene that neither varies nor changes has :math:`t = 0`. The authors use the number of
+    treated cells in both places of :math:`t`; everything else follows them. Weights must be computed from measured cells, never from
+    predicted ones.
 
     Parameters
     ----------
     mean, sd
-        Of the cells of each condition, ``(conditions, genes)``.
+        Mean and SD of the cells of each condition, ``(conditions, genes)``.
     n
-        Cells of each condition, ``(conditions,)`` or one number.
+        Number of cells of each condition, ``(conditions,)`` or one number.
     control_mean, control_sd
-        Of the cells compared with, ``(genes,)`` or ``(conditions, genes)``.
+        Mean and SD of the control cells, ``(genes,)`` or ``(conditions, genes)``.
     control_n
-        How many these are, ``(conditions,)`` or one number.
+        Number of control cells, ``(conditions,)`` or one number.
 
     Returns
     -------
-    ``(conditions, genes)``, rows sum to 1.
+    The weights, ``(conditions, genes)``; rows sum to 1.
 
     Raises
     ------
     ValueError
-        If the shapes do not fit, a value is not finite, an sd is negative, a number of cells is not positive, or a gene
-        changes and varies in neither group.
+        If the shapes do not fit, a value is not finite, an SD is negative, a number of cells is not positive, or a gene changes but varies
+        in neither group.
 
     References
     ----------
@@ -199,7 +202,7 @@ def deg_weights(
     if (sure := (error == 0) & (change > 0)).any():
         row, gene = np.argwhere(sure)[0].tolist()
         raise ValueError(
-            f"Gene {gene} changes in condition {row} with sd 0 in both groups, which makes its t infinite."
+            f"Gene {gene} changes in condition {row} with an SD of 0 in both groups, which makes its t infinite."
         )
     t = change / np.where(error == 0, 1, error)
     least, most = t.min(1, keepdims=True), t.max(1, keepdims=True)
@@ -208,15 +211,16 @@ def deg_weights(
 
 
 def centroid_rank(predicted: ArrayLike, truth: ArrayLike) -> np.ndarray:
-    r"""Share of the other conditions whose true mean is farther from the prediction than the own one.
+    r"""Share of the other conditions whose true mean is farther from the prediction than the condition's own true mean.
 
     .. math::
 
         \frac{1}{C - 1} \sum_{k \ne c} [d_{ck} > d_{cc}] + \tfrac12 [d_{ck} = d_{cc}], \qquad
         d_{ck} = \lVert \hat m_c - m_k \rVert_2
 
-    1 is perfect. Chance is 0.5, which one prediction for all conditions attains exactly, on average over them: unlike
-    an error, the rank asks whether drugs are told apart. The centroid accuracy of Systema, in which ties count nothing.
+    :math:`\hat m_c` is the predicted mean of condition :math:`c` of :math:`C`, and :math:`m_k` the true mean of condition :math:`k`. 1 is
+    perfect. Chance level is 0.5; a single prediction for all conditions attains it exactly on average. Unlike an error, the rank measures
+    whether drugs are told apart. It is the centroid accuracy of Systema, except that ties count one half instead of nothing.
 
     Parameters
     ----------
@@ -225,7 +229,7 @@ def centroid_rank(predicted: ArrayLike, truth: ArrayLike) -> np.ndarray:
 
     Returns
     -------
-    ``(conditions,)``, from 0 to 1.
+    The ranks, ``(conditions,)``, from 0 to 1.
 
     Raises
     ------
@@ -251,4 +255,4 @@ def centroid_rank(predicted: ArrayLike, truth: ArrayLike) -> np.ndarray:
     distance = cdist(predicted, truth)
     own = np.diag(distance)[:, None]
     score = (distance > own) + 0.5 * (distance == own)
-    return (score.sum(1) - 0.5) / (len(truth) - 1)  # .5: the own mean ties with itself
+    return (score.sum(1) - 0.5) / (len(truth) - 1)  # 0.5: the own mean ties with itself

@@ -1,4 +1,4 @@
-"""How well the direct targets of drugs are found: rows are drugs, columns genes."""
+"""Recovery of the direct targets of drugs; rows are drugs, columns are genes."""
 
 from __future__ import annotations
 
@@ -14,18 +14,18 @@ if TYPE_CHECKING:
 
 
 def target_average_precision(score: ArrayLike, truth: ArrayLike) -> float:
-    r"""Average precision of a drug's targets among its genes, mean over the drugs that have one.
+    r"""Average precision of a drug's targets among all genes, averaged over the drugs that have a target.
 
     .. math:: \sum_k (R_k - R_{k-1})\, P_k
 
-    over the distinct scores of a drug from the highest down, with R and P recall and precision of the genes that score
-    so much or more: :func:`sklearn.metrics.average_precision_score` of every row. 1 is perfect; chance is a drug's
-    share of targets.
+    The sum runs over the distinct scores :math:`k` of a drug from the highest down. :math:`R_k` and :math:`P_k` are recall and precision of
+    the genes with at least this score. The function is :func:`sklearn.metrics.average_precision_score` of every row. 1 is perfect; chance
+    level is the share of targets among the genes.
 
     Parameters
     ----------
     score
-        Higher for surer targets, ``(drugs, genes)``.
+        Scores, higher for more certain targets, ``(drugs, genes)``.
     truth
         A target where non-zero, ``(drugs, genes)``.
 
@@ -48,11 +48,12 @@ def target_average_precision(score: ArrayLike, truth: ArrayLike) -> float:
 
 
 def target_f1(called: ArrayLike, truth: ArrayLike) -> float:
-    r"""F1 score of the called targets, all pairs of drug and gene pooled.
+    r"""F1 score of the called targets over all pairs of drug and gene.
 
     .. math:: \frac{2\,TP}{2\,TP + FP + FN}
 
-    1 is perfect. Unlike the other measures of targets it counts calls for drugs that have none.
+    :math:`TP`, :math:`FP` and :math:`FN` are the numbers of true positives, false positives and false negatives. 1 is perfect. Unlike the
+    other metrics of targets, this one includes drugs without targets, whose calls are false positives.
 
     Parameters
     ----------
@@ -61,7 +62,7 @@ def target_f1(called: ArrayLike, truth: ArrayLike) -> float:
 
     Returns
     -------
-    From 0 to 1; NaN if nothing is called and nothing is true.
+    From 0 to 1; NaN if there is neither a call nor a target.
 
     Raises
     ------
@@ -79,19 +80,19 @@ def target_f1(called: ArrayLike, truth: ArrayLike) -> float:
 
 
 def recall_at_k(score: ArrayLike, truth: ArrayLike, k: int) -> float:
-    """Share of a drug's targets among its `k` genes of highest score, mean over the drugs that have one.
+    """Share of a drug's targets among its `k` genes with the highest scores, averaged over the drugs that have a target.
 
-    Genes that tie for the last places share them, as if drawn at random. A drug with more than `k` targets cannot
-    reach 1; chance is ``k / genes``.
+    Genes that tie for the last places share them, as if drawn at random. A drug with more than `k` targets cannot reach 1. Chance level
+    is ``k / genes``.
 
     Parameters
     ----------
     score
-        Higher for surer targets, ``(drugs, genes)``.
+        Scores, higher for more certain targets, ``(drugs, genes)``.
     truth
         A target where non-zero, ``(drugs, genes)``.
     k
-        From 1 to the number of genes.
+        Number of genes, from 1 to all genes.
 
     Returns
     -------

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from typing import TYPE_CHECKING
 
-from scgim.evaluation import summarise
+from scgim.evaluation import summarize
 from scgim.evaluation._heldout import check_unseen, score_conditions, warn_of_leaks
 from scgim.evaluation._known_targets import evaluate_targets
 from scgim.structure import search_dag, turn_edges
@@ -150,7 +150,7 @@ class EvaluationMixin(ModelState):
         scores = score_conditions(
             self, screen, refit=refit, distributions=distributions, seed=seed, train_kwargs=train_kwargs
         )
-        out = summarise(scores)
+        out = summarize(scores)
         out.attrs["verdict"] += leaks
         for sentence in out.attrs["verdict"]:
             logger.info(sentence)

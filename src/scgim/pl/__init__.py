@@ -1,4 +1,4 @@
-"""Figures of what scgim has learned; every function draws on `ax` and returns it."""
+"""Figures of the results of scgim. Every function draws on `ax` and returns it."""
 
 from __future__ import annotations
 

@@ -29,7 +29,7 @@ def dose_response(
     ax: Axes | None = None,
     show: bool | None = None,
 ) -> Axes | None:
-    """The predicted change of genes over the dose of a drug.
+    """Plot the predicted change of genes over the dose of a drug.
 
     Parameters
     ----------
@@ -38,15 +38,18 @@ def dose_response(
     drug
         The drug, measured or not.
     genes
-        The genes; by default those of the largest absolute change at any training dose.
+        The genes; by default the genes with the largest absolute change at any training dose.
     n_genes
-        How many these are.
+        Number of these default genes.
     smiles, features
-        Of an unmeasured drug, as `model.predict()` takes them.
+        SMILES or features of an unmeasured drug, as `model.predict()` takes them.
     evidence
-        As `model.predict()` takes it: ``"data"`` and ``"auto"`` draw a measured drug's own response, ``"features"`` what its features say.
+        As `model.predict()` takes it: ``"data"`` and ``"auto"`` draw the response of a measured drug itself, ``"features"`` the response
+        predicted from its features.
     n_doses
-        How many doses make the curve, between the lowest and the highest training dose.
+        Number of doses on the curve, between the lowest and the highest training dose.
+    ax
+        Axes to draw on; a new figure by default.
     ax
         Where to draw; a new figure by default.
     show
@@ -54,16 +57,16 @@ def dose_response(
 
     Returns
     -------
-    The axes: a curve for each gene, the mean change from control on the training scale, averaged over cell lines, with a
-    point at each training dose. These are the drug's own, or those of all drugs if it was not measured. The dose is on a
-    logarithmic axis where the doses span a factor of 10 or more.
+    The axes: one curve per gene, the mean change from control on the training scale, averaged over cell lines. A point marks each
+    training dose of the drug, or of all drugs if the drug was not measured. The dose axis is logarithmic if the doses span a factor of
+    10 or more.
 
     Raises
     ------
     KeyError
         If a gene is unknown.
     ValueError
-        If the model knows no doses.
+        If the model has no doses.
 
     Examples
     --------
@@ -73,7 +76,7 @@ def dose_response(
     """
     known = {"drug": drug, "smiles": smiles, "features": features, "as_": "delta"}
     points = model.predict(**known, evidence=evidence)
-    # the curve goes through doses that were not measured
+    # The curve passes through doses that were not measured: there evidence="data" has no answer, so "auto" is used.
     known["evidence"] = "features" if evidence == "features" else "auto"
     doses = np.unique(points.obs["dose"])
     if np.isnan(doses).any():
@@ -108,5 +111,5 @@ def dose_response(
 
 
 def _mean_change(delta: Any) -> pd.DataFrame:
-    """Doses x genes, the mean over cell lines."""
+    """Mean change over cell lines, (doses, genes)."""
     return pd.DataFrame(delta.X, columns=delta.var_names).groupby(delta.obs["dose"].to_numpy()).mean()

@@ -11,7 +11,7 @@ from ._style import DOWN, UP
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-WIDTH, HEIGHT = 0.5, 0.62  # of a gene's box, where levels and rows are 1 apart
+WIDTH, HEIGHT = 0.5, 0.62  # of a gene's box; levels and rows are 1 apart
 
 
 def draw_edge(ax: Axes, points: list[tuple[float, float]], weight: float, strength: float) -> None:
@@ -48,8 +48,8 @@ def draw_gene(ax: Axes, gene: str, x: float, y: float, fill: str, size: float) -
 
 
 def font_size(ax: Axes, longest: int) -> float:
-    """The points at which the longest name fits its box, with .7 of the size as a letter's mean width."""
-    # the axes have their size only once the layout ran, which only the root of nested subfigures can do
+    """Font size (points) at which the longest name fits its box, for letters of a mean width of 0.7 font sizes."""
+    # Axes have their final size only after the layout ran. Of nested subfigures, only the root figure can run it.
     ax.figure.canvas.figure.draw_without_rendering()
     inches = ax.get_window_extent().size / ax.figure.dpi
     box = 72 * inches * np.array([WIDTH, HEIGHT]) / np.abs([np.diff(ax.get_xlim())[0], np.diff(ax.get_ylim())[0]])

@@ -32,29 +32,29 @@ def graph(
     ax: Axes | None = None,
     show: bool | None = None,
 ) -> Axes | None:
-    """The strongest edges of the causal graph, level by level: causes left, effects right.
+    """Draw the strongest edges of the causal graph in topological generations, causes left, effects right.
 
     Parameters
     ----------
     adata
         Annotated data.
     n_edges
-        How many edges, at most, by absolute weight. Genes without any of them are not drawn.
+        Largest number of edges, chosen by absolute weight. Genes without a drawn edge are left out.
     drug
-        Highlight the targets of this drug: red if it raises them, blue if it lowers them.
+        Drug whose targets are highlighted: red if the drug raises the gene, blue if it lowers it.
     n_targets
-        How many targets, at most: the first by rank that are more likely targets than not.
+        Largest number of targets: the first genes by rank with a probability above 0.5.
     key
         Key in ``adata.varp``.
     ax
-        Where to draw; a new figure, large enough for the names, by default.
+        Axes to draw on; by default a new figure, large enough for the names.
     show
         Show the figure and return nothing.
 
     Returns
     -------
-    The axes. Every edge is one :class:`~matplotlib.patches.FancyArrowPatch`, wide by its absolute weight: the change of
-    the target for a change of the source by 1, both in standard deviations of the control.
+    The axes. Every edge is one :class:`~matplotlib.patches.FancyArrowPatch`. Its width shows the absolute weight: the change of the
+    target for a change of the source by 1, both in control SD.
 
     Raises
     ------
@@ -131,7 +131,7 @@ def _legend(ax: Axes, drawn: pd.DataFrame, fills: dict[str, str]) -> None:
         ax.legend(
             handles=handles,
             ncols=2,
-            title="width: change of target per\nchange of source, in sd of control",
+            title="width: change of target per\nchange of source, in control SD",
             alignment="left",
             loc="upper center",
             bbox_to_anchor=(0.5, 0),

@@ -14,26 +14,26 @@ if TYPE_CHECKING:
     import pandas as pd
     from matplotlib.axes import Axes
 
-PHASES = {"structure": "Structure search", "mechanisms": "Mechanisms", "generator": "Generator", "nll": "Held out"}
+PHASES = {"structure": "Structure search", "mechanisms": "Mechanisms", "generator": "Generator", "nll": "Validation"}
 UNITS = {"score": "score (nats)", "nll": "negative log-likelihood\n(nats)"}
 
 
 def history(model: Any, *, ax: Axes | Sequence[Axes] | None = None, show: bool | None = None) -> np.ndarray | None:
-    """How training went, one panel for each phase.
+    """Plot the history of training, one panel per phase.
 
     Parameters
     ----------
     model
-        A trained model, or its ``history``: name -> DataFrame of one column, the index being the epoch. The part of the
-        name before the first underscore is the phase, the rest the quantity; curves of a phase share a panel.
+        A trained model, or its ``history``: a mapping of names to DataFrames with one column, indexed by epoch. The part of a name before
+        the first underscore is the phase, the rest is the quantity. Curves of one phase share a panel.
     ax
-        Where to draw: as many axes as there are phases; a new figure by default.
+        Axes to draw on, as many as there are phases; a new figure by default.
     show
         Show the figure and return nothing.
 
     Returns
     -------
-    The axes in a one-dimensional array, one for each phase in the order of `history`.
+    The axes in a one-dimensional array, one per phase, in the order of `history`.
 
     Raises
     ------
@@ -54,9 +54,9 @@ def history(model: Any, *, ax: Axes | Sequence[Axes] | None = None, show: bool |
         raise ValueError("There is no history to draw. Run `model.train()` first.")
     phases: dict[str, dict[str, pd.Series]] = {}
     for name, table in curves.items():
-        if name == "generator_choice":  # a table of generators, not of epochs
+        if name == "generator_choice":  # this table is indexed by generators, not by epochs
             continue
-        # scvi keeps object columns, with gaps where a quantity was not logged
+        # scvi-tools stores object columns with missing values where a quantity was not logged.
         curve = table.iloc[:, 0].astype(float).dropna()
         phases.setdefault(name.partition("_")[0], {})[name] = curve
 
@@ -77,7 +77,7 @@ def _panels(n: int, ax: Axes | Sequence[Axes] | None) -> np.ndarray:
 
 def _panel(ax: Axes, phase: str, curves: Mapping[str, pd.Series]) -> None:
     for name, curve in curves.items():
-        # a phase of one epoch is a point, which a line does not show
+        # A line with a single epoch is invisible, so it gets a marker.
         ax.plot(curve.index, curve, label=name, marker="o" if len(curve) == 1 else None)
     quantities = {UNITS.get(word) for name in curves for word in name.split("_") if word in UNITS}
     ax.set_title(PHASES.get(phase, phase if len(curves) > 1 else next(iter(curves))))

@@ -8,7 +8,7 @@ from scipy.optimize import isotonic_regression
 
 
 class Layers(NamedTuple):
-    """A layered drawing: nodes, and the points on each edge's way, as (level, height)."""
+    """A layered drawing: positions of nodes, and the points of every edge, as (level, height)."""
 
     nodes: dict[str, tuple[float, float]]
     edges: dict[tuple[str, str], list[tuple[float, float]]]
@@ -17,10 +17,10 @@ class Layers(NamedTuple):
 def layers(graph: nx.DiGraph, *, sweeps: int = 24) -> Layers:
     """Place the nodes of a DAG on levels so that edges run forwards, rarely cross and never pass through a node.
 
-    The method of Sugiyama, Tagawa & Toda (1981): levels by the longest path; an edge over several levels gets a dummy
-    node on each level between; nodes are ordered within their level by the mean height of their neighbours; at last the
-    heights minimise the squared distance to it under that order and a least spacing, which is isotonic regression.
-    Nodes without edges fill rows of their own after all others.
+    The method is that of Sugiyama, Tagawa & Toda (1981). The level of a node is the length of the longest path to it. An edge over
+    several levels gets a dummy node on each level between. Nodes are ordered within their level by the mean height of their neighbors.
+    Finally, heights minimize the squared distance to this mean, given the order and a least spacing; this is isotonic regression. Nodes
+    without edges fill rows of their own below all others.
 
     Raises
     ------
@@ -34,19 +34,19 @@ def layers(graph: nx.DiGraph, *, sweeps: int = 24) -> Layers:
         (u, v): [u, *((u, v, depth) for depth in range(level[u] + 1, level[v])), v] for u, v in sorted(graph.edges)
     }
     columns: dict[int, list[Any]] = {depth: [] for depth in sorted(set(level.values()))}
-    neighbours: dict[Any, list[Any]] = {node: [] for node in sorted(graph)}
+    neighbors: dict[Any, list[Any]] = {node: [] for node in sorted(graph)}
     for chain in chains.values():
         for a, b in zip(chain, chain[1:], strict=False):
-            neighbours.setdefault(a, []).append(b)
-            neighbours.setdefault(b, []).append(a)
+            neighbors.setdefault(a, []).append(b)
+            neighbors.setdefault(b, []).append(a)
     depth_of = level | {node: node[2] for chain in chains.values() for node in chain[1:-1]}
-    for node in neighbours:
+    for node in neighbors:
         columns[depth_of[node]].append(node)
 
     height = {node: i - (len(column) - 1) / 2 for column in columns.values() for i, node in enumerate(column)}
     for sweep in range(2 * sweeps):
         for depth in sorted(columns, reverse=bool(sweep % 2)):
-            wanted = {n: np.mean([height[m] for m in neighbours[n]]) for n in columns[depth]}
+            wanted = {n: np.mean([height[m] for m in neighbors[n]]) for n in columns[depth]}
             if sweep < sweeps:
                 columns[depth].sort(key=wanted.get)
             height.update(_spread(columns[depth], wanted))
@@ -63,7 +63,7 @@ def _levels(graph: nx.DiGraph) -> dict[str, int]:
         cycle = " -> ".join(str(u) for u, _ in nx.find_cycle(graph))
         raise ValueError(f"The graph has a cycle ({cycle}), so it has no levels to draw.")
     level = {node: i for i, generation in enumerate(nx.topological_generations(graph)) for node in generation}
-    # a source has no reason to stand further left than just before its first child
+    # A source moves right, to the level before its first child, which shortens its edges.
     for node in graph:
         if graph.in_degree(node) == 0 and graph.out_degree(node) > 0:
             level[node] = min(level[child] for child in graph.successors(node)) - 1

@@ -8,7 +8,7 @@ import pandas as pd
 from scgim._checks import check_option
 from scgim._keys import CONTROL_LAYER, UNS
 
-from ._style import SCALES, condition_labels, finish, names_width, new_axes, positive, sign_colours
+from ._style import SCALES, condition_labels, finish, names_width, new_axes, positive, sign_colors
 
 if TYPE_CHECKING:
     from anndata import AnnData
@@ -25,37 +25,37 @@ def shift(
     ax: Axes | None = None,
     show: bool | None = None,
 ) -> Axes | None:
-    """The mean predicted change of the genes that move most.
+    """Plot the mean predicted change of the genes that change most.
 
     Parameters
     ----------
     pred
-        What `model.predict()` or `model.do()` returned, with any ``as_``.
+        Result of `model.predict()` or `model.do()`, with any ``as_``.
     evidence
-        ``"data"`` and ``"features"`` show the conditions alone whose prediction rests on that (``pred.obs["evidence"]``); ``"auto"``, all.
+        ``"data"`` or ``"features"``: show only conditions whose prediction rests on this evidence (``pred.obs["evidence"]``).
+        ``"auto"``: show all conditions.
     n_genes
-        How many genes, at most: those of the largest absolute mean change in any condition, largest first.
+        Largest number of genes: those with the largest absolute mean change in any condition, largest first.
     n_conditions
-        How many conditions (drug, dose, cell line), at most: those of the largest absolute mean change, in the order of
-        `pred`.
+        Largest number of conditions (drug, dose, cell line): those with the largest absolute mean change, in the order of `pred`.
     cmap
-        Diverging colours, centred at 0.
+        Diverging colormap, centered at 0.
     ax
-        Where to draw; a new figure by default.
+        Axes to draw on; a new figure by default.
     show
         Show the figure and return nothing.
 
     Returns
     -------
-    The axes: a heatmap (conditions, genes) of the mean over cells of predicted minus control, on the training scale; bars
-    where there is one condition.
+    The axes: a heatmap (conditions, genes) of the mean over cells of predicted minus control expression, on the training scale. With a
+    single condition, bars.
 
     Raises
     ------
     KeyError
         If `pred` is not a prediction.
     ValueError
-        If no condition rests on that `evidence`.
+        If no condition rests on this `evidence`.
 
     Examples
     --------
@@ -89,7 +89,7 @@ def shift(
 
 
 def _resting_on(pred: AnnData, evidence: str) -> AnnData:
-    """The rows of a prediction that rest on some evidence."""
+    """The rows of a prediction that rest on the given evidence."""
     check_option("evidence", evidence, ["auto", "data", "features"])
     if evidence == "auto":
         return pred
@@ -112,7 +112,7 @@ def _mean_changes(pred: AnnData) -> tuple[np.ndarray, list[str]]:
         change = change - pred.layers[CONTROL_LAYER]
     absent = {"drug": "", "dose": np.nan, "cell_line": ""}
     conditions = pd.DataFrame({c: pred.obs.get(c, a) for c, a in absent.items()}, index=pred.obs_names)
-    # dropna=False keeps the conditions that have no dose
+    # By default, groupby drops conditions without a dose (NaN).
     groups = conditions.groupby(list(absent), dropna=False, observed=True, sort=False)
     first = groups.head(1)
     code = groups.ngroup().to_numpy()
@@ -124,7 +124,7 @@ def _mean_changes(pred: AnnData) -> tuple[np.ndarray, list[str]]:
 
 def _bars(means: np.ndarray, genes: list[str], condition: str, unit: str, ax: Axes | None) -> Axes:
     ax = new_axes(4.3 + names_width(genes), max(2.5, 1.4 + 0.25 * len(genes))) if ax is None else ax
-    ax.barh(range(len(genes)), means, color=sign_colours(means))
+    ax.barh(range(len(genes)), means, color=sign_colors(means))
     ax.axvline(0, color="black", linewidth=0.8)
     ax.set_yticks(range(len(genes)), genes)
     ax.invert_yaxis()

@@ -15,7 +15,7 @@ UP, DOWN = "#b2182b", "#2166ac"  # the ends of RdBu_r
 
 SCALES = {
     "counts": "log1p of counts per 10,000",
-    "lognorm": "log-normalised expression",
+    "lognorm": "log-normalized expression",
     "continuous": "units of the data",
 }
 
@@ -25,7 +25,7 @@ def new_axes(width: float, height: float) -> Axes:
 
 
 def names_width(names: Sequence[str]) -> float:
-    """Inches that the longest name takes as a tick label."""
+    """Width (inches) of the longest name as a tick label."""
     return 0.08 * max(map(len, names), default=0)
 
 
@@ -43,12 +43,12 @@ def positive(name: str, value: int) -> int:
     return value
 
 
-def sign_colours(values: np.ndarray | pd.Series) -> list[str]:
+def sign_colors(values: np.ndarray | pd.Series) -> list[str]:
     return [DOWN if v < 0 else UP for v in values]
 
 
 def condition_labels(table: pd.DataFrame, unit: str) -> list[str]:
-    """One label such as "JQ1, 10 uM, A549" for each row, of those of drug, dose and cell_line that it has."""
+    """One label per row, such as "JQ1, 10 uM, A549", from the columns drug, dose and cell_line as far as they exist."""
     return [condition_label(row, unit) for row in table.to_dict("records")]
 
 

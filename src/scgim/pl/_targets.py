@@ -25,9 +25,10 @@ def targets(
     ax: Axes | None = None,
     show: bool | None = None,
 ) -> Axes | None:
-    r"""The likeliest targets of a drug: effects as bars, probabilities as colours.
+    r"""Plot the likeliest targets of a drug: effects as bars, probabilities as colors.
 
-    Genes are ranked from the top by :math:`P(I = 1)\,|\psi|`, see :func:`scgim.get.targets_df`.
+    Genes are ranked from the top by the score :math:`P(I = 1)\,|\psi|`: the probability that the gene is a target times the absolute
+    effect of the drug on it (:func:`scgim.get.targets_df`).
 
     Parameters
     ----------
@@ -36,20 +37,20 @@ def targets(
     drug
         The drug.
     n_genes
-        How many genes, at most.
+        Largest number of genes.
     key
         Key in ``adata.uns``.
     cmap
-        Colours of the probabilities from 0 to 1.
+        Colormap of the probabilities from 0 to 1.
     ax
-        Where to draw; a new figure by default.
+        Axes to draw on; a new figure by default.
     show
         Show the figure and return nothing.
 
     Returns
     -------
-    The axes. A bar is the effect :math:`\psi` in standard deviations of the control, before it propagates to other
-    genes. Dose and cell line are those of the highest score, in the title if they are the same for all genes shown.
+    The axes. A bar is the effect :math:`\psi` in control SD, before it propagates to other genes. Dose and cell line are those with the
+    highest score. They stand in the title if they are the same for all genes shown.
 
     Raises
     ------
@@ -82,13 +83,13 @@ def targets(
     labels = list(table["gene"]) if shared else [f"{g} ({c})" for g, c in zip(table["gene"], conditions, strict=True)]
 
     ax = new_axes(4.8 + names_width(labels), max(2.5, 1.3 + 0.25 * len(table))) if ax is None else ax
-    colours = mpl.cm.ScalarMappable(Normalize(0, 1), cmap)
-    ax.barh(range(len(table)), table["effect"], color=colours.to_rgba(table["probability"]))
+    colors = mpl.cm.ScalarMappable(Normalize(0, 1), cmap)
+    ax.barh(range(len(table)), table["effect"], color=colors.to_rgba(table["probability"]))
     ax.axvline(0, color="black", linewidth=0.8)
     ax.set_yticks(range(len(table)), labels)
     ax.invert_yaxis()
-    ax.set_xlabel("effect before it propagates (sd of control)")
+    ax.set_xlabel("effect before it propagates (control SD)")
     ax.set_title(f"Targets of {drug}" + (f", {conditions[0]}" if shared and conditions[0] else ""))
     ax.spines[["top", "right"]].set_visible(False)
-    ax.figure.colorbar(colours, ax=ax, label="probability", shrink=0.8)
+    ax.figure.colorbar(colors, ax=ax, label="probability", shrink=0.8)
     return finish(ax, show)

@@ -1,9 +1,8 @@
-"""What became of each drug's structure: a table, one line of log, and warnings about twins."""
+"""The audit of drug structures: one table, one line of log, and warnings about duplicates."""
 
 from __future__ import annotations
 
 import logging
-from collections import defaultdict
 from math import comb
 from typing import TYPE_CHECKING
 
@@ -11,16 +10,20 @@ import pandas as pd
 
 from scgim._checks import warn
 
-if TYPE_CHECKING:
-    from collections.abc import Hashable, Iterable, Mapping
+from ._duplicates import by_key, duplicate_groups, equalities
 
-    from ._chemistry import Structure
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
+    from ._chemistry import StandardizedMolecule
 
 logger = logging.getLogger("scgim")
 
 
-def audit_table(features: pd.DataFrame, structures: Mapping[str, Structure], raw: Iterable[str]) -> pd.DataFrame:
-    """One row a drug, as described in `scgim.pp.fingerprints`; logs a summary and warns about twins."""
+def audit_table(
+    features: pd.DataFrame, structures: Mapping[str, StandardizedMolecule], raw: Iterable[str]
+) -> pd.DataFrame:
+    """One row per drug, as described in `scgim.pp.fingerprints`. Logs a summary and warns about duplicates."""
     column = lambda field: pd.Series([getattr(s, field) for s in structures.values()], features.index, dtype=object)
     bits = pd.Series([row.tobytes() for row in features.to_numpy()], features.index, dtype=object)
     parent, skeleton = column("parent"), column("skeleton")
@@ -32,9 +35,9 @@ def audit_table(features: pd.DataFrame, structures: Mapping[str, Structure], raw
             "n_fragments": column("n_fragments").astype(int),
             "n_bits_on": (features > 0).sum(axis=1),
             "action": column("action"),
-            "same_structure_as": _twins(parent),
-            "same_skeleton_as": _twins(skeleton, apart=parent),
-            "same_fingerprint_as": _twins(bits),
+            "same_structure_as": _duplicates(parent),
+            "same_skeleton_as": _duplicates(skeleton, apart=parent),
+            "same_fingerprint_as": _duplicates(bits),
         },
         index=features.index,
     )
@@ -44,20 +47,16 @@ def audit_table(features: pd.DataFrame, structures: Mapping[str, Structure], raw
     return audit
 
 
-def _groups(keys: pd.Series) -> dict[Hashable, list[str]]:
-    groups = defaultdict(list)
-    for name, key in keys.items():
-        groups[key].append(name)
-    return dict(groups)
-
-
 def _n_pairs(keys: pd.Series) -> int:
-    return sum(comb(len(group), 2) for group in _groups(keys).values())
+    return sum(comb(len(group), 2) for group in by_key(keys).values())
 
 
-def _twins(keys: pd.Series, *, apart: pd.Series | None = None) -> list[str]:
-    """For every drug, the others of the same key, joined by "; "; without those of the same key in `apart`."""
-    groups = _groups(keys)
+def _duplicates(keys: pd.Series, *, apart: pd.Series | None = None) -> list[str]:
+    """For every drug, the other drugs with the same key, joined by "; ".
+
+    Drugs that also have the same key in `apart` are left out.
+    """
+    groups = by_key(keys)
     return [
         "; ".join(other for other in groups[key] if other != name and (apart is None or apart[other] != apart[name]))
         for name, key in keys.items()
@@ -68,7 +67,7 @@ def _summary(audit: pd.DataFrame, *, same: int, stereo: int, alike: int) -> str:
     taken, several = audit["action"] == "parent taken", audit["n_fragments"] > 1
     parts = [
         (int((taken & several).sum()), "multi-component entr{y} reduced to {its} parent"),
-        (int((taken & ~several).sum()), "other entr{y} neutralised or redrawn"),
+        (int((taken & ~several).sum()), "other entr{y} neutralized or redrawn"),
         (int((audit["action"] == "metal kept whole").sum()), "entr{y} with a metal kept whole"),
         (same, "pair{s} share{v} a parent"),
         (stereo, "pair{s} differ{v} only in stereochemistry or tautomer"),
@@ -79,20 +78,15 @@ def _summary(audit: pd.DataFrame, *, same: int, stereo: int, alike: int) -> str:
 
 
 def _warn(parent: pd.Series, bits: pd.Series) -> None:
-    same = [group for group in _groups(parent).values() if len(group) > 1]
-    alike = [group for group in _groups(bits).values() if parent[group].nunique() > 1]
+    same = duplicate_groups(parent)
+    alike = [group for group in duplicate_groups(bits) if parent[group].nunique() > 1]
     if same:
         warn(
-            f"The same parent structure under different names, which no model can tell apart: {_equal(same)}. "
+            f"Duplicates: the same parent structure under different names: {equalities(same, n=5)}. No model can tell them apart. "
             "Merge them, or give their features yourself."
         )
     if alike:
         warn(
-            f"Different structures with identical fingerprints, which no model can tell apart: {_equal(alike)}. "
+            f"Different structures with identical fingerprints: {equalities(alike, n=5)}. No model can tell them apart. "
             "Try chirality=True, counts=True or a larger radius, or merge them."
         )
-
-
-def _equal(groups: list[list[str]], n: int = 5) -> str:
-    more = f" and {len(groups) - n} more" if len(groups) > n else ""
-    return "; ".join(" = ".join(map(repr, group)) for group in groups[:n]) + more

@@ -17,7 +17,7 @@ from ._check_design import (
 from ._check_drugs import check_features, check_split, check_structures
 from ._check_resources import check_resources
 from ._check_values import check_genes, check_scale, check_sizes, scan
-from ._screen import Finding, Screen
+from ._screen import Finding, UncheckedScreen
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -46,52 +46,54 @@ def check(
     size_factor_key: str | None = None,
     split_key: str | None = None,
 ) -> pd.DataFrame:
-    """A sheet of all that is wrong, or may go wrong, with a screen; takes what `scgim.setup_anndata` takes.
+    """Check a screen before set-up. Takes the arguments of `scgim.setup_anndata` and returns a table of findings.
 
-    Set-up stops at the first error; this goes on. Where no row is FAIL, set-up takes the screen. Every value is looked at once,
-    block by block; nothing is written.
+    Set-up stops at the first error. `check` continues and reports every error. If no row is FAIL, `scgim.setup_anndata` accepts
+    the screen. Every value of the matrix is read once, in blocks of cells. Nothing is written to `adata`.
 
     Parameters
     ----------
     adata
         Cells, in memory, backed or on dask; not a view.
     drug_key, control
-        Column of ``obs`` with the drug, and the untreated cells' name in it.
+        Column of ``obs`` with the drug, and the name of untreated cells in this column.
     scale, layer
-        What the matrix holds, and where it is; see `scgim.setup_anndata`.
+        Scale of the matrix, and the layer that holds it (``None``: ``X``), as in `scgim.setup_anndata`.
     dose_key, dose_unit, cell_line_key, batch_key, size_factor_key, split_key
-        Columns of ``obs``, and the doses' unit.
+        Columns of ``obs``, and the unit of the doses.
     smiles_key, features_key
-        Column of ``obs`` with each drug's SMILES; table of ``uns`` with drug features.
+        Column of ``obs`` with the SMILES of each drug; table of ``uns`` with drug features.
 
     Returns
     -------
-    One row a check, always the same ones in the same order; columns ``check``, ``status`` (``"PASS"``, ``"WARN"``: the model can be
-    trained, but read the finding; ``"FAIL"``: it cannot), ``finding`` and ``fix`` (empty for PASS). The checks:
+    One row per check, always the same checks in the same order. Columns: ``check``; ``status`` (``"PASS"``; ``"WARN"``: the model can
+    be trained, but the finding needs attention; ``"FAIL"``: the model cannot be trained); ``finding``; ``fix`` (empty for PASS).
+    The checks:
 
     ``scale``
         Values are finite and of the declared scale.
     ``size factors``, ``genes``, ``columns``
-        Sizes are positive; genes vary and differ; nothing is missing in ``obs``.
+        Sizes are positive. Genes vary, and no two genes are identical. No value is missing in ``obs``.
     ``controls``, ``cells per condition``
-        Every line and batch with treated cells has controls; WARN below 20 cells.
+        Every cell line and batch with treated cells has controls. WARN below 20 cells.
     ``doses``
-        Positive numbers within five orders of magnitude.
+        Doses are positive numbers within five orders of magnitude.
     ``structures``, ``features``
-        SMILES can be read and are no twins (salts, stereoisomers, equal fingerprints); at least 8 drugs differ in features.
+        SMILES can be read. No drug is a duplicate of another (salt, stereoisomer, equal fingerprint). At least 8 drugs differ in
+        their features.
     ``drugs and batches``
-        No drug sits in one batch only, where its effect cannot be told from the batch's deviation.
+        Every drug occurs in two batches or more. Otherwise its effect is confounded with the deviation of its batch.
     ``split``
-        See `audit_split`.
+        No leakage from training into test, see `audit_split`.
     ``resources``
-        Memory and time of training, from a benchmark with linear mechanisms: within a factor of a few.
+        Memory and time of training, extrapolated from a benchmark with linear mechanisms; accurate to a factor of a few.
 
     Raises
     ------
     KeyError
-        If a column, layer or table does not exist, naming the nearest.
+        If a column, layer or table does not exist. The message names the nearest one.
     TypeError, ValueError
-        If `adata` is no AnnData or a view, or `scale` does not exist. Never for what is in the data.
+        If `adata` is not an AnnData or is a view, or `scale` does not exist. Problems of the data never raise.
 
     Examples
     --------
@@ -103,12 +105,12 @@ def check(
     >>> print(sheet.set_index("check")["finding"]["features"])
     7 drugs with distinct features to learn from: nothing is learned across drugs below 8.
     """
-    screen = Screen(**(locals() | {"control": str(control)}))
+    screen = UncheckedScreen(**(locals() | {"control": str(control)}))
     refuse_view(adata)
     check_option("scale", scale, ["counts", "lognorm", "continuous"])
     screen.require_keys()
     seen = _values(screen)
-    checks: dict[str, Callable[[Screen], Iterator[Finding]]] = {
+    checks: dict[str, Callable[[UncheckedScreen], Iterator[Finding]]] = {
         "scale": partial(check_scale, found=seen),
         "size factors": partial(check_sizes, found=seen),
         "genes": partial(check_genes, found=seen),
@@ -126,7 +128,7 @@ def check(
     return pd.DataFrame(rows, columns=["check", "status", "finding", "fix"], dtype=object)
 
 
-def _values(screen: Screen) -> Scan | Finding:
+def _values(screen: UncheckedScreen) -> Scan | Finding:
     try:
         return scan(screen)
     except BAD_DATA as error:
@@ -134,12 +136,12 @@ def _values(screen: Screen) -> Scan | Finding:
 
 
 def _unforeseen(error: Exception) -> Finding:
-    # data can be wrong in more ways than anyone lists
+    # Data can be wrong in ways that no list of checks foresees: an unforeseen error becomes a finding too.
     return Finding("FAIL", f"Could not be checked: {type(error).__name__}: {error}", "See the other rows.")
 
 
-def _worst(look: Callable[[Screen], Iterator[Finding]], screen: Screen) -> Finding:
-    """All that a check found amiss, in one; what passes only where nothing is."""
+def _worst(look: Callable[[UncheckedScreen], Iterator[Finding]], screen: UncheckedScreen) -> Finding:
+    """All findings of a check merged into one, the worst status first; PASS only if nothing is wrong."""
     found = []
     try:
         found += look(screen)

@@ -13,14 +13,14 @@ if TYPE_CHECKING:
 
     import pandas as pd
 
-    from ._screen import Screen
+    from ._screen import UncheckedScreen
 
-FEW_CELLS = 20  # of a condition, or of the controls of a line and batch
-WIDE = 1e5  # ratio of doses
+FEW_CELLS = 20  # of a condition, or of the controls of a cell line and batch
+WIDE = 1e5  # ratio of the largest to the smallest dose
 
 
-def check_columns(screen: Screen) -> Iterator[Finding]:
-    """Every cell has a drug, line, batch, split and size; names differ by more than their type."""
+def check_columns(screen: UncheckedScreen) -> Iterator[Finding]:
+    """Every cell has a drug, cell line, batch, split and size factor. No two names differ only in their type."""
     keys = [screen.drug_key, screen.cell_line_key, screen.batch_key, screen.split_key]
     for check, key in [*((check_names, key) for key in keys), (check_obs_column, screen.size_factor_key)]:
         if key is not None:
@@ -30,9 +30,9 @@ def check_columns(screen: Screen) -> Iterator[Finding]:
                 yield Finding.of(error)
             except TypeError:
                 yield Finding(
-                    "FAIL", f"obs[{key!r}] holds values that are no names, such as lists.", "Make them strings."
+                    "FAIL", f"obs[{key!r}] holds values that are not names, such as lists.", "Make them strings."
                 )
-    for key in (screen.dose_key, screen.smiles_key):  # may be missing for controls
+    for key in (screen.dose_key, screen.smiles_key):  # these may be missing for controls
         if key is not None:
             try:
                 check_obs_column(screen.adata, key, allow_missing=True)
@@ -41,8 +41,8 @@ def check_columns(screen: Screen) -> Iterator[Finding]:
     yield Finding("PASS", f"Nothing is missing in {listed((key for key in keys if key is not None), n=len(keys))}.")
 
 
-def check_controls(screen: Screen) -> Iterator[Finding]:
-    """There are controls and drugs, and every line and batch with treated cells has controls."""
+def check_controls(screen: UncheckedScreen) -> Iterator[Finding]:
+    """There are controls and drugs. Every cell line and batch with treated cells has controls."""
     cells, control = screen.cells, screen.control
     names = cells["drug"].dropna()
     if not cells["control"].any():
@@ -53,7 +53,7 @@ def check_controls(screen: Screen) -> Iterator[Finding]:
             return
     alike = [name for name in screen.drugs if name.strip().casefold() == control.strip().casefold()]
     if alike:
-        finding = f"obs[{screen.drug_key!r}] also holds {listed(alike)}, taken for a drug."
+        finding = f"obs[{screen.drug_key!r}] also holds {listed(alike)}, which count as drugs."
         yield Finding("WARN", finding, f"If these cells are controls, call them {control!r}.")
     if not screen.drugs:
         yield Finding("FAIL", "All cells are controls.", "Add treated cells: without them there is nothing to learn.")
@@ -61,26 +61,26 @@ def check_controls(screen: Screen) -> Iterator[Finding]:
     groups = cells.dropna(subset=["line", "batch"]).groupby(["line", "batch"])[["control", "treated"]].sum()
     groups = groups[groups["treated"] > 0]["control"]
     if len(lone := groups[groups == 0]):
-        fix = "Add controls there, or drop these cells: what is no effect there is not known."
+        fix = "Add controls there, or drop these cells: without controls their effects cannot be measured."
         yield Finding("FAIL", f"No control cells ({control!r}) in {_places(screen, lone.index)}.", fix)
     few = groups[(groups > 0) & (groups < FEW_CELLS)]
     if len(few):
         finding = f"Fewer than {FEW_CELLS} control cells in {_places(screen, few.index)}, the fewest {few.min()}."
-        yield Finding("WARN", finding, "Every effect there is measured against them: add controls.")
+        yield Finding("WARN", finding, "Every effect there is measured against these cells: add controls.")
     yield Finding(
         "PASS",
         f"{cells['control'].sum():,} control cells; at least {groups.min() if len(groups) else 0} in each line and batch.",
     )
 
 
-def _places(screen: Screen, groups: Iterable[tuple[str, str]]) -> str:
+def _places(screen: UncheckedScreen, groups: Iterable[tuple[str, str]]) -> str:
     keys = (screen.cell_line_key, screen.batch_key)
     named = [[f"{key}={name}" for key, name in zip(keys, group, strict=True) if key is not None] for group in groups]
     return listed(" and ".join(names) or "all cells" for names in named)
 
 
-def check_conditions(screen: Screen) -> Iterator[Finding]:
-    """Conditions have cells enough."""
+def check_conditions(screen: UncheckedScreen) -> Iterator[Finding]:
+    """Every condition has enough cells."""
     sizes = screen.treated.groupby(["drug", "dose", "line"]).size()
     if not len(sizes):
         yield Finding("FAIL", "No treated cell has a known condition.", "See the other rows.")
@@ -90,7 +90,7 @@ def check_conditions(screen: Screen) -> Iterator[Finding]:
         shown = listed(_condition(screen, *condition) + f" ({n})" for condition, n in few.items())
         finding = f"{len(few):,} of {len(sizes):,} conditions have fewer than {FEW_CELLS} cells: {shown}."
         yield Finding(
-            "WARN", finding, "Their effects are uncertain: pool or drop them, or read their probabilities so."
+            "WARN", finding, "Their effects are uncertain: pool or drop them, or read their probabilities with care."
         )
     yield Finding(
         "PASS",
@@ -98,7 +98,7 @@ def check_conditions(screen: Screen) -> Iterator[Finding]:
     )
 
 
-def _condition(screen: Screen, drug: str, dose: float, line: str) -> str:
+def _condition(screen: UncheckedScreen, drug: str, dose: float, line: str) -> str:
     dosed = [f"{dose:g} {screen.dose_unit or ''}".strip()] * (screen.dose_key is not None)
     return ", ".join([drug, *dosed, *([line] * (screen.cell_line_key is not None))])
 
@@ -108,7 +108,7 @@ def _span(sizes: pd.Series) -> str:
     return f"{low:,}" if low == high else f"{low:,} to {high:,}"
 
 
-def check_dose_range(screen: Screen) -> Iterator[Finding]:
+def check_dose_range(screen: UncheckedScreen) -> Iterator[Finding]:
     """Doses are positive numbers in one unit."""
     key, unit = screen.dose_key, screen.dose_unit
     if key is None:
@@ -135,8 +135,8 @@ def check_dose_range(screen: Screen) -> Iterator[Finding]:
     yield Finding("PASS", f"{text}; {_span(each)} doses a drug.")
 
 
-def check_batches(screen: Screen) -> Iterator[Finding]:
-    """Drugs are not confounded with batches."""
+def check_batches(screen: UncheckedScreen) -> Iterator[Finding]:
+    """No drug is confounded with a batch."""
     n_batches = screen.treated["batch"].nunique()
     if screen.batch_key is None or n_batches < 2:
         yield Finding(
@@ -146,8 +146,8 @@ def check_batches(screen: Screen) -> Iterator[Finding]:
     each = screen.treated.groupby("drug")["batch"].nunique()
     if len(single := each[each == 1]):
         finding = (
-            f"{len(single):,} of {len(each):,} drugs sit in one batch only: {listed(single.index)}. Their effects and that "
-            "batch's deviation, as far as its controls do not show it, cannot be told apart."
+            f"{len(single):,} of {len(each):,} drugs occur in one batch only: {listed(single.index)}. Their effects are confounded "
+            "with the deviation of that batch that its controls do not show."
         )
-        yield Finding("WARN", finding, "Repeat them in a second batch, or confirm what is concluded of them otherwise.")
-    yield Finding("PASS", f"Every drug sits in two batches or more, of {n_batches}.")
+        yield Finding("WARN", finding, "Repeat them in a second batch, or confirm their effects by other means.")
+    yield Finding("PASS", f"Every drug occurs in two batches or more, of {n_batches}.")

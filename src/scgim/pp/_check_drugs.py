@@ -1,4 +1,4 @@
-"""Checks of drugs: structures, features, and what a split lets through."""
+"""Checks of drugs: structures, features, and leakage of a split."""
 
 from __future__ import annotations
 
@@ -9,24 +9,25 @@ import pandas as pd
 
 from scgim._checks import check_smiles, listed
 
+from ._duplicates import duplicate_groups, equalities
 from ._leaks import find_leaks, morgan
 from ._screen import Finding
 
 if TYPE_CHECKING:
-    from collections.abc import Hashable, Iterator, Mapping
+    from collections.abc import Iterator
 
-    from ._screen import Screen
+    from ._screen import UncheckedScreen
 
-MIN_DRUGS = 8  # with fewer, folds over drugs say nothing
+MIN_DRUGS = 8  # with fewer drugs, folds over drugs are too small to compare generators
 
 
-def check_structures(screen: Screen) -> Iterator[Finding]:
-    """Every drug has one SMILES that can be read, and none is another's twin."""
+def check_structures(screen: UncheckedScreen) -> Iterator[Finding]:
+    """Every drug has one readable SMILES, and no drug is a duplicate of another."""
     key = screen.smiles_key
     if key is None:
         yield Finding("PASS", "No smiles_key was given.")
         return
-    # with a table of features, structures only label the results
+    # With a table of features, structures are not used for learning: an unreadable SMILES is no obstacle.
     bad = "FAIL" if screen.features_key is None else "WARN"
     try:
         check_smiles(screen.adata, key, names=screen.cells["drug"], treated=screen.cells["treated"].to_numpy())
@@ -37,32 +38,21 @@ def check_structures(screen: Screen) -> Iterator[Finding]:
         finding = f"{len(failed)} of {len(screen.drugs)} drugs have no usable SMILES: {shown}."
         yield Finding(bad, finding, "Correct their SMILES or leave these drugs out.")
     skeletons = {name: structure.skeleton for name, structure in screen.structures.items()}
-    twins = _groups(skeletons)
-    if twins:
-        finding = f"Salts, stereoisomers or other names of one compound: {_equal(twins)}."
+    duplicates = duplicate_groups(skeletons)
+    if duplicates:
+        finding = f"Duplicates (salts, stereoisomers or other names of one compound): {equalities(duplicates)}."
         yield Finding("WARN", finding, "Merge them, or keep them on one side: split(adata, smiles_key=...).")
-    alike = [group for group in _groups(morgan(screen.structures)) if len({skeletons[name] for name in group}) > 1]
+    by_bits = duplicate_groups(morgan(screen.structures))
+    alike = [group for group in by_bits if len({skeletons[name] for name in group}) > 1]
     if alike:
-        finding = f"Different compounds with one fingerprint: {_equal(alike)}."
+        finding = f"Different compounds with one fingerprint: {equalities(alike)}."
         yield Finding("WARN", finding, "featurize_drugs(adata, counts=True) or a larger radius may tell them apart.")
     n_salts = sum(structure.n_fragments > 1 for structure in screen.structures.values())
-    yield Finding("PASS", f"{len(screen.structures)} structures, {n_salts} of several components; no twins.")
+    yield Finding("PASS", f"{len(screen.structures)} structures, {n_salts} of several components; no duplicates.")
 
 
-def _groups(keys: Mapping[str, Hashable]) -> list[list[str]]:
-    """Names that share a key."""
-    groups: dict[Hashable, list[str]] = {}
-    for name, key in keys.items():
-        groups.setdefault(key, []).append(name)
-    return [group for group in groups.values() if len(group) > 1]
-
-
-def _equal(groups: list[list[str]]) -> str:
-    return listed(" = ".join(group) for group in groups)
-
-
-def check_features(screen: Screen) -> Iterator[Finding]:
-    """Drugs differ in their features, and are enough to learn from."""
+def check_features(screen: UncheckedScreen) -> Iterator[Finding]:
+    """Drugs differ in their features, and there are enough of them to learn from."""
     train = screen.cells["treated"] & (screen.cells["split"] != "test")
     drugs = sorted(set(screen.cells.loc[train, "drug"]))
     if screen.features_key is not None:
@@ -75,7 +65,7 @@ def check_features(screen: Screen) -> Iterator[Finding]:
     elif screen.smiles_key is not None:
         rows = morgan({name: screen.structures[name] for name in drugs if name in screen.structures})
     else:
-        finding = "Drugs have no features, so nothing is learned across them, and no new drug can be predicted."
+        finding = "Drugs have no features, so nothing is learned across drugs, and new drugs cannot be predicted."
         yield Finding("WARN", finding, "Pass smiles_key= or features_key=, if there are any.")
         return
     n = len(set(rows.values()))
@@ -87,7 +77,7 @@ def check_features(screen: Screen) -> Iterator[Finding]:
     yield Finding("PASS", f"{n} distinct rows of features for {len(drugs)} drugs.")
 
 
-def _table_problem(table: object, screen: Screen) -> Finding | None:
+def _table_problem(table: object, screen: UncheckedScreen) -> Finding | None:
     where = f"uns[{screen.features_key!r}]"
     if not isinstance(table, pd.DataFrame):
         return Finding("FAIL", f"{where} is a {type(table).__name__}.", "Make it a DataFrame with drug names as index.")
@@ -95,7 +85,7 @@ def _table_problem(table: object, screen: Screen) -> Finding | None:
     for axis, labels in (("index", table.index), ("columns", table.columns)):
         if labels.has_duplicates or not all(isinstance(label, str) for label in labels):
             return Finding(
-                "FAIL", f"The {axis} of {where} must be strings, each once.", f"table.{axis} names drugs or features."
+                "FAIL", f"The {axis} of {where} must hold unique strings.", f"table.{axis} names drugs or features."
             )
     if not table.shape[1]:
         return Finding("FAIL", f"{where} has no columns.", "Give the drugs features, or leave features_key out.")
@@ -108,8 +98,8 @@ def _table_problem(table: object, screen: Screen) -> Finding | None:
     return None
 
 
-def check_split(screen: Screen) -> Iterator[Finding]:
-    """The split holds out whole conditions, and leaves training what it needs."""
+def check_split(screen: UncheckedScreen) -> Iterator[Finding]:
+    """The split holds out whole conditions, and training keeps controls and drugs."""
     key, cells = screen.split_key, screen.cells
     if key is None:
         yield Finding("PASS", "No split_key was given.")
@@ -139,9 +129,9 @@ def check_split(screen: Screen) -> Iterator[Finding]:
             shown = listed(
                 row.test if kind == "condition" else f"{row.test} = {row.train}" for row in found.itertuples()
             )
-            finding = f"{len(found):,} leaks from train into test ({kind}): {shown}. See scgim.pp.audit_split."
-            yield Finding(status, finding, "Split anew: split(adata, smiles_key=...) keeps conditions and twins whole.")
+            finding = f"Leakage: {len(found):,} leaks from train into test ({kind}): {shown}. See scgim.pp.audit_split."
+            yield Finding(
+                status, finding, "Split anew: split(adata, smiles_key=...) keeps conditions and duplicates whole."
+            )
     n_test = sided.loc[sided["split"] == "test", "drug"].nunique()
-    yield Finding(
-        "PASS", f"{(~train).sum():,} of {len(cells):,} cells, of {n_test} drugs, are held out, and nothing leaks."
-    )
+    yield Finding("PASS", f"{(~train).sum():,} of {len(cells):,} cells, of {n_test} drugs, are held out. No leakage.")

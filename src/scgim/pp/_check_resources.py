@@ -1,4 +1,4 @@
-"""What training will take, by the constants of a benchmark."""
+"""Memory and time of training, estimated from the constants of a benchmark."""
 
 from __future__ import annotations
 
@@ -9,15 +9,15 @@ from ._screen import Finding
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from ._screen import Screen
+    from ._screen import UncheckedScreen
 
 
-def check_resources(screen: Screen) -> Iterator[Finding]:
-    """What training will take, roughly."""
+def check_resources(screen: UncheckedScreen) -> Iterator[Finding]:
+    """Memory and time of training, estimated."""
     n, genes = screen.adata.n_obs, screen.adata.n_vars
     conditions = len(screen.treated[["drug", "dose", "line", "batch"]].drop_duplicates())
     kept = screen.cells[screen.cells["control"]].groupby("line").size().clip(upper=10_000).sum()
-    # Constants of benchmarks/scaling.csv: linear mechanisms, two cores.
+    # The constants are fits to benchmarks/scaling.csv (linear mechanisms, two cores).
     block = 3 * 4 * min(n * genes, 2**14 * genes, 2**23)
     megabytes = 15 + (block + 10 * 8 * genes**2 + 6 * 8 * conditions * genes + 8 * kept * genes) / 1e6
     seconds = 8 + 1.3e-4 * conditions * genes + 7e-6 * genes**2 + n * (1e-8 * genes + 5e-11 * genes**2)

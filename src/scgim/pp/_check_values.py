@@ -1,4 +1,4 @@
-"""Checks of the matrix: does it hold what was declared, and genes that can be told apart?"""
+"""Checks of the matrix: values of the declared scale, and genes that differ from each other."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ from ._screen import Finding
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from ._screen import Screen
+    from ._screen import UncheckedScreen
 
 BLOCK = 2**22  # values
 FEW_GENES = 1000
 
 
-def scan(screen: Screen) -> ValueScan | Finding:
-    """Look at every value once, block by block; or why that cannot be."""
+def scan(screen: UncheckedScreen) -> ValueScan | Finding:
+    """Scan every value once, block by block. Returns a finding if the matrix cannot be scanned."""
     adata, layer = screen.adata, screen.layer
     matrix = adata.X if layer is None else adata.layers[layer]
     if not adata.n_obs or not adata.n_vars:
@@ -37,7 +37,7 @@ def scan(screen: Screen) -> ValueScan | Finding:
         return Finding("FAIL", f"{where(screen)} holds {matrix.dtype} values.", "Expression is real numbers.")
     rng = np.random.default_rng(0)
     blocks = row_blocks(matrix, np.arange(adata.n_obs), max(1, BLOCK // adata.n_vars))
-    with np.errstate(all="ignore"):  # what overflows is as large as it looks
+    with np.errstate(all="ignore"):  # values that overflow a sum are reported as too large by the scale check
         scans = (
             ValueScan.of(x.compute() if hasattr(x, "compute") else x, rows, weight=rng.standard_normal(len(rows)))
             for rows, x in blocks
@@ -45,12 +45,12 @@ def scan(screen: Screen) -> ValueScan | Finding:
         return reduce(ValueScan.merge, scans)
 
 
-def where(screen: Screen) -> str:
-    """The matrix's name."""
+def where(screen: UncheckedScreen) -> str:
+    """Name of the matrix in messages."""
     return "X" if screen.layer is None else f"layers[{screen.layer!r}]"
 
 
-def check_scale(screen: Screen, found: ValueScan | Finding) -> Iterator[Finding]:
+def check_scale(screen: UncheckedScreen, found: ValueScan | Finding) -> Iterator[Finding]:
     """Every value is finite and of the declared scale."""
     if isinstance(found, Finding):
         yield found
@@ -70,12 +70,12 @@ def check_scale(screen: Screen, found: ValueScan | Finding) -> Iterator[Finding]
     yield Finding("PASS", f"{n:,} values in {where(screen)}, {found.low.min():.4g} to {high:.4g}, fit scale={scale!r}.")
 
 
-def check_sizes(screen: Screen, found: ValueScan | Finding) -> Iterator[Finding]:
-    """Sizes are positive numbers, and row sums are sizes."""
+def check_sizes(screen: UncheckedScreen, found: ValueScan | Finding) -> Iterator[Finding]:
+    """Size factors are positive numbers; without a column of them, sums of rows are used."""
     key = screen.size_factor_key
     if key is None:
         if screen.scale == "counts" and screen.adata.n_vars < FEW_GENES:
-            finding = f"Sizes are row sums over only {screen.adata.n_vars} genes, which a strong effect on a few of them changes."
+            finding = f"Size factors are row sums over only {screen.adata.n_vars} genes. A strong effect on a few genes changes them."
             yield Finding("WARN", finding, "Pass size_factor_key= with totals over all genes, if you have them.")
         yield Finding("PASS", "Row sums." if screen.scale == "counts" else "None needed.")
         return
@@ -87,14 +87,14 @@ def check_sizes(screen: Screen, found: ValueScan | Finding) -> Iterator[Finding]
     bad = ~(np.isfinite(size) & (size > 0))
     if bad.any():
         shown = listed(dict.fromkeys(screen.column(key)[bad].map(str)))
-        finding = f"obs[{key!r}] is no positive, finite number in {bad.sum():,} cells: {shown}."
+        finding = f"obs[{key!r}] is not a positive, finite number in {bad.sum():,} cells: {shown}."
         yield Finding("FAIL", finding, "Correct these sizes or drop the cells.")
     else:
         yield Finding("PASS", f"obs[{key!r}]: {size.min():.4g} to {size.max():.4g}." if len(size) else "No cells.")
 
 
-def check_genes(screen: Screen, found: ValueScan | Finding) -> Iterator[Finding]:
-    """Names occur once, no gene is constant, and no two hold the same."""
+def check_genes(screen: UncheckedScreen, found: ValueScan | Finding) -> Iterator[Finding]:
+    """Names are unique, no gene is constant, and no two genes hold the same values."""
     names = screen.adata.var_names.astype(str)
     if len(twice := names[names.duplicated()].unique()):
         fix = "Sum or drop the duplicates, or adata.var_names_make_unique() if they are different genes."
@@ -109,11 +109,12 @@ def check_genes(screen: Screen, found: ValueScan | Finding) -> Iterator[Finding]
     order = np.lexsort([found.projection, found.high, found.low])
     order = order[~constant[order]]
     one, two = order[:-1], order[1:]
-    # rounding of a sum over cells stays below this; a gene that differs in one cell lies above
+    # Two equal genes have equal projections up to the rounding of a sum over cells, which stays below this threshold. A gene
+    # that differs in a single cell lies far above it, so one random projection finds duplicates without comparing columns.
     near = np.abs(found.projection[one] - found.projection[two]) <= 1e-12 * np.sqrt(found.square[one])
     near &= (found.low[one] == found.low[two]) & (found.high[one] == found.high[two])
     if near.any():
         pairs = np.sort(np.stack([one[near], two[near]], axis=1), axis=1)
         pairs = [f"{names[i]} = {names[j]}" for i, j in sorted(pairs.tolist())]
-        yield Finding("WARN", f"Genes hold the same in every cell: {listed(pairs)}.", "Keep one of each.")
+        yield Finding("WARN", f"Genes hold the same values in every cell: {listed(pairs)}.", "Keep one of each.")
     yield Finding("PASS", f"{len(names):,} genes, each with a name and values of its own.")

@@ -1,4 +1,4 @@
-"""From SMILES to the structure that acts. Knows RDKit only."""
+"""From a SMILES to the parent structure. Needs RDKit only."""
 
 from __future__ import annotations
 
@@ -13,26 +13,26 @@ if TYPE_CHECKING:
 Action = Literal["none", "parent taken", "metal kept whole"]
 
 NON_METALS = frozenset("* H He B C N O F Ne Si P S Cl Ar Ge As Se Br Kr Te I Xe At Rn".split())
-# Not lithium, zinc and the like: where they occur, they are often what acts.
+# Lithium, zinc and other metals are missing here, because they are often the active component.
 COUNTER_IONS = frozenset("Na K Mg Ca".split())
 
 
-class Structure(NamedTuple):
-    """What is fingerprinted of a drug.
+class StandardizedMolecule(NamedTuple):
+    """A drug's standardized structure, from which fingerprints are computed.
 
     Attributes
     ----------
     mol
         The RDKit molecule of `parent`.
     parent
-        Its canonical SMILES, stereochemistry included.
+        Canonical SMILES of the parent, stereochemistry included.
     inchikey
-        Its InChIKey, empty where InChI has none.
+        InChIKey of the parent; empty if InChI has none.
     n_fragments
-        Components of the structure as given.
+        Number of components of the structure as given.
     action
-        ``"none"``: the parent is the structure as given; ``"parent taken"``: components were dropped, charges neutralised or
-        groups redrawn; ``"metal kept whole"``: left as given.
+        ``"none"``: the parent equals the structure as given; ``"parent taken"``: components were dropped, charges neutralized or
+        groups redrawn; ``"metal kept whole"``: the structure contains a metal and was left as given.
     """
 
     mol: Chem.Mol
@@ -43,38 +43,38 @@ class Structure(NamedTuple):
 
     @property
     def skeleton(self) -> str:
-        """Equal for salts, stereoisomers and tautomers of one compound."""
+        """First block of the InChIKey, equal for salts, stereoisomers and tautomers of one compound."""
         return self.inchikey.partition("-")[0] or self.parent
 
 
-def standardise(smiles: str) -> Structure:
-    """The parent of a structure: without counter-ions and solvents, neutral where it can be.
+def standardize(smiles: str) -> StandardizedMolecule:
+    """The parent of a structure: without counter-ions and solvents, neutral where possible.
 
-    Compounds with a metal other than Na, K, Mg or Ca stay whole, and so do salts of these four whose parent would hold no carbon:
-    the largest organic fragment of cisplatin is ammonia.
+    Compounds with a metal other than Na, K, Mg or Ca are left whole: the largest organic fragment of cisplatin would be ammonia.
+    Salts of these four metals are left whole if their parent would hold no carbon. ``standardise`` is an alias.
 
     Parameters
     ----------
     smiles
-        One structure. Spaces around it are ignored.
+        One structure. Surrounding spaces are ignored.
 
     Returns
     -------
-    The parent and what was done to get it.
+    The parent and the action that led to it.
 
     Raises
     ------
     ValueError
-        If it is missing, empty, not a SMILES, a SMILES with a name behind it, or not one definite structure (``*``).
+        If `smiles` is missing, empty, no SMILES, a SMILES followed by a name, or not one definite structure (``*``).
 
     Examples
     --------
-    >>> standardise("CC(=O)Oc1ccccc1C(=O)[O-].[Na+]").parent
+    >>> standardize("CC(=O)Oc1ccccc1C(=O)[O-].[Na+]").parent
     'CC(=O)Oc1ccccc1C(=O)O'
-    >>> standardise("N.N.Cl[Pt]Cl").action
+    >>> standardize("N.N.Cl[Pt]Cl").action
     'metal kept whole'
     """
-    # RDKit writes every rejected SMILES and every step of standardising to stderr; blocked here only, never globally.
+    # RDKit writes every rejected SMILES and every step of standardization to stderr. The log is blocked here, not globally.
     with rdBase.BlockLogs():
         mol = _parse(smiles)
         given = Chem.MolToSmiles(mol)
@@ -86,14 +86,14 @@ def standardise(smiles: str) -> Structure:
         if any(not atom.GetAtomicNum() for atom in parent.GetAtoms()):
             raise ValueError(f"a wildcard atom: {canonical!r}")
         action: Action = "parent taken" if canonical != given else "metal kept whole" if metals else "none"
-        return Structure(parent, canonical, Chem.MolToInchiKey(parent), len(Chem.GetMolFrags(mol)), action)
+        return StandardizedMolecule(parent, canonical, Chem.MolToInchiKey(parent), len(Chem.GetMolFrags(mol)), action)
 
 
 def _parse(smiles: str) -> Chem.Mol:
     if not isinstance(smiles, str) or not smiles.strip():
         raise ValueError(f"no SMILES: {smiles!r}")
     smiles = smiles.strip()
-    # RDKit would take what follows for the molecule's name: "CCO DMSO" is ethanol to it
+    # RDKit reads everything after a space as the name of the molecule: it would take "CCO DMSO" for ethanol.
     if len(smiles.split()) > 1:
         raise ValueError(f"more than a SMILES: {smiles!r}")
     mol = Chem.MolFromSmiles(smiles)
@@ -103,19 +103,19 @@ def _parse(smiles: str) -> Chem.Mol:
 
 
 def _charge_parent(mol: Chem.Mol) -> Chem.Mol:
-    # Written and read again: some steps return molecules without ring information, which fingerprints need.
+    # Some steps return molecules without ring information, which fingerprints need: writing and reading restores it.
     parent = Chem.MolFromSmiles(Chem.MolToSmiles(rdMolStandardize.ChargeParent(mol)))
     if parent is None or not parent.GetNumAtoms():
         raise ValueError(f"no parent structure: {Chem.MolToSmiles(mol)!r}")
     return parent
 
 
-def standardise_all(smiles: pd.Series) -> dict[str, Structure]:
-    """`standardise` for every drug; one ValueError for all that fail."""
+def standardize_all(smiles: pd.Series) -> dict[str, StandardizedMolecule]:
+    """`standardize` for every drug. One ValueError names all drugs that fail."""
     structures, failed = {}, []
     for name, value in smiles.items():
         try:
-            structures[name] = standardise(value)
+            structures[name] = standardize(value)
         except (ValueError, RuntimeError) as error:
             failed.append(f"{name!r} ({error})")
     if failed:

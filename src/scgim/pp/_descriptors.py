@@ -1,4 +1,4 @@
-"""RDKit's two-dimensional descriptors on a scale that a few odd compounds do not dominate."""
+"""RDKit's two-dimensional descriptors on a scale that is robust to unusual compounds."""
 
 from __future__ import annotations
 
@@ -12,19 +12,19 @@ from rdkit.Chem import Descriptors
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from ._chemistry import Structure
+    from ._chemistry import StandardizedMolecule
 
-LARGEST = 20.0  # e^20 is beyond every descriptor but the information content of very large rings
-# fragment counts repeat what a fingerprint says
+LARGEST = 20.0  # e^20 exceeds every descriptor except the information content of very large rings
+# Fragment counts (fr_*) are left out: a fingerprint holds the same information.
 DESCRIPTORS = {name: f for name, f in Descriptors.descList if not name.startswith("fr_")}
 
 
-def descriptors(structures: Mapping[str, Structure]) -> pd.DataFrame:
+def descriptors(structures: Mapping[str, StandardizedMolecule]) -> pd.DataFrame:
     r"""Descriptors of every structure, (drugs, descriptors) float32, columns ``"rdkit_MolWt"``, ...
 
-    Compressed to :math:`\mathrm{sign}(x) \log(1 + |x|)`, cut off at 20: they span eight orders of magnitude, and what one
-    unusual drug has of them must not set the scale for all. What RDKit cannot compute (partial charges of metals) is 0.
-    RDKit's fragment counts (``fr_``) are left out.
+    Every descriptor :math:`x` is compressed to :math:`\mathrm{sign}(x) \log(1 + |x|)` and cut off at 20. Raw descriptors span eight
+    orders of magnitude, so a single unusual drug would set the scale for all drugs. Descriptors that RDKit cannot compute (partial
+    charges of metals) are 0.
     """
     with rdBase.BlockLogs():
         rows = [[_value(f, structure.mol) for f in DESCRIPTORS.values()] for structure in structures.values()]

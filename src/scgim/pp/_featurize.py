@@ -20,7 +20,8 @@ if TYPE_CHECKING:
     import pandas as pd
     from anndata import AnnData
 
-# 4,093 column names and more overflow the h5 attribute that lists them; from 5,001 on, anndata stores the list elsewhere.
+# Column names are stored in an attribute of the h5 file, which overflows from 4,093 names on. From 5,001 names on, anndata
+# stores them elsewhere.
 H5AD_GAP = range(4001, 5001)
 
 
@@ -37,42 +38,43 @@ def featurize_drugs(
     control: str | None = None,
     key_added: str = _keys.FEATURES,
 ) -> pd.DataFrame:
-    """Fingerprint every drug of a screen, from the SMILES of its cells.
+    """Compute a fingerprint for every drug of a screen, from the SMILES of its cells.
 
-    Structures are reduced to their parents (`scgim.pp.standardise`) and fingerprinted (`scgim.pp.fingerprints`).
+    Structures are reduced to their parents (`scgim.pp.standardize`) before the fingerprints are computed
+    (`scgim.pp.fingerprints`).
 
     Parameters
     ----------
     adata
         Cells; not a view.
     drug_key, smiles_key
-        Columns of ``obs``: the drug's name, the same SMILES in all of its cells.
+        Columns of ``obs``: name of the drug, and its SMILES, the same one in all of its cells.
     method, n_bits, radius, counts, chirality
-        See `scgim.pp.fingerprints`.
+        Kind and settings of the fingerprint, as in `scgim.pp.fingerprints`.
     control
-        The untreated cells' name in ``obs[drug_key]``; it gets no features and needs no SMILES. ``None``: ``uns["control"]``
-        or the one conventional name ("DMSO", ...) if it has no SMILES, said in a warning.
+        Name of the untreated cells in ``obs[drug_key]``. The control gets no features and needs no SMILES. ``None``:
+        ``uns["control"]``, or the only conventional name ("DMSO", ...) if it has no SMILES; a warning names it.
     key_added
-        Where in ``uns`` the features go.
+        Key of ``uns`` under which the features are written.
 
     Returns
     -------
-    The audit table of `scgim.pp.fingerprints`: what became of each drug's structure, and which drugs are twins.
+    The audit table of `scgim.pp.fingerprints`: the action on each drug's structure, and which drugs are duplicates.
 
     Writes ``uns[key_added]``: a DataFrame (drugs, features), float32, indexed by drug name, sorted.
 
     Raises
     ------
     KeyError
-        If a column does not exist, naming the nearest.
+        If a column does not exist. The message names the nearest one.
     ValueError
-        If a cell has no drug, a drug has no usable SMILES or two, `control` is nobody's name, `adata` is a view,
-        or `key_added` or `n_bits` could not be written to h5ad.
+        If a cell has no drug, a drug has no usable SMILES or two, no cell is called `control`, `adata` is a view,
+        or the table could not be written to h5ad under `key_added` or with `n_bits` columns.
 
     Warns
     -----
     UserWarning
-        If drugs share their parent or their fingerprint.
+        If drugs share their parent or their fingerprint, or if the control was inferred.
 
     Examples
     --------

@@ -10,11 +10,11 @@ from rdkit.Chem import rdFingerprintGenerator
 from scgim._checks import check_option
 
 from ._audit import audit_table
-from ._chemistry import standardise_all
+from ._chemistry import standardize_all
 from ._descriptors import descriptors
 
 if TYPE_CHECKING:
-    from ._chemistry import Structure
+    from ._chemistry import StandardizedMolecule
 
 METHODS = ("morgan", "descriptors", "morgan_descriptors")
 
@@ -28,7 +28,7 @@ def fingerprints(
     counts: bool | None = None,
     chirality: bool = True,
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
-    r"""Fingerprints of the drugs' parent structures, and what became of each.
+    r"""Fingerprints of the drugs' parent structures, and an audit of every structure.
 
     Parameters
     ----------
@@ -36,34 +36,35 @@ def fingerprints(
         SMILES by drug name.
     method
         ``"morgan"``: circular substructures up to `radius` bonds around every atom (Rogers & Hahn 2010), hashed into `n_bits`.
-        ``"descriptors"``: RDKit's two-dimensional descriptors (weight, polarity, charges, ring counts, ...), as
-        :math:`\mathrm{sign}(x) \log(1 + |x|)` cut off at 20, so that one odd drug does not set the scale.
-        ``"morgan_descriptors"``: counts of circular substructures, then descriptors; what ``generator="kernel"`` does best with.
+        ``"descriptors"``: RDKit's two-dimensional descriptors :math:`x` (weight, polarity, charges, ring counts, ...), as
+        :math:`\mathrm{sign}(x) \log(1 + |x|)` cut off at 20, so that no unusual drug sets the scale.
+        ``"morgan_descriptors"``: counts of circular substructures, then descriptors; the best choice for ``generator="kernel"``.
     n_bits, radius
-        Length of the fingerprint, and size of the substructures in bonds.
+        Length of the fingerprint, and radius of the substructures in bonds.
     counts
-        How often a substructure occurs, not only whether: tells chain lengths apart. ``None``: only with descriptors.
+        Count occurrences of a substructure instead of recording its presence, which tells chain lengths apart. ``None``: counts
+        with ``"morgan_descriptors"`` only.
     chirality
-        Tell stereoisomers apart.
+        Distinguish stereoisomers.
 
     Returns
     -------
     features
         (drugs, features) float32, columns ``"morgan_0"``, ``"morgan_1"``, ..., ``"rdkit_MolWt"``, ...
     audit
-        One row a drug: ``smiles`` as given, ``parent`` (canonical SMILES), ``inchikey``, ``n_fragments``, ``n_bits_on``, ``action``
-        (see `Structure`), and other drugs, joined by ``"; "``: ``same_structure_as`` (same parent), ``same_skeleton_as`` (another parent,
-        but the same atoms and bonds: stereoisomers, tautomers), ``same_fingerprint_as``.
+        One row per drug: ``smiles`` as given, ``parent`` (canonical SMILES), ``inchikey``, ``n_fragments``, ``n_bits_on``, ``action``
+        (see `StandardizedMolecule`), and names of other drugs, joined by ``"; "``: ``same_structure_as`` (same parent),
+        ``same_skeleton_as`` (another parent, but the same atoms and bonds: stereoisomers, tautomers), ``same_fingerprint_as``.
 
     Raises
     ------
     ValueError
-        If structures are missing or cannot be read: the message names all of them.
+        If structures are missing or cannot be read. The message names all of them.
 
     Warns
     -----
     UserWarning
-        If drugs share their parent or their fingerprint: no model can tell them apart.
+        If drugs share their parent or their fingerprint, so that no model can tell them apart.
 
     Examples
     --------
@@ -88,7 +89,7 @@ def compute(
     counts: bool | None,
     chirality: bool,
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """`fingerprints`, and `featurize_drugs` for its caller: warnings point to the line that called either."""
+    """`fingerprints`, shared with `featurize_drugs`, so that warnings point to the line that called either function."""
     check_option("method", method, METHODS)
     for argument, value, least in (("n_bits", n_bits, 1), ("radius", radius, 0)):
         if not isinstance(value, int | np.integer) or value < least:
@@ -103,7 +104,7 @@ def compute(
         raise ValueError("There are no drugs to fingerprint.")
     if smiles.index.has_duplicates:
         raise ValueError(f"Drug {smiles.index[smiles.index.duplicated()][0]!r} has more than one SMILES. Give it one.")
-    structures = standardise_all(smiles)
+    structures = standardize_all(smiles)
     tables = []
     if method != "descriptors":
         counts = method == "morgan_descriptors" if counts is None else counts
@@ -117,7 +118,7 @@ def compute(
 
 
 def _morgan(
-    structures: Mapping[str, Structure], *, n_bits: int, radius: int, counts: bool, chirality: bool
+    structures: Mapping[str, StandardizedMolecule], *, n_bits: int, radius: int, counts: bool, chirality: bool
 ) -> pd.DataFrame:
     generator = rdFingerprintGenerator.GetMorganGenerator(radius=radius, fpSize=n_bits, includeChirality=chirality)
     vector = generator.GetCountFingerprintAsNumPy if counts else generator.GetFingerprintAsNumPy

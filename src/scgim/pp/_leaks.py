@@ -8,14 +8,14 @@ from rdkit.Chem import rdFingerprintGenerator
 from scgim import _keys
 from scgim._checks import check_control, check_doses, check_names, check_smiles, listed
 
-from ._chemistry import standardise_all
+from ._chemistry import standardize_all
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
     from anndata import AnnData
 
-    from ._chemistry import Structure
+    from ._chemistry import StandardizedMolecule
 
 COLUMNS = ["kind", "test", "train", "detail"]
 
@@ -30,12 +30,12 @@ def audit_split(
     control: str,
     split_key: str = _keys.SPLIT,
 ) -> pd.DataFrame:
-    """What a split lets through: test conditions that training has seen, under their own or another name.
+    """Find leakage: test conditions whose drug was trained on, under the same or another name.
 
-    A condition is a drug at a dose in a line. Name the columns that tell your conditions apart: without `cell_line_key`, a split
-    that holds out lines looks as if every condition were on both sides. A test drug's twin in training counts as a leak if the
-    test drug itself is not in training, or if both have the same dose and line. In a line of which no treated cell is in training
-    nothing counts.
+    A condition is a drug at a dose in a cell line. Name every column that distinguishes conditions: without `cell_line_key`, a
+    split that holds out cell lines looks as if every condition were on both sides. A duplicate of a test drug in training counts as
+    a leak in two cases: the test drug itself is not in training, or both have the same dose and cell line. Cell lines without a
+    treated cell in training are ignored.
 
     Parameters
     ----------
@@ -44,36 +44,36 @@ def audit_split(
     drug_key, dose_key, cell_line_key
         Columns of ``obs``.
     smiles_key
-        Column of ``obs`` with each drug's SMILES; without it only conditions are compared.
+        Column of ``obs`` with the SMILES of each drug. Without it only names of drugs are compared.
     control
-        The untreated cells' name in ``obs[drug_key]``. They may be on either side.
+        Name of the untreated cells in ``obs[drug_key]``. Controls may be on either side.
     split_key
         Column of ``obs`` with ``"train"`` and ``"test"``.
 
     Returns
     -------
-    One row a leak, none if the split is clean; columns
+    One row per leak; no row if the split is clean. Columns:
 
     ``kind``
         ``"condition"``: cells of one condition on both sides; ``"parent"``: another name, salt, stereoisomer or tautomer of the
         test drug in training; ``"near-identical"``: another compound, but the same Morgan fingerprint (radius 2, 1024 bits,
-        chirality), which tells a model nothing new.
+        chirality), so the features cannot tell the two apart.
     ``test``, ``train``
         Names of the drugs.
     ``detail``
-        Where, in words.
+        Dose, cell line and numbers of cells, or the parents, as text.
 
     Raises
     ------
     KeyError
-        If a column does not exist, naming the nearest.
+        If a column does not exist. The message names the nearest one.
     TypeError, ValueError
-        If `adata` is no AnnData, values are missing, the split holds other values than ``"train"`` and ``"test"``, `control` is nobody's name, doses
-        are not positive numbers, or a drug has no usable SMILES, or two.
+        If `adata` is not an AnnData, values are missing, the split holds other values than ``"train"`` and ``"test"``, no cell is
+        called `control`, doses are not positive numbers, or a drug has no usable SMILES, or two.
 
     See Also
     --------
-    split : makes splits that have no leaks of the first two kinds, given ``smiles_key``.
+    split : with ``smiles_key``, makes splits without leaks of the first two kinds.
 
     Examples
     --------
@@ -103,14 +103,17 @@ def audit_split(
     conditions["line"] = "" if cell_line_key is None else check_names(adata, cell_line_key).to_numpy()
     structures = {}
     if smiles_key is not None:
-        structures = standardise_all(check_smiles(adata, smiles_key, names=drug, treated=treated))
+        structures = standardize_all(check_smiles(adata, smiles_key, names=drug, treated=treated))
     return find_leaks(conditions[treated], structures, dosed=dose_key is not None, lined=cell_line_key is not None)
 
 
-def find_leaks(cells: pd.DataFrame, structures: Mapping[str, Structure], *, dosed: bool, lined: bool) -> pd.DataFrame:
-    """The table of `audit_split`, from treated cells: drug, dose, line (no value missing) and train (bool).
+def find_leaks(
+    cells: pd.DataFrame, structures: Mapping[str, StandardizedMolecule], *, dosed: bool, lined: bool
+) -> pd.DataFrame:
+    """The table of `audit_split`.
 
-    Drugs without structure are compared by name; ``dosed``, ``lined``: whether `detail` names dose and line.
+    ``cells`` are treated cells with drug, dose, line (no value missing) and train (bool). Drugs without a structure are compared by
+    name. ``dosed`` and ``lined`` say whether `detail` names dose and cell line.
     """
     sides = cells.groupby(["drug", "dose", "line"], observed=True)["train"].agg(["sum", "size"]).reset_index()
     sides["n_test"] = sides["size"] - sides["sum"]
@@ -121,11 +124,13 @@ def find_leaks(cells: pd.DataFrame, structures: Mapping[str, Structure], *, dose
         counts = f"{row['sum']:,} cells in train and {row['n_test']:,} in test"
         rows.append(("condition", row["drug"], row["drug"], ", ".join([*where, counts])))
     test = test[test["line"].isin(train["line"])]
-    rows += _twins(test, train, structures)
+    rows += _duplicates(test, train, structures)
     return pd.DataFrame(rows, columns=COLUMNS, dtype=object)
 
 
-def _twins(test: pd.DataFrame, train: pd.DataFrame, structures: Mapping[str, Structure]) -> Iterator[tuple[str, ...]]:
+def _duplicates(
+    test: pd.DataFrame, train: pd.DataFrame, structures: Mapping[str, StandardizedMolecule]
+) -> Iterator[tuple[str, ...]]:
     skeleton = {name: structure.skeleton for name, structure in structures.items()}
     trained = set(train["drug"])
     for kind, key in (("parent", skeleton), ("near-identical", morgan(structures))):
@@ -133,13 +138,13 @@ def _twins(test: pd.DataFrame, train: pd.DataFrame, structures: Mapping[str, Str
         pairs = one.merge(two, on="key", suffixes=("", "_train"))
         same = (pairs["dose"] == pairs["dose_train"]) & (pairs["line"] == pairs["line_train"])
         pairs = pairs[(pairs["drug"] != pairs["drug_train"]) & (same | ~pairs["drug"].isin(trained))]
-        for name, twin in sorted(set(zip(pairs["drug"], pairs["drug_train"], strict=True))):
-            if kind == "parent" or skeleton[name] != skeleton[twin]:
-                parents = dict.fromkeys((structures[name].parent, structures[twin].parent))
-                yield kind, name, twin, ("both are " if len(parents) == 1 else "") + " and ".join(parents)
+        for name, duplicate in sorted(set(zip(pairs["drug"], pairs["drug_train"], strict=True))):
+            if kind == "parent" or skeleton[name] != skeleton[duplicate]:
+                parents = dict.fromkeys((structures[name].parent, structures[duplicate].parent))
+                yield kind, name, duplicate, ("both are " if len(parents) == 1 else "") + " and ".join(parents)
 
 
-def morgan(structures: Mapping[str, Structure]) -> dict[str, bytes]:
-    """As `scgim.pp.fingerprints` makes them by default."""
+def morgan(structures: Mapping[str, StandardizedMolecule]) -> dict[str, bytes]:
+    """Morgan fingerprints with the defaults of `scgim.pp.fingerprints`, as bytes by drug."""
     generator = rdFingerprintGenerator.GetMorganGenerator(radius=2, fpSize=1024, includeChirality=True)
     return {name: generator.GetFingerprint(structure.mol).ToBinary() for name, structure in structures.items()}

@@ -1,4 +1,4 @@
-"""A screen read leniently: what is wrong with it becomes a finding, and the rest can still be looked at."""
+"""A screen read without raising: problems become findings, and the remaining checks can still run."""
 
 from __future__ import annotations
 
@@ -12,18 +12,18 @@ import pandas as pd
 
 from scgim._checks import check_obs_column, listed, nearest
 
-from ._chemistry import standardise
+from ._chemistry import standardize
 
 if TYPE_CHECKING:
     from anndata import AnnData
 
-    from ._chemistry import Structure
+    from ._chemistry import StandardizedMolecule
 
 Status = Literal["PASS", "WARN", "FAIL"]
 
 
 class Finding(NamedTuple):
-    """What a check found, and what to do about it; nothing to do where it passes."""
+    """Result of a check and its fix; the fix is empty if the check passes."""
 
     status: Status
     finding: str
@@ -31,14 +31,14 @@ class Finding(NamedTuple):
 
     @classmethod
     def of(cls, error: Exception, status: Status = "FAIL") -> Finding:
-        """From an error of `scgim._checks`, whose first sentence says what is wrong and whose others what to do."""
+        """From an error of `scgim._checks`, whose first sentence is the finding and whose other sentences are the fix."""
         finding, *fix = re.split(r"(?<=\.) (?=[A-Z])", str(error), maxsplit=1)
         return cls(status, finding, *(fix or ["Correct these values."]))
 
 
 @dataclass(frozen=True)
-class Screen:
-    """Arguments of `scgim.pp.check`."""
+class UncheckedScreen:
+    """Arguments of `scgim.pp.check`, and the screen that they describe, not yet known to be valid."""
 
     adata: AnnData
     drug_key: str
@@ -55,7 +55,7 @@ class Screen:
     split_key: str | None
 
     def require_keys(self) -> None:
-        """Raise KeyError for what does not exist, naming the nearest."""
+        """Raise KeyError for columns, layers and tables that do not exist; the message names the nearest ones."""
         for key in (getattr(self, name) for name in KEYS):
             if key is not None and key not in self.adata.obs:
                 check_obs_column(self.adata, key, allow_missing=True)
@@ -66,7 +66,7 @@ class Screen:
                 raise KeyError(f"{where}[{key!r}] does not exist. Nearest: {close}.")
 
     def column(self, key: str) -> pd.Series:
-        """A column of obs as it is, the first of several."""
+        """A column of obs; the first one if several have this name."""
         found = self.adata.obs[key]
         return found.iloc[:, 0] if isinstance(found, pd.DataFrame) else found
 
@@ -79,7 +79,7 @@ class Screen:
 
     @cached_property
     def cells(self) -> pd.DataFrame:
-        """One row a cell: drug, line, batch, split as strings (None if missing, "" without key), dose (NaN), control, treated."""
+        """One row per cell: drug, line, batch, split as strings (None if missing, "" without key), dose (NaN), control, treated."""
         cells = pd.DataFrame(index=range(self.adata.n_obs))
         for name, key in zip(LEVELS, (self.drug_key, self.cell_line_key, self.batch_key, self.split_key), strict=True):
             cells[name] = pd.Series(self._names(key), cells.index, dtype=object)
@@ -93,7 +93,7 @@ class Screen:
 
     @cached_property
     def treated(self) -> pd.DataFrame:
-        """Treated cells of which the condition and the batch are known."""
+        """Treated cells with a known condition and batch."""
         return self.cells[self.cells["treated"]].dropna(subset=["drug", "dose", "line", "batch"])
 
     @cached_property
@@ -102,26 +102,26 @@ class Screen:
         return sorted(set(self.cells.loc[self.cells["treated"], "drug"]))
 
     @cached_property
-    def _read(self) -> tuple[dict[str, Structure], dict[str, str]]:
+    def _read(self) -> tuple[dict[str, StandardizedMolecule], dict[str, str]]:
         read, failed = {}, {}
         if self.smiles_key is not None:
             smiles = pd.Series(self.column(self.smiles_key).to_numpy(object), self.cells["drug"])
             first = smiles[smiles.notna()].groupby(level=0).first()
             for name in self.drugs:
                 try:
-                    read[name] = standardise(first.get(name, ""))
+                    read[name] = standardize(first.get(name, ""))
                 except (ValueError, RuntimeError) as error:
                     failed[name] = str(error)
         return read, failed
 
     @property
-    def structures(self) -> dict[str, Structure]:
-        """By drug, where it could be read."""
+    def structures(self) -> dict[str, StandardizedMolecule]:
+        """Readable structures, by drug."""
         return self._read[0]
 
     @property
     def unreadable(self) -> dict[str, str]:
-        """By drug, what is wrong with its SMILES."""
+        """Error messages of unreadable SMILES, by drug."""
         return self._read[1]
 
 

@@ -20,9 +20,9 @@ from scgim._checks import (
     warn,
 )
 
-from ._chemistry import standardise_all
-from ._hold_out import HOLD_OUT
+from ._chemistry import standardize_all
 from ._scaffold import compounds, scaffolds
+from ._split_rules import SPLIT_RULES
 
 if TYPE_CHECKING:
     from anndata import AnnData
@@ -43,50 +43,50 @@ def split(
     seed: int = 0,
     key_added: str = _keys.SPLIT,
 ) -> None:
-    """Hold out whole conditions, so that a score on them measures prediction of unseen conditions.
+    """Hold out whole conditions, so that scores on them measure prediction of unseen conditions.
 
     Parameters
     ----------
     adata
         Cells; not a view.
     unseen
-        ``"drug"``: all cells of some drugs; ``"dose"``: of every drug with two doses or more, all cells of some of its doses,
-        at least one and never all; ``"scaffold"``: all drugs on some Bemis-Murcko scaffolds, so that test drugs resemble
-        training drugs less (a drug without rings is a scaffold of its own); ``"cell_line"``: all treated cells of some lines.
-        The controls of such a line stay ``"train"``, as all controls do: prediction in a new line starts from them.
+        ``"drug"``: all cells of some drugs. ``"dose"``: all cells of some doses of every drug with two doses or more, at least one
+        dose and never all. ``"scaffold"``: all drugs on some Bemis-Murcko scaffolds, so that test drugs resemble training drugs
+        less (a drug without rings is a scaffold of its own). ``"cell_line"``: all treated cells of some cell lines; their controls
+        stay ``"train"``, because prediction in a new cell line starts from its controls.
     drug_key, dose_key
-        Columns of ``obs``; `dose_key` is read for ``unseen="dose"`` only, and not for controls.
+        Columns of ``obs``. `dose_key` is read for ``unseen="dose"`` only, and not for controls.
     smiles_key
-        Column of ``obs`` with each drug's SMILES. With it, salts, stereoisomers and tautomers of one compound count as one drug and
-        land on the same side: a duplicate in training would leak the answer. Needed for scaffolds, not read for lines.
+        Column of ``obs`` with the SMILES of each drug. With it, salts, stereoisomers and tautomers of one compound count as one drug
+        and stay on the same side: a duplicate in training would be leakage. Required for scaffolds, not read for cell lines.
     cell_line_key
-        Column of ``obs`` with each cell's line, read for ``unseen="cell_line"`` only.
+        Column of ``obs`` with the cell line of each cell, read for ``unseen="cell_line"`` only.
     control
-        The untreated cells' name in ``obs[drug_key]``; they are always ``"train"``. ``None``: ``uns["control"]`` or the one
-        conventional name ("DMSO", "vehicle", ...) among the values, said in a warning.
+        Name of the untreated cells in ``obs[drug_key]``; controls are always ``"train"``. ``None``: ``uns["control"]``, or the only
+        conventional name ("DMSO", "vehicle", ...) among the values; a warning names it.
     frac
-        Share of the drugs, of each drug's doses or of the lines to hold out (rounded; at least one, never all). With scaffolds
-        the share of the drugs is met as nearly as whole scaffolds, drawn at random, allow.
+        Share of the drugs, of each drug's doses or of the cell lines to hold out (rounded; at least one, never all). For scaffolds
+        the share of drugs is as close to `frac` as whole scaffolds, drawn at random, allow.
     seed
-        The same seed gives the same split, whatever the order of the cells.
+        Seed of the draw. The split does not depend on the order of the cells.
     key_added
-        Where in ``obs`` the split goes.
+        Column of ``obs`` to which the split is written.
 
     Returns
     -------
-    Nothing. Writes ``obs[key_added]``: categorical, ``"train"`` or ``"test"``.
+    Nothing. Writes ``obs[key_added]``: categorical with the categories ``"train"`` and ``"test"``.
 
     Raises
     ------
     KeyError
-        If a column does not exist, naming the nearest.
+        If a column does not exist. The message names the nearest one.
     ValueError
-        If there are too few drugs, doses, scaffolds or lines, values are missing, `control` is missing or nobody's name, `adata`
-        is a view, a column that `unseen` needs is not named, or `unseen`, `frac` or `key_added` is not one that works.
+        If there are too few drugs, doses, scaffolds or cell lines, values are missing, the control cannot be inferred, no cell is
+        called `control`, `adata` is a view, a column that `unseen` needs is not named, or `unseen`, `frac` or `key_added` is invalid.
 
     See Also
     --------
-    audit_split : leakage between the two sides of a split.
+    audit_split : finds leakage between the two sides of a split.
 
     Examples
     --------
@@ -98,7 +98,7 @@ def split(
     {'train': 10, 'test': 4}
     """
     refuse_view(adata)
-    check_option("unseen", unseen, list(HOLD_OUT))
+    check_option("unseen", unseen, list(SPLIT_RULES))
     check_key_added(key_added)
     if key_added in (drug_key, dose_key, smiles_key, cell_line_key):
         raise ValueError(
@@ -122,7 +122,7 @@ def split(
     conditions = pd.DataFrame({"drug": drug.to_numpy(), "treated": treated})
     conditions["compound"] = conditions["drug"]
     if smiles_key is not None and unseen != "cell_line":
-        structures = standardise_all(check_smiles(adata, smiles_key, names=drug, treated=treated))
+        structures = standardize_all(check_smiles(adata, smiles_key, names=drug, treated=treated))
         conditions["compound"] = conditions["drug"].map(compounds(structures))
         if unseen == "scaffold":
             conditions["scaffold"] = conditions["drug"].map(scaffolds(structures))
@@ -131,7 +131,7 @@ def split(
         conditions["dose"] = check_doses(adata, dose_key, treated=treated)
     if unseen == "cell_line":
         conditions["line"] = check_names(adata, cell_line_key).to_numpy()
-    test = HOLD_OUT[unseen](conditions, frac, rng)
+    test = SPLIT_RULES[unseen](conditions, frac, rng)
     adata.obs[key_added] = pd.Categorical(np.where(test, "test", "train"), categories=["train", "test"])
     n_drugs = conditions.loc[test, "drug"].nunique()
     logger.info(

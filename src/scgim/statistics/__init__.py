@@ -1,7 +1,7 @@
-"""One pass over the cells: everything that training needs to know about them."""
+"""Statistics from one pass over the cells: everything about the cells that training needs."""
 
 from ._accumulate import accumulate, combine
-from ._basis import BASIS_CENTRES, BASIS_SLOPE, expand
+from ._basis import BASIS_CENTERS, BASIS_SLOPE, expand
 from ._blocks import row_blocks
 from ._counts import SizeFactors, between_batch_variance, log_fold_change, log_fold_changes, own_dispersion
 from ._dask import accumulate_dask
@@ -11,7 +11,7 @@ from ._misfit import misfit_variance
 from ._statistics import SufficientStatistics
 
 __all__ = [
-    "BASIS_CENTRES",
+    "BASIS_CENTERS",
     "BASIS_SLOPE",
     "ConditionMeans",
     "SizeFactors",

@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ._partial import Partial, pool
+from ._accumulator import Accumulator, pool
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -29,21 +29,21 @@ def accumulate(
     chunks
         Pairs ``(x, code)``: dense cells ``(rows, columns)`` and the condition of each row, ``(rows,)`` int.
     n_conditions, n_genes
-        The sizes of the answer: conditions, each of which must receive at least one cell, and columns.
+        Numbers of conditions and columns. Every condition must receive at least one cell.
     own
-        Whether to keep every condition's own scatter: ``n_conditions * n_genes**2`` float64 of memory.
+        Whether to keep the scatter of every condition: ``n_conditions * n_genes**2`` float64 of memory.
     dtype
-        Of the products within a chunk. ``float32`` is several times as fast as ``float64`` and costs a relative error
-        of about 1e-6 in the scatter, however far from zero or apart the conditions lie: cells are centred before they
-        are rounded. Sums over chunks are float64 either way.
+        Type of the products within a chunk. ``float32`` is several times as fast as ``float64``, with a relative error of about 1e-6
+        in the scatter. The error does not grow with the distance of the cells from zero or from each other, because cells are centered
+        before they are rounded. Sums over chunks are float64 either way.
 
     Returns
     -------
-    The statistics in the units of ``x``. Memory is that of two chunks plus the answer, whatever the number of cells.
+    The statistics in the units of ``x``. Memory is that of two chunks plus the result, for any number of cells.
 
     Raises
     ------
-    ValueError
+        If a condition receives no cell, or a chunk has a wrong number of columns or rows.
         If a condition receives no cell, or a chunk has other columns or other rows than codes.
 
     Examples
@@ -54,28 +54,28 @@ def accumulate(
     >>> bool(np.allclose(s.scatter / 98, (np.cov(x[:50].T) + np.cov(x[50:].T)) / 2))
     True
     """
-    total = Partial(np.arange(n_conditions), n_genes, own=own)
+    total = Accumulator(np.arange(n_conditions), n_genes, own=own)
     for x, code in chunks:
         total.add(np.asarray(x), np.asarray(code), dtype=dtype)
     return total.complete(n_conditions)
 
 
 def combine(parts: Iterable[SufficientStatistics]) -> SufficientStatistics:
-    """Pool statistics of disjoint cells, as if :func:`accumulate` had seen all of them.
+    """Pool statistics of disjoint cells. The result is that of :func:`accumulate` on all cells.
 
     Parameters
     ----------
     parts
-        Of the same conditions and columns; a condition may have no cell (``n`` of 0) in some of them.
+        Statistics of the same conditions and columns. A condition may have no cell (``n`` of 0) in some of them.
 
     Returns
     -------
-    Exact up to the rounding of float64. ``own`` is kept if all parts have it.
+    The pooled statistics, exact up to rounding in float64. ``own`` is kept if all parts have it.
 
     Raises
     ------
     ValueError
-        If there are no parts, their shapes differ, or a condition has no cell in any.
+        If there are no parts, their shapes differ, or a condition has no cell in any part.
 
     Examples
     --------
@@ -92,13 +92,13 @@ def combine(parts: Iterable[SufficientStatistics]) -> SufficientStatistics:
         raise ValueError(f"combine needs statistics of the same conditions and columns, got shapes {sorted(shapes)}.")
     own = all(part.own is not None for part in parts)
     (n_conditions, _) = shapes.pop()
-    return tree([_partial(part, own) for part in parts], pool).complete(n_conditions)
+    return tree([_accumulator(part, own) for part in parts], pool).complete(n_conditions)
 
 
-def _partial(statistics: SufficientStatistics, own: bool) -> Partial:
-    """The conditions that have cells."""
+def _accumulator(statistics: SufficientStatistics, own: bool) -> Accumulator:
+    """The accumulator of some statistics, restricted to the conditions that have cells."""
     context = np.flatnonzero(statistics.n)
-    part = Partial(context, 0)
+    part = Accumulator(context, 0)
     part.n, part.mean, part.squares = statistics.n[context], statistics.mean[context], statistics.squares[context]
     part.origin = np.zeros(statistics.mean.shape[1])
     part.scatter, part.own = (None, statistics.own[context]) if own else (statistics.scatter, None)
@@ -106,7 +106,7 @@ def _partial(statistics: SufficientStatistics, own: bool) -> Partial:
 
 
 def tree(parts: list, pool, width: int = 4):
-    """Pool ``width`` at a time until one is left: rounding and memory grow with the logarithm of how many there are."""
+    """Pool ``width`` parts at a time until one is left: rounding errors and memory grow with the logarithm of their number."""
     while len(parts) > 1:
         parts = [pool(parts[i : i + width]) for i in range(0, len(parts), width)]
     return parts[0]

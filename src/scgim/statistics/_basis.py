@@ -2,24 +2,24 @@ from __future__ import annotations
 
 import numpy as np
 
-BASIS_CENTRES, BASIS_SLOPE = (-1.2, 0.0, 1.2), 1.5
+BASIS_CENTERS, BASIS_SLOPE = (-1.2, 0.0, 1.2), 1.5
 
 
 def expand(x: np.ndarray) -> np.ndarray:
-    r"""Basis functions of the nonlinear score: a linear one and three steps that saturate, for every gene.
+    r"""Basis functions of the nonlinear score: for every gene one linear function and three saturating steps.
 
     .. math:: b(x) = \left(x,\; \tanh\tfrac32 (x + 1.2),\; \tanh\tfrac32 x,\; \tanh\tfrac32 (x - 1.2)\right)
 
-    In control standard deviations, smooth monotone and non-monotone mechanisms of a gene are close to linear in these.
+    Smooth mechanisms of a gene, monotone or not, are nearly linear in these functions. Inputs are in control SD.
 
     Parameters
     ----------
     x
-        Standardised cells, ``(rows, genes)``.
+        Standardized cells, ``(rows, genes)``.
 
     Returns
     -------
-    ``(rows, 4 * genes)``, gene ``j``'s columns being ``4 * j ... 4 * j + 3``; of the type of ``x`` where that is floating.
+    ``(rows, 4 * genes)``. Columns ``4 * j`` to ``4 * j + 3`` belong to gene ``j``. The type is that of ``x`` if that is floating.
 
     Examples
     --------
@@ -29,8 +29,8 @@ def expand(x: np.ndarray) -> np.ndarray:
     """
     x = np.asarray(x)
     x = x if x.dtype.kind == "f" else x.astype(np.float64)
-    out = np.empty((*x.shape, 1 + len(BASIS_CENTRES)), dtype=x.dtype)
+    out = np.empty((*x.shape, 1 + len(BASIS_CENTERS)), dtype=x.dtype)
     out[..., 0] = x
-    for b, at in enumerate(BASIS_CENTRES, start=1):
+    for b, at in enumerate(BASIS_CENTERS, start=1):
         out[..., b] = np.tanh(BASIS_SLOPE * (x - at))
     return out.reshape(len(x), x.shape[1] * out.shape[2])

@@ -11,21 +11,21 @@ if TYPE_CHECKING:
 
 
 def row_blocks(matrix: Any, rows: np.ndarray, step: int) -> Iterator[tuple[np.ndarray, Any]]:
-    """Read some rows of a matrix, block by block, wherever it is kept.
+    """Read some rows of a matrix block by block, from any storage.
 
     Parameters
     ----------
     matrix
-        Dense or sparse, in memory, on disk (h5py, zarr, anndata's sparse datasets), or a dask array of either.
+        Matrix, dense or sparse, in memory, on disk (h5py, zarr, anndata's sparse datasets), or as a dask array of either kind.
     rows
-        Which rows, ascending, ``(chosen,)`` int.
+        Row numbers, ascending, ``(chosen,)`` int.
     step
-        Rows of the matrix that a block spans at most. A dask array keeps its own blocks.
+        Largest number of rows of the matrix that a block spans. A dask array keeps its own blocks.
 
     Yields
     ------
-    Row numbers of a block, and its rows as the matrix slices them; of a dask array, as a ``dask.delayed``. Blocks without
-    a chosen row are not read.
+    Row numbers of a block, and its rows as the matrix slices them (a ``dask.delayed`` for a dask array). Blocks without a chosen row
+    are not read.
 
     Examples
     --------
@@ -43,7 +43,7 @@ def row_blocks(matrix: Any, rows: np.ndarray, step: int) -> Iterator[tuple[np.nd
         if not len(own):
             continue
         if not lazy:
-            # one contiguous read: to choose rows on disk costs more than to drop them here
+            # One contiguous read is faster than choosing rows on disk, even if some rows are dropped afterwards.
             start, stop = own[0], own[-1] + 1
             block = matrix[start:stop]
         yield own, block if len(own) == stop - start else pick(block, own - start)

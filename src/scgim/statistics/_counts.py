@@ -12,29 +12,31 @@ from ._means import ConditionMeans
 if TYPE_CHECKING:
     from ._statistics import SufficientStatistics
 
-BURST = 4.0  # times a gene's dispersion, beyond which that of a condition is its own
-PRIOR = 0.5  # of a rate's ratio to the controls', in units of the controls'
-_STRONG = 0.25, 5.0  # log ratio and standard errors beyond which a gene is no measure of size
-_LEAST_RATIO = 0.3  # a gene without counts does not have a variance of zero
+BURST = 4.0  # ratio to the gene's dispersion beyond which a condition's own dispersion is used
+PRIOR = 0.5  # pseudo-rate added to the ratio of rates, in units of the control rate
+_STRONG = 0.25, 5.0  # log ratio and standard errors beyond which a gene is excluded from size factors
+_LEAST_RATIO = 0.3  # floor of the ratio in the variance: a gene without counts does not have a variance of zero
 _LEAST_LATENT, _LEAST_EIGENVALUE = 0.02, 0.05
 _SIZE_ROUNDS = 3
-_PRIOR_FREEDOM = 10.0  # of the variance of all genes between batches, beside a gene's own, where few genes say it
+_PRIOR_FREEDOM = (
+    10.0  # prior degrees of freedom of the variance between batches if there are too few genes to estimate them
+)
 _FEW_GENES, _PRIOR_RANGE = 20, (1.0, 1e4)
 
 
 class SizeFactors:
-    """What a cell's counts are measured against: its total less the genes that some condition moves strongly.
+    """Size factors: total counts of a cell without the genes that some condition changes strongly.
 
-    A strong effect on an abundant gene changes the total, and would look like the opposite effect on all others; that
-    holds for conditions and, as much, for cells within one. Sizes that are no totals (a condition has more counts than
-    size) are taken as they are.
+    A strong effect on an abundant gene changes the total and would look like the opposite effect on all other genes. This holds
+    between conditions and between the cells of one condition alike. Given sizes that are no totals are used as they are (they are
+    recognized by a condition with more counts than size).
 
     Parameters
     ----------
     totals
-        Of raw counts, the last column the cells' given sizes, by fine condition (control, drug, dose, line, batch).
+        Statistics of raw counts by fine condition (control, drug, dose, line, batch); the last column holds the given sizes.
     group
-        Line x batch of every fine condition, ``(fine conditions,)`` int.
+        Control group (cell line x batch) of every fine condition, ``(fine conditions,)`` int.
     label
         0 for fine conditions of controls, else 1 + the condition, ``(fine conditions,)`` int.
     """
@@ -48,13 +50,13 @@ class SizeFactors:
             base = _control_rates(counts, size, group, treated)
             expected = _sum(size[treated, None] * base[group[treated]], label[treated] - 1, k)
             observed = _sum(counts[treated], label[treated] - 1, k)
-            # most genes do not move, so what most seem to do is the total's doing
+            # Most genes do not change. A change that most genes seem to share is an artifact of the total, so it is divided out.
             ratio = np.log(np.maximum(observed / np.maximum(expected, 1e-9), 1e-3))
             middle = np.median(ratio, axis=1, keepdims=True)
             expected = expected * np.exp(middle)
             z = (observed - expected) / np.sqrt(2 * expected + 1)
             found = ((np.abs(ratio - middle) > _STRONG[0]) & (np.abs(z) > _STRONG[1])).any(0)
-            # where nearly all is moved, a total is as good as any
+            # If more than half of the genes change, no subset is a better reference than the total.
             if found.mean() > 0.5 or (found == self.strong).all():
                 break
             self.strong = found
@@ -66,12 +68,12 @@ class SizeFactors:
         return np.maximum(given - np.asarray(counts[:, self.strong].sum(1)).ravel(), 0.02 * given)
 
     def of(self, x: np.ndarray | sp.csr_matrix) -> np.ndarray:
-        """Sizes of cells, ``(cells,)``, from counts with given sizes, ``(cells, genes + 1)``, dense or sparse."""
+        """Size factors of cells, ``(cells,)``, from counts with the given sizes as last column, ``(cells, genes + 1)``."""
         given = x[:, -1].toarray().ravel() if sp.issparse(x) else x[:, -1]
         return self._less(given.astype(np.float64), x[:, :-1])
 
     def residuals(self, x: np.ndarray, code: np.ndarray) -> np.ndarray:
-        """Counts with sizes, ``(cells, genes + 1)``, of fine conditions -> what the condition's rate leaves of them, and sizes."""
+        """Counts with sizes, ``(cells, genes + 1)``, minus the counts expected from the rate of the fine condition; and sizes."""
         size = self.of(x)
         return np.column_stack([x[:, :-1] - size[:, None] * self.rate[code], size])
 
@@ -84,27 +86,29 @@ def log_fold_changes(
     label: np.ndarray,
     line: np.ndarray,
 ) -> ConditionMeans:
-    r"""Changes of UMI counts: logarithms of the ratio of a condition's rates to those of its controls.
+    r"""Log fold changes of UMI counts: log ratios of a condition's rates to the rates of its controls.
 
-    With counts :math:`O_{kj}`, and :math:`X_{kj}` those expected from the controls of the condition's own line and batches,
+    Let :math:`O_{kj}` be the counts of gene :math:`j` in condition :math:`k`, and :math:`X_{kj}` the counts expected from the controls
+    of the same cell line and batches. Then
 
     .. math:: \rho_{kj} = O_{kj} / X_{kj}, \qquad M_{kj} = (1 + a) \log \frac{\rho_{kj} + a}{1 + a}, \qquad a = 1/2.
 
-    Its variance is Poisson's, times what the gene's counts vary beyond that in a condition (:func:`own_dispersion`), plus what
-    condition means vary between batches beyond both. The latent covariance is that of log rates,
-    :math:`\log(1 + \sum_i (e_i e_i' - \operatorname{diag} y_i) / \sum_i \mu_i \mu_i')` with
-    :math:`e_i = y_i - \mu_i` and :math:`\mu_i = s_i \rho_k`, every entry shrunk by its own sampling error.
+    The sampling variance of :math:`M_{kj}` is the Poisson variance times the overdispersion of the gene (:func:`own_dispersion`), plus
+    the variance of condition means between batches beyond both. The latent covariance between cells is that of log rates,
+    :math:`\log(1 + \sum_i (e_i e_i' - \operatorname{diag} y_i) / \sum_i \mu_i \mu_i')`, with counts :math:`y_i`, size factors
+    :math:`s_i`, rates :math:`\rho_k`, :math:`\mu_i = s_i \rho_k` and :math:`e_i = y_i - \mu_i`. Every entry is shrunk by its sampling
+    error.
 
     Parameters
     ----------
     totals, group, label
-        As in :class:`SizeFactors`.
+        The arguments of :class:`SizeFactors`.
     residuals
-        Of :meth:`Sizes.residuals`, by fine condition.
+        Statistics of :meth:`SizeFactors.residuals` by fine condition.
     rate
-        ``Sizes.rate``.
+        ``SizeFactors.rate``.
     line
-        Of every condition, ``(conditions,)`` int.
+        Cell line of every condition, ``(conditions,)`` int.
     """
     counts, n, k, treated = _split(totals)[0], totals.n, len(line), label > 0
     size = n * residuals.mean[:, -1]
@@ -113,13 +117,14 @@ def log_fold_changes(
     base = _control_rates(counts, size, group, treated)
     observed = _sum(counts[treated], context, k)
     expected = _sum(size[treated, None] * base[group[treated]], context, k)
-    # squares about a condition's own rate: one degree of freedom of its cells is gone
+    # Squares about the fitted rate of a condition have one degree of freedom less than cells.
     dispersion = np.maximum(squares.sum(0) / np.maximum((1 - 1 / n) @ counts, 1.0), 1.0)
 
     cells = _sum(n[treated, None], context, k)
     own = own_dispersion(dispersion, _sum(squares[treated], context, k), observed, cells)
     change, variance = log_fold_change(observed, expected, own)
     alone = size[treated, None] * base[group[treated]] + 0.5
+    # Variance between batches needs the ratio and its sampling error in every batch alone. Half a count keeps the logs finite.
     controls = _sum(counts[~treated], group[~treated], len(base))[group[treated]] + 0.5
     ratios = np.log((counts[treated] + 0.5) / alone)
     between, batches = between_batch_variance(ratios, dispersion * (1 / alone + 1 / controls), context, n[treated], k)
@@ -127,7 +132,7 @@ def log_fold_changes(
     lines = int(line.max(initial=0)) + 1
     line_of_group = np.zeros(len(base), dtype=np.int64)
     line_of_group[group[treated]] = line[context]
-    used = ~treated & np.isin(group, group[treated])  # controls that some condition is compared with
+    used = ~treated & np.isin(group, group[treated])  # controls to which some condition is compared
     seen = _sum(counts[used], line_of_group[group[used]], lines)
     correlation, latent, reliability = _latent(residuals, counts, size)
     return ConditionMeans(
@@ -145,17 +150,18 @@ def log_fold_changes(
 
 
 def own_dispersion(dispersion: np.ndarray, squares: np.ndarray, counts: np.ndarray, n: np.ndarray) -> np.ndarray:
-    """Dispersion of every gene's counts in single conditions, ``(conditions, genes)``: the gene's, or the condition's own where a burst is.
+    """Dispersion of every gene's counts in every condition, ``(conditions, genes)``.
 
-    A burst of counts in one cell is as large as its own standard error, and the gene's dispersion would take it for an effect of the condition.
-    Below :data:`BURST` times that of the gene a condition's own dispersion is left out, because few counts say little of it.
+    This is the dispersion of the gene over all conditions, except in conditions with a burst. A burst of counts in one cell is as large
+    as its own standard error. With the dispersion of the gene it would pass as an effect of the condition. Below :data:`BURST` times the
+    gene's dispersion a condition's own dispersion is ignored, because it is estimated from few counts.
 
     Parameters
     ----------
     dispersion
-        Of genes over all conditions, ``(genes,)``.
+        Dispersion of genes over all conditions, ``(genes,)``.
     squares, counts
-        Of a condition's cells: squares about its own rate, and counts, ``(conditions, genes)``; one Poisson count is added to them.
+        Sums of squares about the condition's rate, and counts, ``(conditions, genes)``. One Poisson count is added to both.
     n
         Cells of every condition, ``(conditions, 1)``.
     """
@@ -166,7 +172,10 @@ def own_dispersion(dispersion: np.ndarray, squares: np.ndarray, counts: np.ndarr
 def log_fold_change(
     observed: np.ndarray, expected: np.ndarray, dispersion: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Change of every condition and its sampling variance, ``(conditions, genes)`` each; see :func:`log_fold_changes`."""
+    """Log fold change of every condition and its sampling variance, ``(conditions, genes)`` each; defined in :func:`log_fold_changes`.
+
+    The variance follows from the delta method: Poisson variance of the ratio times the squared slope of the log ratio.
+    """
     ratio = observed / expected
     slope = (1 + PRIOR) / (ratio + PRIOR)
     change = (1 + PRIOR) * np.log((ratio + PRIOR) / (1 + PRIOR))
@@ -180,14 +189,14 @@ def _split(totals: SufficientStatistics) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _sum(x: np.ndarray, code: np.ndarray, n: int) -> np.ndarray:
-    """Rows of ``x`` summed by code, ``(n, columns)``."""
+    """Sum rows of ``x`` by code, ``(n, columns)``."""
     out = np.zeros((n, x.shape[1]))
     np.add.at(out, code, x)
     return out
 
 
 def _control_rates(counts: np.ndarray, size: np.ndarray, group: np.ndarray, treated: np.ndarray) -> np.ndarray:
-    """Rates of the controls of every line x batch, ``(groups, genes)``, as if each had one count more at the rate of all."""
+    """Rates of the controls of every line x batch, ``(groups, genes)``, with one pseudo-count at the rate of all controls."""
     groups = int(group.max()) + 1
     own = _sum(counts[~treated], group[~treated], groups)
     own_size = _sum(size[~treated, None], group[~treated], groups)
@@ -198,28 +207,30 @@ def _control_rates(counts: np.ndarray, size: np.ndarray, group: np.ndarray, trea
 def between_batch_variance(
     change: np.ndarray, variance: np.ndarray, context: np.ndarray, n: np.ndarray, k: int
 ) -> tuple[np.ndarray, np.ndarray]:
-    r"""Variance of conditions' changes between batches beyond sampling, ``(genes,)``, and how many batches a condition has, ``(k, 1)``.
+    r"""Variance of conditions' changes between batches beyond sampling, ``(genes,)``, and effective number of batches, ``(k, 1)``.
 
-    By moments (DerSimonian & Laird 1986): with weights :math:`w_b` the inverse sampling variances and
-    :math:`Q = \sum_b w_b (m_b - \bar m)^2` about the condition's weighted mean,
-    :math:`E[Q] = (B - 1) + \tau^2 (\sum_b w_b - \sum_b w_b^2 / \sum_b w_b)`, summed over conditions; a gene's own estimate is
-    pooled with that of all genes, the more the less genes differ. A condition's mean is over its cells, so that of batches of :math:`n_b` cells it has as many as
-    :math:`(\sum_b n_b)^2 / \sum_b n_b^2` equal ones.
+    The estimate is by moments (DerSimonian & Laird 1986). Let :math:`m_b` be the change in batch :math:`b` of :math:`B`,
+    :math:`w_b` its inverse sampling variance and :math:`Q = \sum_b w_b (m_b - \bar m)^2` about the weighted mean. Then
+    :math:`E[Q] = (B - 1) + \tau^2 (\sum_b w_b - \sum_b w_b^2 / \sum_b w_b)`, summed over conditions, gives the variance
+    :math:`\tau^2`. The estimate of a gene is pooled with that of all genes; its weight is larger if genes differ more. The mean of a
+    condition is over its cells, so batches of :math:`n_b` cells count as :math:`(\sum_b n_b)^2 / \sum_b n_b^2` batches of equal size.
 
     Parameters
     ----------
     change, variance
-        Of every condition in every of its batches and the sampling variance, ``(rows, genes)``.
-    condition
-        Of every row, ``(rows,)`` int below ``k``.
+        Change of every condition in each of its batches, and its sampling variance, ``(rows, genes)``.
+    context
+        Condition of every row, ``(rows,)`` int below ``k``.
     n
         Cells of every row, ``(rows,)``.
+    k
+        Number of conditions.
     """
     batches = np.bincount(context, minlength=k).astype(float)
     w = 1 / variance
     total, square = _sum(w, context, k), _sum(w**2, context, k)
-    centre = _sum(w * change, context, k) / np.maximum(total, 1e-300)
-    q = _sum(w * (change - centre[context]) ** 2, context, k).sum(0)
+    center = _sum(w * change, context, k) / np.maximum(total, 1e-300)
+    q = _sum(w * (change - center[context]) ** 2, context, k).sum(0)
     cells, squares = (np.bincount(context, power, minlength=k)[:, None] for power in (n, n**2))
     equal = cells**2 / np.maximum(squares, 1e-300)
     freedom = float(np.maximum(batches - 1, 0).sum())
@@ -227,16 +238,17 @@ def between_batch_variance(
         return np.zeros(change.shape[1]), equal
     leverage = (total - square / np.maximum(total, 1e-300)).sum(0)
     each = (q - freedom) / np.maximum(leverage, 1e-12)
+    # Single estimates may be negative; they are truncated only after pooling, because truncation first would bias the mean upwards.
     pooled = max(float((q - freedom).sum() / leverage.sum()), 0.0)
     share = freedom / (freedom + _prior_freedom(q / freedom, freedom))
     return np.maximum(share * each + (1 - share) * pooled, 0.0), equal
 
 
 def _prior_freedom(squares: np.ndarray, freedom: float) -> float:
-    r"""Degrees of freedom that all genes' variance is worth beside a gene's own, from how genes differ (Smyth 2004).
+    r"""Prior degrees of freedom of a gene's variance, estimated from how much genes differ (Smyth 2004).
 
-    :math:`\psi'(d_0 / 2) = \mathrm{var}(\log s_j^2) - \psi'(f / 2)` for mean squares :math:`s_j^2` of :math:`f` degrees of
-    freedom; infinite if genes differ no more than by chance.
+    :math:`\psi'(d_0 / 2) = \mathrm{var}(\log s_j^2) - \psi'(f / 2)` for mean squares :math:`s_j^2` with :math:`f` degrees of freedom.
+    The result :math:`d_0` is infinite if genes differ no more than by chance.
     """
     if len(squares) < _FEW_GENES:
         return _PRIOR_FREEDOM
@@ -250,21 +262,24 @@ def _prior_freedom(squares: np.ndarray, freedom: float) -> float:
 def _latent(
     residuals: SufficientStatistics, counts: np.ndarray, size: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Correlation of sampling errors, latent covariance of log rates, and reliability."""
+    """Correlation of sampling errors, latent covariance of log rates, and reliability of every gene."""
     scatter, n, left = residuals.scatter[:-1, :-1], residuals.n, 1 - 1 / residuals.n
     variance = np.maximum(np.diag(scatter), 1e-12)
     correlation = scatter / np.sqrt(np.outer(variance, variance))
     rate, overall = counts / size[:, None], np.maximum(counts.sum(0) / size.sum(), 1e-12)
-    squared = (residuals.squares[:, -1] + size**2 / n) * left  # sizes, of the degrees of freedom that are left
+    # `squared` is the sum of squared sizes minus the part that belongs to the fitted rate of the condition. `unit` is the sum of
+    # squared expected counts; the square of an observed rate exceeds the square of the rate by Poisson noise, which is removed.
+    squared = (residuals.squares[:, -1] + size**2 / n) * left
     unit = (squared[:, None] * rate).T @ rate
-    unit -= np.diag((squared / size) @ rate)  # what Poisson adds to the square of a rate
+    unit -= np.diag((squared / size) @ rate)
     unit = np.maximum(unit, 0.1 * squared.sum() * np.outer(overall, overall))
     latent = np.log1p(np.maximum((scatter - np.diag(left @ counts)) / unit, -0.9))
     error = np.outer(variance, variance) / max((n - 1).sum(), 1.0) / unit**2
-    # James-Stein: an entry of the size of its error is none
+    # James-Stein shrinkage: an entry no larger than its error becomes 0.
     shrunk = latent * np.maximum(1 - error / np.maximum(latent**2, 1e-300), 0)
     diagonal = np.maximum(np.diag(latent), _LEAST_LATENT)
     shrunk[np.diag_indices(len(overall))] = diagonal
+    # Entries were shrunk one by one, so the matrix need not be positive definite; small eigenvalues are raised.
     values, vectors = np.linalg.eigh(shrunk)
     latent = (vectors * np.maximum(values, _LEAST_EIGENVALUE)) @ vectors.T
     reliability = np.clip(diagonal * np.diag(unit) / variance, 0.0, 1.0)

@@ -6,7 +6,7 @@ import numpy as np
 import scipy.sparse as sp
 
 from ._accumulate import tree
-from ._partial import Partial, pool
+from ._accumulator import Accumulator, pool
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -24,29 +24,29 @@ def accumulate_dask(
     own: bool = False,
     dtype: DTypeLike = np.float64,
 ) -> SufficientStatistics:
-    """:func:`accumulate` where the cells are: chunks are reduced on dask's workers, and what is left travels.
+    """Statistics of :func:`accumulate`, computed on dask's workers. Only statistics travel between processes.
 
-    Runs on the cluster of the active ``dask.distributed`` client, or in threads where there is none. A chunk becomes the
-    statistics of the conditions that occur in it, and those are pooled in a tree; no cell reaches this process.
+    Runs on the cluster of the active ``dask.distributed`` client, or in threads without a client. A chunk is reduced to the statistics
+    of the conditions that occur in it. These are pooled in a tree. No cell reaches the calling process.
 
     Parameters
     ----------
     chunks
-        Pairs ``(x, code)`` as in :func:`accumulate`, ``x`` a ``dask.delayed`` or array, dense or sparse.
+        Pairs ``(x, code)`` of cells and conditions, as for :func:`accumulate`; ``x`` is a ``dask.delayed`` or array, dense or sparse.
     n_conditions, n_genes, own, dtype
-        As in :func:`accumulate`. With ``own``, a chunk sends one scatter for each of its conditions, so that cells are
-        better sorted by condition.
+        The arguments of :func:`accumulate`. With ``own``, a chunk sends one scatter for each of its conditions, so cells should be
+        sorted by condition.
 
     Returns
     -------
-    What :func:`accumulate` returns of the same chunks, up to rounding.
+    The statistics that :func:`accumulate` returns for the same chunks, up to rounding.
 
     Raises
     ------
     ImportError
-        Without dask.
+        If dask is not installed.
     ValueError
-        As :func:`accumulate`.
+        If a condition receives no cell, or a chunk has a wrong number of columns or rows.
 
     Examples
     --------
@@ -59,15 +59,15 @@ def accumulate_dask(
     True
     """
     delayed = import_dask().delayed
-    partial, combine = delayed(_partial, pure=False), delayed(pool, pure=False)
+    partial, combine = delayed(_accumulator, pure=False), delayed(pool, pure=False)
     parts = [partial(x, code, own, dtype, n_genes) for x, code in chunks if len(code)]
     if not parts:
-        return Partial(np.empty(0, np.int64), n_genes, own=own).complete(n_conditions)
+        return Accumulator(np.empty(0, np.int64), n_genes, own=own).complete(n_conditions)
     return tree(parts, combine).compute().complete(n_conditions)
 
 
 def import_dask() -> Any:
-    """The module; ImportError says how to get it."""
+    """The dask module, or an ImportError that says how to install it."""
     try:
         import dask
     except ImportError as error:
@@ -75,8 +75,8 @@ def import_dask() -> Any:
     return dask
 
 
-def _partial(x: Any, code: np.ndarray, own: bool, dtype: DTypeLike, n_genes: int) -> Partial:
+def _accumulator(x: Any, code: np.ndarray, own: bool, dtype: DTypeLike, n_genes: int) -> Accumulator:
     x = x.toarray() if sp.issparse(x) else np.asarray(x)
     if x.ndim != 2 or x.shape[1] != n_genes:
         raise ValueError(f"Cells of shape {x.shape}, for {n_genes} columns.")
-    return Partial.of(x, code, own=own, dtype=dtype)
+    return Accumulator.of(x, code, own=own, dtype=dtype)

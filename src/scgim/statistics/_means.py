@@ -8,36 +8,36 @@ import numpy as np
 if TYPE_CHECKING:
     from ._statistics import SufficientStatistics
 
-_PRIOR_CELLS = 10  # beside a condition's own, of the variance of all
+_PRIOR_CELLS = 10  # number of cells at the pooled variance that are added to a condition's own cells
 
 
 @dataclass(frozen=True)
 class ConditionMeans:
-    r"""How the means of conditions differ from those of their controls, and what is known of the errors.
+    r"""Mean changes of conditions from their controls, with their sampling errors.
 
     Parameters
     ----------
     n
-        Cells per condition, ``(conditions,)`` float64; treated conditions only.
+        Cells per treated condition, ``(conditions,)`` float64.
     change
-        Condition mean less control mean, ``(conditions, genes)``: a difference in control standard deviations, or of counts
-        a logarithm of a ratio (:func:`log_fold_changes`).
+        Condition mean minus control mean, ``(conditions, genes)``: in control SD, or for counts a log fold change
+        (:func:`log_fold_changes`).
     variance
-        Of the sampling error of ``change``, the controls' apart, ``(conditions, genes)``.
+        Variance of the sampling error of ``change`` without the error of the controls, ``(conditions, genes)``.
     line
-        Of every condition, whose controls it was compared with, ``(conditions,)`` int.
+        Cell line of every condition, whose controls are the reference, ``(conditions,)`` int.
     control
-        Sampling variance of the mean of a line's controls, ``(lines, genes)``; all conditions of a line share that error.
+        Sampling variance of the mean of a line's controls, ``(lines, genes)``. All conditions of a line share this error.
     correlation
-        Of the sampling errors of genes, ``(genes, genes)``.
+        Correlation of the sampling errors of genes, ``(genes, genes)``.
     latent
-        Covariance of genes between cells of a condition without what measuring adds, ``(genes, genes)``, positive definite.
+        Covariance of genes between cells of a condition without measurement noise, ``(genes, genes)``, positive definite.
     reliability
-        Share of the latent in the whole variance, ``(genes,)``.
+        Latent variance as a share of the total variance, ``(genes,)``.
     n_cells
-        Cells in all conditions and controls.
+        Number of cells in all conditions and controls.
     dispersion
-        Of counts: variance over mean within a condition, ``(genes,)``.
+        For counts: variance over mean within a condition, ``(genes,)``.
     """
 
     n: np.ndarray
@@ -55,17 +55,17 @@ class ConditionMeans:
     def of(
         cls, statistics: SufficientStatistics, line: np.ndarray, controls: np.ndarray | None = None
     ) -> ConditionMeans:
-        """Of standardised statistics, whose condition 0 holds the controls.
+        """From standardized statistics with the controls as condition 0.
 
-        ``line`` is that of every other condition, ``(conditions - 1,)`` int, ``controls`` the cells of a line's own,
-        ``(lines,)``; by default each line has all of them.
+        ``line`` is the cell line of every other condition, ``(conditions - 1,)`` int. ``controls`` is the number of control cells of
+        every line, ``(lines,)``; by default the controls of condition 0 serve all lines.
         """
         n, d = statistics.n, len(statistics.scatter)
         cells = max(statistics.n_cells - len(n), 1.0)
-        # a condition's own variance, as if it had some cells more of the usual one: a single cell has none of its own
+        # A condition's own variance is pooled with that of all conditions: a single cell has no variance of its own.
         pooled = np.diag(statistics.scatter) / cells
         spread = np.maximum((statistics.squares + _PRIOR_CELLS * pooled) / (n[:, None] - 1 + _PRIOR_CELLS), 1e-12)
-        # fewer cells than genes leave a singular scatter
+        # With fewer cells than genes the scatter is singular, so its off-diagonal entries are shrunk.
         shrink = d / (d + cells)
         diagonal = np.maximum(np.diag(statistics.scatter), 1e-12)
         latent = (1 - shrink) * statistics.scatter / cells

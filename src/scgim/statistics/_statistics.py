@@ -8,15 +8,14 @@ import scipy.sparse as sp
 
 @dataclass(frozen=True)
 class SufficientStatistics:
-    r"""Sufficient statistics of a model that is linear in its columns, by condition.
+    r"""Sufficient statistics, by condition, of a model that is linear in its columns.
 
-    Columns are genes, or ``B`` basis functions of every gene (:func:`expand`), gene ``j``'s being
-    ``j * B ... j * B + B - 1``. The likelihood of all cells depends on the data only through (conditions :math:`k`, cells
-    :math:`i`)
+    Columns are genes, or ``B`` basis functions of every gene (:func:`expand`); columns ``j * B`` to ``j * B + B - 1`` belong to gene
+    ``j``. The likelihood of all cells depends on the cells :math:`x_i` of the conditions :math:`k` only through
 
-    .. math:: n_k, \quad m_{k} = \frac1{n_k} \sum_{i \in k} x_i, \quad W_k = \sum_{i \in k} (x_i - m_k)(x_i - m_k)^\top
+    .. math:: n_k, \quad m_{k} = \frac1{n_k} \sum_{i \in k} x_i, \quad W_k = \sum_{i \in k} (x_i - m_k)(x_i - m_k)^\top.
 
-    and, where interventions shift a gene but leave its mechanism in place, through the :math:`W_k` only by their sum.
+    If interventions shift a gene and leave its mechanism intact, only the sum of the :math:`W_k` matters.
 
     Parameters
     ----------
@@ -27,9 +26,9 @@ class SufficientStatistics:
     scatter
         Pooled within-condition scatter :math:`\sum_k W_k`, ``(columns, columns)`` float64.
     squares
-        The diagonal of each :math:`W_k`, ``(conditions, columns)`` float64; they sum to that of ``scatter``.
+        Diagonal of each :math:`W_k`, ``(conditions, columns)`` float64. The sum over conditions is the diagonal of ``scatter``.
     own
-        Each :math:`W_k`, ``(conditions, columns, columns)`` float64, where it was asked for: hard interventions need it.
+        Each :math:`W_k`, ``(conditions, columns, columns)`` float64, if requested: hard interventions need it.
     """
 
     n: np.ndarray
@@ -40,21 +39,21 @@ class SufficientStatistics:
 
     @property
     def n_cells(self) -> float:
-        """Cells in all conditions."""
+        """Number of cells in all conditions."""
         return float(self.n.sum())
 
-    def standardise(self, centre: np.ndarray, scale: np.ndarray) -> SufficientStatistics:
-        """The statistics of ``(x - centre) / scale``; ``centre`` is ``(columns,)`` or one row a condition."""
+    def standardize(self, center: np.ndarray, scale: np.ndarray) -> SufficientStatistics:
+        """Statistics of ``(x - center) / scale``; ``center`` is ``(columns,)`` or has one row per condition."""
         square = np.outer(scale, scale)
         own = None if self.own is None else self.own / square
         return SufficientStatistics(
-            self.n, (self.mean - centre) / scale, self.scatter / square, self.squares / scale**2, own
+            self.n, (self.mean - center) / scale, self.scatter / square, self.squares / scale**2, own
         )
 
     def merge(self, label: np.ndarray) -> SufficientStatistics:
-        """Pool conditions that share a label, keeping the scatter within the old ones.
+        """Pool conditions that share a label. The scatter stays that within the original conditions.
 
-        Used on centred controls of several lines or batches, whose means agree by construction.
+        Used on centered controls of several lines or batches, whose means are equal by construction.
         """
         k = len(label)
         member = sp.csr_matrix((np.ones(k), (label, np.arange(k))), shape=(int(label.max()) + 1, k))
@@ -66,7 +65,7 @@ class SufficientStatistics:
         return SufficientStatistics(n, mean, self.scatter, member @ self.squares, own)
 
     def take(self, columns: np.ndarray) -> SufficientStatistics:
-        """Some columns, in the order given: ``(chosen,)`` int, or a mask."""
+        """Some columns in the given order: ``(chosen,)`` int, or a mask."""
         columns = np.arange(len(self.scatter))[columns]
         square = np.ix_(columns, columns)
         own = None if self.own is None else self.own[:, columns[:, None], columns]

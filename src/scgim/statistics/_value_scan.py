@@ -1,4 +1,4 @@
-"""The one scan of all values, for set-up and :func:`scgim.pp.check` alike, and what values of a declared scale look like."""
+"""The scan of all values for set-up and :func:`scgim.pp.check`, and the rules for values of a declared scale."""
 
 from __future__ import annotations
 
@@ -9,19 +9,19 @@ import numpy as np
 import scipy.sparse as sp
 
 Scale = Literal["counts", "lognorm", "continuous"]
-LOGNORM_MAX = 20.0  # e^20 transcripts of one gene in one cell do not exist
+LOGNORM_MAX = 20.0  # a larger value would mean e^20 transcripts of one gene in one cell
 
 
 def dense(x: Any, columns: np.ndarray | None = None) -> np.ndarray:
-    """Some columns, rows contiguous."""
+    """Some columns as a dense array with contiguous rows."""
     x = x.toarray() if sp.issparse(x) else np.asarray(x)
-    # without a mode, take checks every index of every row
+    # mode="clip" is faster: by default, take checks every index of every row.
     return np.ascontiguousarray(x) if columns is None else np.take(x, columns, axis=1, mode="clip")
 
 
 @dataclass
 class ValueScan:
-    """What a scan saw of the values of a block of cells, or of several blocks.
+    """Results of a scan of the values of a block of cells, or of several blocks.
 
     Parameters
     ----------
@@ -30,16 +30,16 @@ class ValueScan:
     infinite
         Values that are missing or infinite, ``(genes,)``.
     entries, negative, fractional
-        Values in all, negative values, and values that are no integers.
+        Number of all values, of negative values, and of values that are not integers.
     empty
-        Cells without any value other than 0.
+        Number of cells in which every value is 0.
     examples
-        Up to three values that are no integers.
+        Up to three values that are not integers.
     first_infinite, first_empty
-        Row and value of the first value that is not finite, and row of the first empty cell.
+        Row and value of the first non-finite value, and row of the first empty cell.
     square, projection
-        Sums of squares, and a random projection over cells, equal for genes that hold the same in every cell; ``(genes,)``. Empty
-        unless the scan was given weights.
+        Sums of squares, and a random projection over cells, ``(genes,)``. Genes with the same value in every cell have the same
+        projection. Empty unless the scan was given weights.
     """
 
     low: np.ndarray
@@ -71,11 +71,11 @@ class ValueScan:
         Parameters
         ----------
         x, rows, columns
-            The block ``(cells, all genes)``, the row numbers of its cells, and the columns to look at.
+            The block ``(cells, all genes)``, the row numbers of its cells, and the columns to scan.
         scale
-            The declared scale: the scan looks for nothing that this scale allows. ``None``: it looks for everything.
+            The declared scale. The scan skips everything that this scale permits. ``None``: nothing is skipped.
         fractions
-            Whether to look for values that are no integers.
+            Whether to look for values that are not integers.
         weight
             Weights of the cells for the random projection, ``(cells,)``.
         """
@@ -104,7 +104,7 @@ class ValueScan:
         return found
 
     def merge(self, other: ValueScan) -> ValueScan:
-        """Of this block and a later one."""
+        """Results of this block and a later block together."""
         return ValueScan(
             np.minimum(self.low, other.low),
             np.maximum(self.high, other.high),
@@ -121,7 +121,7 @@ class ValueScan:
         )
 
     def scale_problem(self, scale: Scale) -> tuple[str, str] | None:
-        """Why values are not of this scale, and what to do about it; sentences without their full stop."""
+        """Why the values are not of this scale, and what to do; sentences without their full stop."""
         if scale == "counts" and self.negative:
             return (
                 f"{self.negative:,} values are negative (smallest {self.low.min():.4g})",
@@ -132,12 +132,12 @@ class ValueScan:
             share = 100 * self.fractional / self.entries
             return (
                 f"{share:.3g} % of the values are not integers (e.g. {shown})",
-                "Set scale='lognorm' if they are log-normalised, or point layer= to the counts",
+                "Set scale='lognorm' if they are log-normalized, or point layer= to the counts",
             )
         if scale != "lognorm":
             return None
         high = self.high.max()
-        elsewhere = ", or point layer= to log-normalised values"
+        elsewhere = ", or point layer= to log-normalized values"
         if self.negative:
             return (
                 f"{self.negative:,} values are negative (smallest {self.low.min():.4g}), which looks scaled",

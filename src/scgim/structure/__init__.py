@@ -1,4 +1,4 @@
-"""Graphs on plain arrays: the score of a parent set, the search, and what one asks of a DAG."""
+"""Directed acyclic graphs (DAGs) on plain arrays: the score of a parent set, the search, and questions about a DAG."""
 
 from .dag import ancestors, levels, order
 from .decisive import Calls, decisive_edges

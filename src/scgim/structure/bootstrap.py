@@ -1,4 +1,4 @@
-"""Would one get the same graph again? Refits on data as they might have been."""
+"""Stability of a graph: refits on resampled statistics."""
 
 from __future__ import annotations
 
@@ -16,22 +16,22 @@ from .ensemble import resample
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-RECURS = 0.5  # an edge in fewer refits does not
-DIRECTED = 0.8  # of the refits that join two genes, how many must agree on the direction
+RECURS = 0.5  # least share of refits with an edge for the edge to recur
+DIRECTED = 0.8  # least share of agreeing directions among the refits that join two genes
 
 
 class EdgeFrequencies(NamedTuple):
-    """Share of refits with the edge, and with an edge either way; ``(genes, genes)`` each, row = source."""
+    """Share of refits with the edge (``direct``), and with an edge in either direction; ``(genes, genes)``, row = source."""
 
     direct: np.ndarray
     either: np.ndarray
 
     def recurs(self) -> np.ndarray:
-        """Edges in at least half of the refits, whose direction agrees in most of those that join the genes."""
+        """Edges in at least half of the refits whose direction agrees in at least 80 % of the refits that join the genes."""
         return (self.direct >= RECURS) & (self.direct >= DIRECTED * self.either)
 
     def modules(self) -> list[list[int]]:
-        """Groups of genes that recurring edges join whose direction does not recur, largest first."""
+        """Groups of genes joined by recurring edges of undecided direction, largest group first."""
         undecided = (self.either >= RECURS) & (np.maximum(self.direct, self.direct.T) < DIRECTED * self.either)
         graph = nx.from_numpy_array(undecided)
         groups = [sorted(group) for group in nx.connected_components(graph) if len(group) > 1]
@@ -39,7 +39,7 @@ class EdgeFrequencies(NamedTuple):
 
 
 def edge_table(graph: np.ndarray, genes: np.ndarray, found: EdgeFrequencies) -> pd.DataFrame:
-    """The graph's edges with how often they recur; see :meth:`scgim.GIM.stability`."""
+    """The edges of the graph and how often they recur, as returned by :meth:`scgim.GIM.stability`."""
     source, target = np.nonzero(graph)
     module = np.full(len(graph), -1)
     for number, group in enumerate(found.modules()):
@@ -61,7 +61,7 @@ def edge_frequencies(
     search: Callable[[SufficientStatistics | ConditionMeans, int], np.ndarray],
     draws: Iterator[SufficientStatistics | ConditionMeans],
 ) -> EdgeFrequencies:
-    """Refit on every draw; ``search(statistics, seed)`` gives a graph."""
+    """Refit on every draw. ``search(statistics, seed)`` returns a graph."""
     graphs = np.array([search(draw, seed) for seed, draw in enumerate(draws)])
     return EdgeFrequencies(graphs.mean(0), (graphs | graphs.transpose(0, 2, 1)).mean(0))
 
@@ -69,11 +69,12 @@ def edge_frequencies(
 def bootstrap_statistics(
     statistics: SufficientStatistics | ConditionMeans, n: int, seed: int
 ) -> Iterator[SufficientStatistics | ConditionMeans]:
-    r"""Statistics of other cells from the same conditions: a parametric bootstrap over cells within conditions.
+    r"""Draw statistics of new cells from the same conditions: a parametric bootstrap over cells within conditions.
 
-    Condition means are drawn from :math:`N(m_k, W / (N - K) n_k)` with the pooled scatter :math:`W`, of means those of
-    changes from their sampling errors; the scatter from :math:`\text{Wishart}(N - K, W / (N - K))`, the latent covariance
-    with the error of the same number of cells, by reliability. No cell is read again.
+    Condition means are drawn from :math:`N(m_k, W / (N - K) n_k)` with the pooled scatter :math:`W` of :math:`N` cells in
+    :math:`K` conditions. The scatter is drawn from :math:`\text{Wishart}(N - K, W / (N - K))`. For
+    :class:`~scgim.statistics.ConditionMeans`, changes are drawn from their sampling errors, and the latent covariance is drawn
+    with the sampling error of the same number of cells at the measured reliability. No cell is read again.
     """
     rng = np.random.default_rng([seed, 0xB007])
     draw = _means if isinstance(statistics, ConditionMeans) else _cells
@@ -82,13 +83,13 @@ def bootstrap_statistics(
 
 
 def _root(covariance: np.ndarray) -> np.ndarray:
-    """``a`` with ``a.T @ a`` the covariance, its negative eigenvalues dropped."""
+    """A matrix ``a`` such that ``a.T @ a`` is the covariance, with negative eigenvalues set to 0."""
     values, vectors = np.linalg.eigh(covariance)
     return np.sqrt(np.maximum(values, 0))[:, None] * vectors.T
 
 
 def _wishart(root: np.ndarray, freedom: float, rng: np.random.Generator) -> np.ndarray:
-    """Of mean ``root.T @ root``, by Bartlett's decomposition; with few degrees of freedom, from cells."""
+    """A Wishart draw with mean ``root.T @ root``, by Bartlett's decomposition, or from cells if degrees of freedom are few."""
     d = len(root)
     if freedom < d + 1:
         x = rng.normal(size=(max(int(freedom), 1), d)) @ root
@@ -116,11 +117,13 @@ def _means(s: ConditionMeans, rng: np.random.Generator) -> ConditionMeans:
     root = _root(s.correlation)
     change = s.change + (rng.normal(size=s.change.shape) @ root) * np.sqrt(s.variance)
     shared = (rng.normal(size=s.control.shape) @ root) * np.sqrt(s.control)
-    # measured covariance is the latent one plus noise of its own; only the former's estimate is wanted again
+    # The measured covariance is the latent covariance plus measurement noise. Only the latent part is wanted, so the noise is
+    # added before the draw and subtracted after it: the draw then has the sampling error of measured cells.
     noise = np.diag(s.latent) * (1 / np.maximum(s.reliability, 1e-3) - 1)
     measured = s.latent + np.diag(noise)
     latent = _wishart(_root(measured), max(s.n_cells, 2.0), rng) - np.diag(noise)
     values, vectors = np.linalg.eigh(latent)
+    # The subtraction may leave negative eigenvalues; the floor keeps the latent covariance positive definite.
     least = np.linalg.eigvalsh(s.latent)[0]
     latent = (vectors * np.maximum(values, least)) @ vectors.T
     return replace(s, change=change + shared[s.line], latent=latent)
@@ -129,7 +132,7 @@ def _means(s: ConditionMeans, rng: np.random.Generator) -> ConditionMeans:
 def draws(
     statistics: SufficientStatistics | ConditionMeans, block: tuple[np.ndarray, np.ndarray] | None, n: int, seed: int
 ) -> Iterator[SufficientStatistics | ConditionMeans]:
-    """Data as they might have been: other lines of each drug (none: the same), and other cells of each condition."""
+    """Bootstrap draws of the statistics: blocks of conditions first (none if ``block`` is None), then cells of each condition."""
     rng = np.random.default_rng([seed, 0xB10C])
     for _ in range(n):
         drawn = statistics if block is None else resample(statistics, *block, rng)

@@ -1,4 +1,4 @@
-"""Which edges a search may consider, as the slots that the kernels walk over."""
+"""Candidate edges of a search, and the slots that the kernels walk over."""
 
 from __future__ import annotations
 
@@ -13,25 +13,25 @@ from .dag import levels
 if TYPE_CHECKING:
     from scgim.statistics import SufficientStatistics
 
-ALL_PAIRS = 200  # genes up to which every pair is a candidate
+ALL_PAIRS = 200  # number of genes up to which every pair is a candidate
 N_CANDIDATES = 40
 
 
 class Slots(NamedTuple):
-    """Edges by target, then source: slots ``start[j]:start[j + 1]`` are those that may end in gene ``j``."""
+    """Edges sorted by target, then source. Slots ``start[j]:start[j + 1]`` hold the edges that may end in gene ``j``."""
 
     start: np.ndarray  # (genes + 1,)
     source: np.ndarray  # (slots,)
-    back: np.ndarray  # (slots,) slot of the reversed edge, -1 where there is none
+    back: np.ndarray  # (slots,) slot of the reversed edge, -1 if there is none
     leave: np.ndarray  # (genes + 1,)
     outward: np.ndarray  # (slots,) outward[leave[i] : leave[i + 1]] are the slots of edges out of gene i
-    fixed: np.ndarray  # (slots,) bool: edges that stay
+    fixed: np.ndarray  # (slots,) bool: required edges
 
 
 def make_slots(may: np.ndarray, required: np.ndarray) -> Slots:
-    """Slots of the edges in ``may``, ``(genes, genes)`` bool with row = source."""
+    """Slots of the edges in ``may``, ``(genes, genes)`` bool, row = source."""
     d = len(may)
-    target, source = map(np.ascontiguousarray, np.nonzero(may.T))  # views would be compiled for anew
+    target, source = map(np.ascontiguousarray, np.nonzero(may.T))  # numba would compile the kernels again for views
     number = np.full((d, d), -1)
     number[source, target] = np.arange(len(source))
     outward = np.argsort(source, kind="stable")
@@ -40,7 +40,7 @@ def make_slots(may: np.ndarray, required: np.ndarray) -> Slots:
 
 
 def check_priors(d: int, allowed: np.ndarray | None, required: np.ndarray | None) -> tuple[np.ndarray, np.ndarray]:
-    """Both masks, ``(genes, genes)`` bool, with their defaults.
+    """The masks of allowed and required edges, ``(genes, genes)`` bool; by default all edges are allowed and none required.
 
     Raises
     ------
@@ -51,7 +51,7 @@ def check_priors(d: int, allowed: np.ndarray | None, required: np.ndarray | None
     required = np.zeros((d, d), dtype=bool) if required is None else np.array(required, dtype=bool)
     for name, mask in {"allowed": allowed, "required": required}.items():
         if mask.shape != (d, d):
-            raise ValueError(f"{name} has shape {mask.shape}, not {(d, d)}: one row and one column a gene.")
+            raise ValueError(f"{name} has shape {mask.shape}, not {(d, d)}: one row and one column per gene.")
     levels(required)
     if (required & ~allowed).any():
         edges = [tuple(edge) for edge in np.argwhere(required & ~allowed).tolist()]
@@ -67,22 +67,23 @@ def candidates(
     required: np.ndarray,
     start: np.ndarray,
 ) -> Slots:
-    """All allowed edges of up to 200 genes; beyond, those between :func:`neighbours`. Required ones and ``start`` always."""
+    """All allowed edges up to 200 genes; beyond, those between :func:`neighbors`. Required and start edges are always included."""
     if len(allowed) <= ALL_PAIRS:
         may = allowed
     elif isinstance(statistics, ConditionMeans):
         may = allowed & moving_together(statistics)
     else:
-        may = allowed & neighbours(statistics, columns)
+        may = allowed & neighbors(statistics, columns)
     return make_slots(may | required | start, required)
 
 
-def neighbours(statistics: SufficientStatistics, columns: int, count: int = N_CANDIDATES) -> np.ndarray:
+def neighbors(statistics: SufficientStatistics, columns: int, count: int = N_CANDIDATES) -> np.ndarray:
     r"""Pairs of genes that are close within conditions: ``(genes, genes)`` bool, symmetric.
 
-    A gene's ``count`` neighbours are half by correlation (of any column with its value) and half by partial correlation
-    (of the values), which finds parents that cancel each other: either alone misses more. With :math:`f = N - K` degrees
-    of freedom the correlations are shrunk by :math:`d / (d + f)` before they are inverted.
+    Half of a gene's ``count`` neighbors are chosen by correlation (largest over the basis functions of the other gene), half by
+    partial correlation of the values. Partial correlation finds parents whose effects cancel; each criterion alone misses more
+    parents. With :math:`d` genes and :math:`f = N - K` degrees of freedom, correlations are shrunk by :math:`d / (d + f)` before
+    they are inverted.
     """
     scale = np.sqrt(np.maximum(np.diag(statistics.scatter), 1e-300))
     correlation = statistics.scatter[:, ::columns] / scale[:, None] / scale[::columns]
@@ -96,10 +97,10 @@ def neighbours(statistics: SufficientStatistics, columns: int, count: int = N_CA
 
 
 def moving_together(means: ConditionMeans, count: int = N_CANDIDATES) -> np.ndarray:
-    """Pairs of genes that conditions move together, or that vary together within them: ``(genes, genes)`` bool, symmetric.
+    """Pairs of genes that change together over conditions or vary together within them: ``(genes, genes)`` bool, symmetric.
 
-    A gene's ``count`` neighbours are half by the sum over conditions of the product of standardised changes and half by latent
-    correlation.
+    Half of a gene's ``count`` neighbors are chosen by the sum over conditions of the product of standardized changes, half by
+    latent correlation.
     """
     z = means.change / np.sqrt(means.variance + means.control[means.line])
     scale = np.sqrt(np.diag(means.latent))
@@ -109,7 +110,7 @@ def moving_together(means: ConditionMeans, count: int = N_CANDIDATES) -> np.ndar
 
 
 def _largest(strength: np.ndarray, count: int) -> np.ndarray:
-    """Mark the ``count`` largest of every column, the diagonal apart."""
+    """Mark the ``count`` largest entries of every column, without the diagonal."""
     np.fill_diagonal(strength, -1)
     chosen = np.zeros(strength.shape, dtype=bool)
     np.put_along_axis(chosen, np.argpartition(-strength, count, axis=0)[:count], True, axis=0)

@@ -1,4 +1,4 @@
-"""What one asks of a DAG, given as a boolean matrix with row = source."""
+"""Order and reachability of a DAG, given as a boolean matrix with row = source."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import numpy as np
 
 
 def levels(graph: np.ndarray) -> list[np.ndarray]:
-    """Genes by the length of the longest path that ends in them: a level has all its parents in earlier ones.
+    """Topological generations: genes by the length of the longest path that ends in them; parents lie in earlier generations.
 
     Raises
     ------
@@ -28,12 +28,12 @@ def levels(graph: np.ndarray) -> list[np.ndarray]:
 
 
 def order(graph: np.ndarray) -> np.ndarray:
-    """A causal order of the genes, ``(genes,)`` int."""
+    """A topological order of the genes, ``(genes,)`` int."""
     return np.concatenate(levels(graph))
 
 
 def ancestors(graph: np.ndarray) -> np.ndarray:
-    """``out[i, j]``: does a directed path lead from ``i`` to ``j``? ``(genes, genes)`` bool, false on the diagonal."""
+    """``out[i, j]`` is true if a directed path leads from ``i`` to ``j``; ``(genes, genes)`` bool, false on the diagonal."""
     graph = np.asarray(graph, dtype=bool)
     reach = np.zeros(graph.shape, dtype=bool)
     for j in order(graph):

@@ -1,4 +1,4 @@
-"""An ensemble of graphs: those that a search finds on data as they might have been."""
+"""An ensemble of graphs, found by searches on resampled statistics."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 class GraphEnsemble(NamedTuple):
-    """Edges of all graphs one after the other: ``source`` and ``target`` of each and the ``member`` it belongs to, ascending."""
+    """Edges of all graphs in one list: ``source`` and ``target`` of each edge, and the ``member`` (graph) it belongs to, ascending."""
 
     source: np.ndarray
     target: np.ndarray
@@ -25,14 +25,14 @@ class GraphEnsemble(NamedTuple):
 
     @classmethod
     def of(cls, graphs: list[np.ndarray]) -> GraphEnsemble:
-        """Of dense graphs, ``(genes, genes)`` bool with row = source."""
+        """From dense graphs, ``(genes, genes)`` bool, row = source."""
         pairs = [np.nonzero(graph) for graph in graphs]
         size = [len(source) for source, _ in pairs]
         source, target = (np.concatenate([pair[i] for pair in pairs]) for i in (0, 1))
         return cls(source, target, np.repeat(np.arange(len(graphs)), size), len(graphs[0]), len(graphs))
 
     def graphs(self) -> Iterator[np.ndarray]:
-        """Every graph, dense."""
+        """Every graph as a dense matrix."""
         for b in range(self.n_members):
             graph, own = np.zeros((self.n_genes, self.n_genes), dtype=bool), self.member == b
             graph[self.source[own], self.target[own]] = True
@@ -44,11 +44,11 @@ class GraphEnsemble(NamedTuple):
         return sp.csr_matrix((weight, (self.source, self.target)), shape=(self.n_genes, self.n_genes))
 
     def direction_probability(self, source: np.ndarray, target: np.ndarray) -> np.ndarray:
-        r"""Probability that an edge points from ``source`` to ``target`` if it joins them.
+        r"""Probability that an edge between two genes points from ``source`` to ``target``.
 
         .. math:: \frac{n_{i \to j} + \tfrac12}{n_{i \to j} + n_{j \to i} + 1}
 
-        from the numbers of graphs with the edge and with its reverse: one half for genes that no graph joins.
+        Here :math:`n` is the number of graphs with the edge. The probability is one half for genes that no graph joins.
         """
         share = self.share() * self.n_members
         forth = np.asarray(share[source, target]).ravel()
@@ -59,11 +59,12 @@ class GraphEnsemble(NamedTuple):
 def resample(
     statistics: SufficientStatistics | ConditionMeans, block: np.ndarray, stratum: np.ndarray, rng: np.random.Generator
 ) -> SufficientStatistics | ConditionMeans:
-    """Statistics of conditions drawn with replacement within strata, in blocks that stay together.
+    """Statistics of conditions drawn with replacement, in blocks, within strata.
 
-    The scatter of :class:`~scgim.statistics.SufficientStatistics`, which is pooled over conditions, is scaled to the cells that the
-    drawn conditions have. ``block`` is that of every treated condition, ``(conditions,)`` int from 0 on, and lies in one ``stratum``,
-    ``(conditions,)`` int: a stratum keeps its number of blocks, so that none is lost.
+    A block of conditions (such as the doses of a drug) is drawn as a whole. ``block`` is the block of every treated condition,
+    ``(conditions,)`` int from 0 on. Every block lies in one ``stratum``, ``(conditions,)`` int. A stratum keeps its number of blocks,
+    so that no stratum is lost. The scatter of :class:`~scgim.statistics.SufficientStatistics` is pooled over conditions, so it cannot
+    be drawn; it is scaled to the number of cells of the drawn conditions.
     """
     of_block = np.zeros(block.max() + 1, dtype=np.int64)
     of_block[block] = stratum

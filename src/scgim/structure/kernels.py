@@ -1,7 +1,7 @@
-"""What runs compiled: the score of one gene's parents, and the climb over DAGs.
+"""Compiled kernels: the score of one gene's parents, and the climb over DAGs.
 
-All of it is one file on purpose: numba caches by file and inlines what it calls, so a kernel that called into another
-file would go on running that file's old code after a change.
+All kernels stand in one file, because numba caches by file and inlines the functions that a kernel calls. A kernel that called
+into another file would keep running the old code of that file after a change.
 """
 
 from __future__ import annotations
@@ -14,58 +14,60 @@ import numpy as np
 from numba.extending import overload
 
 MAX_PARENTS = 32
-TOLERANCE = 1e-6  # nats; keeps rounding from passing for an improvement
+TOLERANCE = 1e-6  # nats; smaller gains are rounding errors
 _REFITS = 2
-_ROUNDS = 8  # reweightings of the means; they end when coefficients stand
-_FLOOR = 1e-12  # of a noise variance, in control variances
-# sums may be reordered, so that they run in vector registers; infinities and order of comparisons stay exact
+_ROUNDS = 8  # most reweightings of the means; they end earlier if the coefficients converge
+_FLOOR = 1e-12  # least noise variance, in control variances
+# Reassociation of sums lets the compiler use vector registers. Infinities and comparisons stay exact: the kernels rely on both.
 _compiled = nb.njit(cache=True, error_model="numpy", nogil=True, fastmath={"reassoc", "contract", "nsz"})
 
 
 class CellData(NamedTuple):
-    """What the likelihood of all cells needs; means are ``(columns, conditions)``, less those of the controls."""
+    """Data of the likelihood of all cells. Means are ``(columns, conditions)``, with the control mean subtracted."""
 
     n: np.ndarray  # (conditions,)
     mean: np.ndarray
     total: np.ndarray  # (columns,) weighted sum of the means
     scatter: np.ndarray  # (columns, columns) pooled within conditions
     between: np.ndarray  # (columns, columns) weighted second moment of the means
-    own: np.ndarray  # (columns, columns, conditions) every condition's own scatter; empty for shifts
+    own: np.ndarray  # (columns, columns, conditions) scatter of every condition; empty for shifts
     cells: float
-    target_penalty: float
-    penalty: float
-    columns: int
+    target_penalty: float  # nats per target
+    penalty: float  # price of a basis function in BICs
+    columns: int  # basis functions of a parent
 
     @property
     def genes(self) -> int:
-        """How many there are."""
+        """Number of genes."""
         return len(self.mean) // self.columns
 
 
 class MeanData(NamedTuple):
-    """What the likelihood of the conditions' means needs, ``(genes, conditions)`` each unless said otherwise."""
+    """Data of the likelihood of condition means, ``(genes, conditions)`` each unless said otherwise."""
 
     n: np.ndarray  # (conditions,)
-    change: np.ndarray  # from the controls
-    variance: np.ndarray  # of its sampling error
-    line: np.ndarray  # (conditions,) int: whose controls it was compared with
-    control: np.ndarray  # (genes, lines) sampling variance of the controls' mean, which all conditions of a line share
+    change: np.ndarray  # condition mean minus control mean
+    variance: np.ndarray  # of the sampling error of the change
+    line: np.ndarray  # (conditions,) int: cell line of the controls of the condition
+    control: (
+        np.ndarray
+    )  # (genes, lines) sampling variance of the control mean, an error shared by all conditions of a line
     correlation: np.ndarray  # (genes, genes) of sampling errors
-    latent: np.ndarray  # (genes, genes) covariance between cells of a condition, free of measurement noise
-    reliability: np.ndarray  # (genes,) its share of the variance
+    latent: np.ndarray  # (genes, genes) covariance between cells of a condition, without measurement noise
+    reliability: np.ndarray  # (genes,) latent variance as a share of the total variance
     cells: float
-    target_penalty: float  # nats that a target costs
-    penalty: float  # nats that a parent costs
-    columns: int  # 1: a parent is one column
+    target_penalty: float  # nats per target
+    penalty: float  # nats per parent
+    columns: int  # basis functions of a parent: always 1 here
     slab: float  # prior variance of a target's shift
-    misfit: float  # relative error of what a parent's change does to its child
-    floor: float  # what sampling error leaves out, as a standard deviation
-    mismatch: float  # error of correlations within conditions as evidence of slopes between them
-    hard: bool
+    misfit: float  # SD of the relative error of a parent's contribution to its child
+    floor: float  # SD of errors that sampling does not explain
+    mismatch: float  # SD of the difference between correlations within conditions and slopes between them
+    hard: bool  # hard interventions: a target is cut off from its parents
 
     @property
     def genes(self) -> int:
-        """How many there are."""
+        """Number of genes."""
         return len(self.change)
 
 
@@ -80,7 +82,8 @@ def _solve(a: np.ndarray, b: np.ndarray, p: int) -> None:
         pivot = left[i]
         for k in range(i):
             pivot -= left[k] * left[k]
-        # a column that the ones before it determine says nothing new: an infinite pivot makes its coefficient 0
+        # A column that is a linear combination of earlier columns carries no information. Its pivot is zero up to rounding. An
+        # infinite pivot sets its coefficient to 0, so collinear parents neither blow up nor gain anything.
         pivot = math.sqrt(pivot) if pivot > 1e-10 * left[i] else math.inf
         left[i] = pivot
         for r in range(i + 1, p):
@@ -103,7 +106,7 @@ def _solve(a: np.ndarray, b: np.ndarray, p: int) -> None:
 
 @_compiled
 def _block(matrix, cols, m):
-    """The lower triangle of the rows and columns ``cols[:m]``."""
+    """Lower triangle of the submatrix with the rows and columns ``cols[:m]``."""
     out = np.empty((m, m))
     for a in range(m):
         row = matrix[cols[a]]
@@ -114,23 +117,28 @@ def _block(matrix, cols, m):
 
 @_compiled
 def _add_means(system, n, mean, total, between, cols, q, moved):
-    """Add the scatter between the means of the conditions that are not ``moved``: all of it, less those that are."""
+    """Add the scatter between the means of conditions that are not in ``moved`` to ``system``.
+
+    ``between`` holds the second moment over all conditions. Few conditions are targets of a gene, so it is cheaper to subtract
+    their terms than to sum over all others.
+    """
     conditions, t, weight = len(n), 0, 0.0
     for k in range(conditions):
         t += moved[k]
         weight += n[k] * (1 - moved[k])
-    gone, centre = np.empty((q + 1, t)), np.empty(q + 1)
+    gone, center = np.empty((q + 1, t)), np.empty(q + 1)
     for a in range(q + 1):
         row, s, u = mean[cols[a]], total[cols[a]], 0
+        # Mean over the conditions that stay, and the rows of the conditions that go, scaled by the root of their cells.
         for k in range(conditions):
             if moved[k]:
                 gone[a, u] = math.sqrt(n[k]) * row[k]
                 s -= n[k] * row[k]
                 u += 1
-        centre[a] = s / weight
+        center[a] = s / weight
         left, row = gone[a], between[cols[a]]
         for c in range(a + 1):
-            right, s = gone[c], row[cols[c]] - weight * centre[a] * centre[c]
+            right, s = gone[c], row[cols[c]] - weight * center[a] * center[c]
             for u in range(t):
                 s -= left[u] * right[u]
             system[a, c] += s
@@ -138,7 +146,7 @@ def _add_means(system, n, mean, total, between, cols, q, moved):
 
 @_compiled
 def _excess(own, cols, w, q, out):
-    """What every condition's sum of squares about its own mean gains by the regression, less than nothing if it helps."""
+    """Change of every condition's sum of squares about its own mean by the regression; negative where the regression helps."""
     conditions = len(out)
     out[:] = 0.0
     for a in range(q):
@@ -153,17 +161,21 @@ def _excess(own, cols, w, q, out):
 
 @_compiled
 def _fit_cells(j, parents, p, data, w, moved):
-    """As :func:`fit_gene`."""
+    """:func:`fit_gene` from the statistics of all cells."""
     n, mean, total, scatter, between, own, cells, target_penalty, penalty, columns = data
     conditions, q, hard = len(n), p * columns, len(own) > 0
     cols = np.empty(q + 1, dtype=np.int64)
+    # The last of the `cols` is the gene itself; the others are the basis functions of its parents.
     for a in range(q):
         cols[a] = parents[a // columns] * columns + a % columns
     cols[q] = j * columns
     within, system = _block(scatter, cols, q + 1), np.empty((q + 1, q + 1))
     residual, excess = np.empty(conditions), np.zeros(conditions)
-    trusted = hard and n[0] > 20 + 4 * q  # enough controls for a regression of their own
-    joins = 2 if hard else 1  # the step at which the means join
+    # The first regression must not be biased by targets that are not known yet. A shift leaves the scatter within conditions
+    # intact, so the pooled scatter serves as the start. A hard intervention changes it, so the start is the scatter of the controls,
+    # provided that there are enough controls for a regression.
+    trusted = hard and n[0] > 20 + 4 * q
+    joins = 2 if hard else 1  # the step from which condition means enter the regression
     moved[:] = False
     b, s2, n_moved = 0.0, 1.0, 0
     for step in range(joins + _REFITS):
@@ -174,6 +186,7 @@ def _fit_cells(j, parents, p, data, w, moved):
                     s = own[cols[a], cols[c], 0]
                 elif hard and n_moved:
                     each = own[cols[a], cols[c]]
+                    # Conditions that set the gene say nothing about its parents.
                     for k in range(conditions):
                         s -= each[k] * moved[k]
                 system[a, c] = s
@@ -197,7 +210,7 @@ def _fit_cells(j, parents, p, data, w, moved):
             for k in range(conditions):
                 s2 += own[cols[q], cols[q], k] * moved[k]
         s2 = s2 / (n[0] - q - 1) if step == 0 and trusted else s2 / cells
-        # at first only the controls are known not to be targets
+        # In the first step only the controls are known not to be targets, so they alone set the intercept.
         b, weight = residual[0], 0.0
         if step:
             b = 0.0
@@ -206,6 +219,7 @@ def _fit_cells(j, parents, p, data, w, moved):
                 weight += n[k] * (1 - moved[k])
             b /= weight
         limit, n_moved, changed = 2 * max(s2, _FLOOR) * target_penalty, 0, 0
+        # A condition is a target if its excess log-likelihood exceeds the penalty: n gap^2 / (2 s2) > target_penalty.
         for k in range(1, conditions):
             gap = residual[k] - b
             now = n[k] * gap * gap + excess[k] > limit
@@ -215,7 +229,9 @@ def _fit_cells(j, parents, p, data, w, moved):
         if step >= joins and not changed:
             break
 
-    # within the conditions: about the regression, or about its own mean where a condition sets the gene
+    # Final residual variance: the scatter within conditions about the regression (about the own mean for targets of hard
+    # interventions), plus the residual means of the conditions that are not targets. It is computed once more, because the
+    # targets may have changed in the last step.
     s2 = within[q, q]
     if not hard:
         for a in range(q):
@@ -236,8 +252,10 @@ def _fit_cells(j, parents, p, data, w, moved):
 
 @_compiled
 def _error(j, parents, p, data, w, k):
-    """Variance of what a condition's change leaves over parents that it does not touch: sampling, misfit and floor."""
+    """Error variance of a condition's change given its parents, if the gene is no target: sampling, misfit and floor."""
     own = math.sqrt(data.variance[j, k])
+    # Sampling errors of a gene and its parents are correlated, because they are measured in the same cells. So their
+    # covariance is part of the variance of the difference. The misfit of each parent grows with the parent's change.
     s, misfit = data.variance[j, k], data.floor**2
     for a in range(p):
         i = parents[a]
@@ -252,7 +270,7 @@ def _error(j, parents, p, data, w, k):
 
 @_compiled
 def error_variances(j, parents, data, w):
-    """Of every condition, ``(conditions,)``; see :func:`local_score`."""
+    """:func:`_error` of every condition, ``(conditions,)``."""
     out = np.empty(len(data.n))
     for k in range(len(out)):
         out[k] = _error(j, parents, len(parents), data, w, k)
@@ -261,20 +279,28 @@ def error_variances(j, parents, data, w):
 
 @_compiled
 def _unexplained(j, parents, p, data, w):
-    """Latent variance within conditions that the parents leave, as a share of the gene's."""
+    """Share of the gene's latent variance within conditions that its parents leave unexplained."""
     s = data.latent[j, j]
     for a in range(p):
         s -= 2 * w[a] * data.latent[j, parents[a]]
         for c in range(p):
             s += w[a] * w[c] * data.latent[parents[a], parents[c]]
     return max(s / data.latent[j, j], 0.02)
+    # The floor of 2 % keeps the logarithm finite where the parents explain all latent variance.
 
 
 @_compiled
 def _fit_means(j, parents, p, data, w, moved):
-    """As :func:`fit_gene`; the variance is that of the latent residual within conditions."""
+    """:func:`fit_gene` from condition means, by iteratively reweighted least squares; returns the latent residual variance.
+
+    Every condition is a mixture of two cases, target and no target. A round computes the probability of each case (E step) and
+    solves a weighted regression for slopes and control means (M step). The score is minus the log-likelihood, plus the Laplace
+    term of the coefficients.
+    """
     conditions, lines = len(data.n), data.control.shape[1]
     q = p + lines
+    # The q unknowns are the p slopes and one offset per cell line. The offset is the error of the control mean, which all
+    # conditions of a line share; its prior variance is the sampling variance of the controls.
     change, v = data.change[j], np.empty(conditions)
     system, left, theta, old = np.empty((q, q)), np.empty(q), np.zeros(q), np.zeros(q)
     x = np.zeros((conditions, q))
@@ -283,6 +309,8 @@ def _fit_means(j, parents, p, data, w, moved):
             x[k, a] = data.change[parents[a], k]
         x[k, p + data.line[k]] = 1.0
     within = 0.0
+    # Covariances within conditions are further evidence on the slopes. Its weight is limited by the number of cells, by the
+    # reliability of the measurement, and by the mismatch between correlations within conditions and slopes between them.
     if p:
         shared = 0.0
         for a in range(p):
@@ -303,14 +331,15 @@ def _fit_means(j, parents, p, data, w, moved):
             r = change[k]
             for a in range(q):
                 r -= theta[a] * x[k, a]
-            # a condition that sets the gene says nothing of its parents
+            # A condition that sets the gene says nothing about its parents.
             gone = change[k] if data.hard else r
             prior = data.variance[j, k] + data.floor**2 + data.slab if data.hard else v[k] + data.slab
-            untouched = 0.5 * r * r / v[k] + 0.5 * math.log(v[k])
-            touched = 0.5 * gone * gone / prior + 0.5 * math.log(prior) + data.target_penalty
-            low = min(untouched, touched)
-            share = math.exp(low - untouched)
-            total = share + math.exp(low - touched)
+            not_targeted = 0.5 * r * r / v[k] + 0.5 * math.log(v[k])
+            targeted = 0.5 * gone * gone / prior + 0.5 * math.log(prior) + data.target_penalty
+            low = min(not_targeted, targeted)
+            # Subtract the smaller exponent before exponentiating: both may be hundreds of nats.
+            share = math.exp(low - not_targeted)
+            total = share + math.exp(low - targeted)
             score += low - math.log(total)
             share /= total
             moved[k] = share < 0.5
@@ -329,17 +358,18 @@ def _fit_means(j, parents, p, data, w, moved):
                 left[a] += each * data.latent[j, parents[a]]
                 for c in range(a + 1):
                     system[a, c] += each * data.latent[parents[a], parents[c]]
-        log_fold_change = 0.0
+        largest_step = 0.0
         for a in range(q):
             old[a] = theta[a]
             theta[a] = left[a]
         _solve(system, theta, q)
         for a in range(q):
-            # the Cholesky factor of the curvature is what `_solve` leaves
+            # `_solve` left the Cholesky factor of the curvature on the diagonal: this is half its log determinant.
             score += math.log(system[a, a])
-            log_fold_change = max(log_fold_change, abs(theta[a] - old[a]))
-        if step == _ROUNDS or log_fold_change < 1e-4:
+            largest_step = max(largest_step, abs(theta[a] - old[a]))
+        if step == _ROUNDS or largest_step < 1e-4:
             for a in range(q):
+                # The score belongs to the coefficients before the last step, so these are returned.
                 theta[a] = old[a]
             break
         for a in range(p):
@@ -352,7 +382,7 @@ def _fit_means(j, parents, p, data, w, moved):
 
 
 def _fit(j, parents, p, data, w, moved):
-    """Of the data's kind; known when it is compiled, so that a climb knows nothing of it."""
+    """The fit for the kind of the data. numba chooses it at compile time, so that a climb is compiled for either kind."""
 
 
 @overload(_fit)
@@ -364,7 +394,7 @@ def _choose(j, parents, p, data, w, moved):
 
 @_compiled
 def fit_gene(j, parents, p, data, w, moved):
-    """Score, intercept and noise variance of gene ``j``; coefficients into ``w``, targets into ``moved``."""
+    """Score, intercept and noise variance of gene ``j``. Writes coefficients to ``w`` and targets to ``moved``."""
     return _fit(j, parents, p, data, w, moved)
 
 
@@ -373,39 +403,44 @@ def local_score(j: int, parents: np.ndarray, p: int, data: tuple) -> float:
 
     .. math:: \tfrac N2 \log s_j^2 + c\,|T_j| + \lambda \tfrac12 \log N \, q, \qquad q = B\,|S|
 
-    *Shift.* The coefficients start from the within-condition scatter, which no shift can bias; conditions whose mean
-    residual is too large for chance, :math:`n_k (r_{kj} - b_j)^2 / 2 s_j^2 > c`, are the targets :math:`T_j`. The means
-    of the other conditions then join the regression, twice.
+    Here :math:`N` is the number of cells, :math:`s_j^2` the residual variance, :math:`T_j` the set of conditions that target the
+    gene, :math:`c` the target penalty, :math:`\lambda` the price of a basis function in BICs, :math:`B` the number of basis
+    functions of a parent and :math:`S` the parent set.
 
-    *Hard.* A condition that sets the gene leaves the regression altogether. With :math:`R_k` the sum of squares about the
-    regression and :math:`O_k` that about the condition's own mean, the targets are those with
-    :math:`(R_k - O_k) / 2 s_j^2 > c`, and :math:`O_k` is what they add to :math:`N s_j^2`. The regression starts from
-    the controls' own scatter, or from that of all conditions where controls are few; the scatter of the conditions that are
-    not targets takes its place, and their means join it, twice.
+    *Shift.* The coefficients start from the within-condition scatter, which no shift can bias. The targets are the conditions
+    whose mean residual :math:`r_{kj}` differs too much from the intercept :math:`b_j`: :math:`n_k (r_{kj} - b_j)^2 / 2 s_j^2 > c`.
+    The means of the other conditions then join the regression, which is fitted twice more.
+
+    *Hard.* A condition that sets the gene leaves the regression altogether. Let :math:`R_k` be the sum of squares about the
+    regression and :math:`O_k` the sum of squares about the condition's own mean. The targets are the conditions with
+    :math:`(R_k - O_k) / 2 s_j^2 > c`; they contribute :math:`O_k` to :math:`N s_j^2`. The regression starts from the scatter of the
+    controls, or of all conditions if controls are few. Then the scatter of the conditions that are not targets takes its place,
+    and their means join it, twice.
 
     Condition 0 holds the controls and is never a target.
 
     Parameters
     ----------
     j, parents, p
-        The gene, a buffer of its parents, and how many of them count.
+        The gene, a buffer of parents, and the number of parents in the buffer that count.
     data
-        What :func:`~scgim.structure.score.score_data` returns.
+        The arrays that :func:`~scgim.structure.score.score_data` returns.
     """
     return fit_gene(j, parents, p, data, np.empty(p * data.columns), np.empty(len(data.n), dtype=np.bool_))[0]
 
 
 # ---- the climb ------------------------------------------------------------------------------------------------------
-# Edges live in slots: those that may end in gene j are start[j]:start[j + 1], by source. ``back`` is the slot of the
-# reversed edge (-1: none), ``outward[leave[i]:leave[i + 1]]`` the slots of edges out of i, ``fixed`` those that must stay.
+# Edges live in slots. The slots start[j]:start[j + 1] hold the edges that may end in gene j, sorted by source. ``back`` is the
+# slot of the reversed edge (-1: none), ``outward[leave[i]:leave[i + 1]]`` are the slots of edges out of i, and ``fixed`` marks
+# required edges. ``on`` marks the edges of the current graph.
 
 
 @_compiled
 def score_genes(genes, slots, on, score, gain, data, memo):
-    """Fill ``score[j]`` and the gene's part of ``gain``: what the score would change if an edge were toggled.
+    """Fill ``score[j]`` of some genes, and ``gain`` of their slots: the change of the score if an edge were toggled.
 
-    Scores are remembered in ``memo``, ``(keys, values, random code of every gene as target and as source)``: a search
-    comes back to the same parents again and again.
+    Scores are stored in ``memo``, ``(keys, values, random code of every gene as target and as source)``, because a search returns
+    to the same parent sets again and again.
     """
     start, source, fixed = slots[0], slots[1], slots[5]
     keys, values, code = memo
@@ -413,18 +448,20 @@ def score_genes(genes, slots, on, score, gain, data, memo):
     w, moved = np.empty(MAX_PARENTS * columns), np.empty(conditions, dtype=np.bool_)
     parents, toggled = np.empty(MAX_PARENTS, dtype=np.int64), np.empty(MAX_PARENTS, dtype=np.int64)
     for j in genes:
+        # The key of a parent set is the exclusive or of the codes of its genes (Zobrist hashing), so a toggle changes it by a
+        # single operation. Two different sets collide with a probability of 2^-64.
         p, key = 0, code[0, j]
         for e in range(start[j], start[j + 1]):
             if on[e]:
                 parents[p] = source[e]
                 key ^= code[1, source[e]]
                 p += 1
-        for e in range(start[j] - 1, start[j + 1]):  # first the gene as it is
+        for e in range(start[j] - 1, start[j + 1]):  # the first value stands for the current parents
             toggles = e >= start[j]
             if toggles and (fixed[e] or (p >= MAX_PARENTS and not on[e])):
                 gain[e] = np.inf
                 continue
-            # sorted, so that a score does not depend on the way that led to it
+            # Parents are kept sorted, so that rounding does not depend on the path that led to the set.
             i = source[e] if toggles else -1
             mine, q, waits = key ^ code[1, i] if toggles else key, 0, toggles and not on[e]
             for a in range(p):
@@ -454,8 +491,9 @@ def _has(reach, i, j):
 
 
 @_compiled
+# Row i of `reach` is a bit set: bit j of it, in the word j >> 6, says whether a path leads from i to j.
 def _connect(reach, i, j):
-    """The edge ``i -> j`` is new: all that reach ``i`` now reach ``j`` and what it reaches."""
+    """Update ``reach`` for the new edge ``i -> j``: all genes that reach ``i`` now also reach ``j`` and its descendants."""
     bit = np.int64(1) << (j & 63)
     for a in range(len(reach)):
         if a == i or _has(reach, a, i):
@@ -466,7 +504,7 @@ def _connect(reach, i, j):
 
 @_compiled
 def _reachable(slots, on, reach):
-    """Bit ``j`` of row ``i``: does a path lead from ``i`` to ``j``? From the sinks up, so every edge is used once."""
+    """Set bit ``j`` of row ``i`` if a path leads from ``i`` to ``j``. Works from the sinks upwards, so each edge is used once."""
     start, source, _, leave, outward, _ = slots
     d = len(reach)
     waiting, queue, head, tail = np.zeros(d, dtype=np.int64), np.empty(d, dtype=np.int64), 0, 0
@@ -494,7 +532,7 @@ def _reachable(slots, on, reach):
 
 @_compiled
 def _other_way(slots, on, reach, i, j):
-    """Does a path lead from ``i`` to ``j`` that does not use the edge between them?"""
+    """Whether a path other than the edge itself leads from ``i`` to ``j``. Such a path would close a cycle if ``i -> j`` turned."""
     start, source = slots[0], slots[1]
     for e in range(start[j], start[j + 1]):
         if on[e] and source[e] != i and _has(reach, i, source[e]):
@@ -504,9 +542,10 @@ def _other_way(slots, on, reach, i, j):
 
 @_compiled
 def climb(slots, on, score, gain, stale, data, memo):
-    """Take the best legal addition, deletion or reversal until none improves; everything is changed in place.
+    """Take the best legal addition, deletion or reversal until no change improves the score. All arrays change in place.
 
-    ``stale`` names the genes whose ``score`` and ``gain`` have to be computed first, and in the end those that changed.
+    On entry ``stale`` marks the genes whose ``score`` and ``gain`` must be computed first. On return it also marks the genes whose
+    parents changed.
     """
     start, source, back = slots[0], slots[1], slots[2]
     d, todo, edge, reverse = len(score), np.flatnonzero(stale), -1, False
@@ -519,6 +558,7 @@ def climb(slots, on, score, gain, stale, data, memo):
             for e in range(start[j], start[j + 1]):
                 if gain[e] < best and (on[e] or not _has(reach, j, source[e])):
                     best, edge, target, reverse = gain[e], e, j, False
+                # A reversal is a deletion at one gene and an addition at the other, so its gain is the sum of two gains.
                 if on[e] and back[e] >= 0:
                     both = gain[e] + gain[back[e]]
                     if both < best and not _other_way(slots, on, reach, source[e], j):
@@ -532,13 +572,14 @@ def climb(slots, on, score, gain, stale, data, memo):
             on[back[edge]] = True
         if on[edge]:
             _connect(reach, source[edge], target)
+        # An addition only extends reachability. A deletion or reversal may shrink it, so it is computed anew.
         else:
             _reachable(slots, on, reach)
 
 
 @_compiled
 def perturb(slots, on, stale, edges, turn):
-    """Drop ``edges``, slots that are on, and reinsert those in ``turn`` reversed where legal."""
+    """Drop ``edges`` (slots that are on), and reinsert those in ``turn`` in reverse where legal."""
     start, source, back, fixed = slots[0], slots[1], slots[2], slots[5]
     d = len(stale)
     reach = np.empty((d, (d + 63) >> 6), dtype=np.int64)
@@ -554,6 +595,7 @@ def perturb(slots, on, stale, edges, turn):
             parents[target[e]] -= 1
     _reachable(slots, on, reach)
     for a in range(len(edges)):
+        # Reversed edges are inserted one by one, each checked against the graph with the ones before it.
         e = edges[a]
         i, j = source[e], target[e]
         if turn[a] and not fixed[e] and back[e] >= 0 and parents[i] < MAX_PARENTS and not _has(reach, i, j):

@@ -1,4 +1,4 @@
-"""The score of a gene's parents where they may interact: by a small network, fitted by Levenberg and Marquardt."""
+"""The score of a gene's parents where they may interact: a small network, fitted by the Levenberg-Marquardt method."""
 
 from __future__ import annotations
 
@@ -8,77 +8,85 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from scgim.statistics import BASIS_CENTRES, expand
+from scgim.statistics import BASIS_CENTERS, expand
 
 if TYPE_CHECKING:
     from .score import Intervention
 
 UNITS = 8
-FITTED, JUDGED = 2_500, 20_000  # most cells that coefficients are fitted to, and that the score looks at
-_RIDGE, _LEVEL_RIDGE = 1.0, 1e-6  # of coefficients and of the intercept, in squares of standardised values
-_STEPS, _TRIALS, _ENOUGH = 40, 6, 0.3  # steps, sizes tried for each, and nats that one of two in a row has to gain
-_REFLAGS, _REFIT = 3, 0.02  # looks for targets, and the share of the cells whose flag has to change for a second fit
-_SPREAD, _NEW = 1.5, 0.3  # SD of random weights: of all parents' together, and of a parent's that joins
+FITTED, JUDGED = 2_500, 20_000  # most cells to which coefficients are fitted, and on which the score is computed
+_RIDGE, _LEVEL_RIDGE = (
+    1.0,
+    1e-6,
+)  # penalties of the coefficients and of the intercept, in squares of standardized values
+# Most steps of a fit, damping values tried per step, and least gain of two steps in a row (nats) for the fit to go on.
+_STEPS, _TRIALS, _ENOUGH = 40, 6, 0.3
+_REFLAGS, _REFIT = 3, 0.02  # updates of the targets, and least share of cells with a changed flag for a second fit
+_SPREAD, _NEW = 1.5, 0.3  # SD of random weights: of all parents together, and of a newly added parent
 
 
 @dataclass(frozen=True)
 class Network:
-    """What a gene makes of its parents, ``readout @ (1, z, tanh(inner.T @ z + bias))``, and the score of that."""
+    """A gene as a function of its parents, ``readout @ (1, z, tanh(inner.T @ z + bias))``, and the score of this network."""
 
     parents: tuple[int, ...]
     inner: np.ndarray  # (parents, units)
     bias: np.ndarray  # (units,)
     readout: np.ndarray  # (1 + parents + units,)
-    moved: np.ndarray  # (conditions,) bool: those that touch the gene
+    moved: np.ndarray  # (conditions,) bool: conditions that target the gene
     score: float = math.inf
 
     def __call__(self, x: np.ndarray) -> np.ndarray:
-        """At all genes' values, ``(genes, cells)`` -> ``(cells,)``."""
+        """The network at the values of all genes, ``(genes, cells)`` -> ``(cells,)``."""
         return self.readout.astype(x.dtype) @ _design(x[list(self.parents)], self.inner, self.bias)
 
     def without(self, parent: int) -> tuple[tuple[int, ...], np.ndarray, np.ndarray, np.ndarray]:
-        """Where a fit with a parent less starts."""
+        """Start of a fit with one parent less."""
         at = self.parents.index(parent)
         return self.parents[:at] + self.parents[at + 1 :], np.delete(self.inner, at, 0), self.bias, self.moved
 
     def joined_by(self, parent: int) -> tuple[tuple[int, ...], np.ndarray, np.ndarray, np.ndarray]:
-        """Where a fit with a parent more starts, which says little at first."""
+        """Start of a fit with one parent more, whose weights are small at first."""
         parents = tuple(sorted((*self.parents, parent)))
         weights = _NEW * np.random.default_rng(len(parents)).normal(size=len(self.bias))
         return parents, np.insert(self.inner, parents.index(parent), weights, 0), self.bias, self.moved
 
 
 class _Offsets(NamedTuple):
-    """Cells of conditions that have an intercept of their own, which are the last: where each begins, and root of its size."""
+    """Cells of conditions with an intercept of their own. They come last: where each condition begins, and the root of its size."""
 
     first: int
     start: np.ndarray
     root: np.ndarray
 
     def sums(self, a: np.ndarray) -> np.ndarray:
-        """What is left out if every condition's own mean is, as columns whose products are to be subtracted."""
+        """Sums over each condition divided by the root of its size. Subtracting their products centers every condition."""
         return (np.add.reduceat(a[..., self.first :], self.start, axis=-1) / self.root).astype(np.float64)
 
 
 class NetworkScore:
-    r"""Scores of parents by networks, in nats; smaller is better.
+    r"""Scores of parent sets by networks, in nats; smaller is better.
 
     .. math:: \tfrac N2 \log s_j^2 + c\,|T_j| + \lambda \tfrac12 \log N \, 4 |S|
 
-    This is the score of the search, but :math:`s_j^2` is what a network of the parents leaves. So they may interact, and
-    no further parent is needed to imitate that. The network is fitted to a sample of the cells, in which conditions that
-    shift the gene have an intercept of their own and conditions that set it do not count; it is judged on more of them.
+    :math:`N` is the number of cells, :math:`T_j` the set of conditions that target gene :math:`j`, :math:`c` the target penalty,
+    :math:`\lambda` the price of a basis function and :math:`S` the parent set. The score equals the score of the search, except
+    that :math:`s_j^2` is the residual variance of a network of the parents. The parents may interact, so no further parent is
+    needed to imitate an interaction. The network is fitted to a sample of the cells. Conditions that shift the gene have an
+    intercept of their own in the fit, and conditions that set the gene are left out. The score is computed on more cells.
 
     Parameters
     ----------
     x
-        Standardised cells, ``(cells, genes)``, sorted by condition, the controls first.
+        Standardized cells, ``(cells, genes)``, sorted by condition, controls first.
     size
-        Cells of every condition.
-    intervention, charge
-        As in :func:`~scgim.structure.score.score_data`.
+        Cells of every condition, ``(conditions,)``.
+    intervention
+        ``"shift"`` or ``"hard"``.
+    target_penalty
+        Nats per target; 6 by default.
     penalty
-        Price of a column in BICs, 1 by default. A parent costs four columns, as in the search.
+        Price of a basis function in BICs, 1 by default. A parent has four basis functions, as in the search.
     """
 
     def __init__(
@@ -91,14 +99,14 @@ class NetworkScore:
         penalty: float | None = None,
     ) -> None:
         code = np.repeat(np.arange(len(size)), size)
-        # evenly spaced, so that every condition has its share
+        # Cells are taken at even spacing, so that every condition keeps its share.
         judged, fitted = (np.linspace(0, len(x) - 1, min(len(x), most)).astype(int) for most in (JUDGED, FITTED))
         self.hard, self.target_penalty = intervention == "hard", 6.0 if target_penalty is None else target_penalty
         self.judged, self.code = np.ascontiguousarray(x[judged].T), code[judged]
         self.fitted, self.code_fitted = np.ascontiguousarray(x[fitted].T), code[fitted]
         self.size = np.bincount(self.code, minlength=len(size)).astype(float)
         self.cells = len(judged)
-        columns = 1 + len(BASIS_CENTRES)
+        columns = 1 + len(BASIS_CENTERS)
         self.price = (1.0 if penalty is None else penalty) * columns * 0.5 * math.log(self.cells)
         basis = expand(self.fitted.T.astype(np.float64)).reshape(len(fitted), -1, columns)
         self.basis = basis - basis.mean(0)
@@ -107,17 +115,19 @@ class NetworkScore:
     # ---- fits --------------------------------------------------------------------------------------------------------
 
     def first(self, j: int, parents: np.ndarray, moved: np.ndarray) -> Network:
-        """Gene ``j``'s network on parents, from random units; ``moved`` are the conditions thought to touch it."""
+        """Network of gene ``j`` on parents, from random units. ``moved`` are the conditions assumed to target the gene."""
         rng, p = np.random.default_rng(len(parents)), len(parents)
         inner = _SPREAD / math.sqrt(max(p, 1)) * rng.normal(size=(p, UNITS))
-        # dealt out by how parents go with the gene, so that the order of genes does not matter
+        # Weights are assigned by the correlation of each parent with the gene, so the result does not depend on the order of genes.
         inner = inner[np.argsort(np.argsort(self.fitted[parents] @ self.fitted[j]))]
         return self.fit(j, tuple(parents.tolist()), inner, rng.uniform(-_SPREAD, _SPREAD, UNITS), moved)
 
     def fit(self, j: int, parents: tuple[int, ...], inner: np.ndarray, bias: np.ndarray, moved: np.ndarray) -> Network:
-        """Gene ``j``'s network on parents from a start, its targets found as in the search, and its score."""
+        """Network of gene ``j`` on parents from a given start, its targets found as in the search, and its score."""
         own = self._by_condition(self.judged[j])[1]
         for _ in range(2):
+            # The fit depends on the targets and the targets on the fit. Targets are updated on the fixed fit, and the network is
+            # fitted a second time only if many cells changed sides.
             network = Network(parents, *self._descend(j, list(parents), inner, bias, moved), moved)
             mean, within = self._by_condition(self.judged[j] - network(self.judged))
             excess = within - own if self.hard else np.zeros_like(own)
@@ -138,7 +148,7 @@ class NetworkScore:
         return Network(parents, network.inner, network.bias, network.readout, moved, score)
 
     def _by_condition(self, y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Mean and sum of squares about it in every condition."""
+        """Mean of every condition, and sum of squares about this mean."""
         conditions, n = len(self.size), np.maximum(self.size, 1)
         mean = np.bincount(self.code, y, conditions) / n
         return mean, np.bincount(self.code, np.square(y, dtype=np.float64), conditions) - n * mean**2
@@ -146,7 +156,7 @@ class NetworkScore:
     def _descend(
         self, j: int, parents: list[int], inner: np.ndarray, bias: np.ndarray, moved: np.ndarray
     ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Least squares by Levenberg and Marquardt; for the readout, in which the network is linear, it is solved."""
+        """Weighted least squares by Levenberg-Marquardt steps. The network is linear in its readout, which is solved exactly."""
         z, y, offsets = self._rows(j, parents, moved)
         p, h = inner.shape
         q = 1 + p + h
@@ -155,9 +165,12 @@ class NetworkScore:
         damping, idle = 1.0, 0
         for _ in range(_STEPS if p else 0):
             a, b = _normal(_tangent(design, p, readout), y, offsets)
+            # The normal equations hold the readout too, because its optimum moves with the units. Only the step of the units is
+            # used: `_read_out` then solves for the readout again.
             b -= a[:, :q] @ readout
             b[1:q] -= _RIDGE * readout[1:]
             b[q + h :] -= _RIDGE * inner.ravel()
+            # Large damping shortens the step and turns it towards the gradient, so that some damping always lowers the cost.
             diagonal = a.diagonal() + _RIDGE
             for _ in range(_TRIALS):
                 a.flat[:: len(a) + 1] = (1 + damping) * diagonal
@@ -178,22 +191,24 @@ class NetworkScore:
         return inner, bias, readout
 
     def _rows(self, j: int, parents: list[int], moved: np.ndarray) -> tuple[np.ndarray, np.ndarray, _Offsets | None]:
-        """Cells that gene ``j`` is fitted to: parents' values and its own."""
-        touched = moved[self.code_fitted]
-        rows, rest, offsets = np.flatnonzero(~touched), np.flatnonzero(touched), None
+        """Cells to which gene ``j`` is fitted: values of the parents, values of the gene, and intercepts."""
+        targeted = moved[self.code_fitted]
+        rows, rest, offsets = np.flatnonzero(~targeted), np.flatnonzero(targeted), None
+        # Cells of targets come last, so that each of their conditions is one contiguous block with an intercept of its own.
         if len(rest) and not self.hard:
             start = np.flatnonzero(np.diff(self.code_fitted[rest], prepend=-1))
             root = np.sqrt(np.diff(start, append=len(rest)).astype(self.fitted.dtype))
             rows, offsets = np.concatenate([rows, rest]), _Offsets(len(rows), start, root)
         return self.fitted[np.ix_(parents, rows)], self.fitted[j, rows], offsets
 
-    # ---- what else could help ----------------------------------------------------------------------------------------
+    # ---- candidates for further parents ------------------------------------------------------------------------------
 
     def promise(self, j: int, network: Network) -> np.ndarray:
-        """Nats that the regression of a network's residual on the basis of every gene gains, ``(genes,)``."""
-        r, touched = (self.fitted[j] - network(self.fitted)).astype(np.float64), network.moved[self.code_fitted]
+        """Nats gained by regressing a network's residual on the basis functions of every other gene, ``(genes,)``."""
+        r, targeted = (self.fitted[j] - network(self.fitted)).astype(np.float64), network.moved[self.code_fitted]
         mean = np.bincount(self.code_fitted, r) / np.maximum(np.bincount(self.code_fitted), 1)
-        r[touched] = 0.0 if self.hard else r[touched] - mean[self.code_fitted[touched]]
+        # Targets carry no information about further parents in their means (shift), or none at all (hard).
+        r[targeted] = 0.0 if self.hard else r[targeted] - mean[self.code_fitted[targeted]]
         r -= r.mean()
         shared = np.einsum("cib,c->ib", self.basis, r)
         explained = np.einsum("ib,ibe,ie->i", shared, self.inverse, shared) / (r @ r)
@@ -201,7 +216,7 @@ class NetworkScore:
 
 
 def _design(z: np.ndarray, inner: np.ndarray, bias: np.ndarray) -> np.ndarray:
-    """1, the parents and the units, ``(1 + parents + units, cells)``."""
+    """The constant 1, the parents and the units, ``(1 + parents + units, cells)``."""
     p, h = inner.shape
     out = np.empty((1 + p + h, z.shape[1]), dtype=z.dtype)
     out[0], out[1 : 1 + p] = 1, z
@@ -210,7 +225,7 @@ def _design(z: np.ndarray, inner: np.ndarray, bias: np.ndarray) -> np.ndarray:
 
 
 def _tangent(design: np.ndarray, p: int, readout: np.ndarray) -> np.ndarray:
-    """The design and, below, derivatives by the units' biases and weights."""
+    """The design and, below it, the derivatives by the biases and weights of the units."""
     q, n = design.shape
     h = q - 1 - p
     out = np.empty((q + h + p * h, n), dtype=design.dtype)
@@ -222,7 +237,7 @@ def _tangent(design: np.ndarray, p: int, readout: np.ndarray) -> np.ndarray:
 
 
 def _normal(columns: np.ndarray, y: np.ndarray, offsets: _Offsets | None) -> tuple[np.ndarray, np.ndarray]:
-    """Normal equations, in double precision."""
+    """Normal equations, accumulated in double precision because the cells are in single precision."""
     a, b = (columns @ columns.T).astype(np.float64), (columns @ y).astype(np.float64)
     if offsets is not None:
         left = offsets.sums(columns)
@@ -234,10 +249,11 @@ def _normal(columns: np.ndarray, y: np.ndarray, offsets: _Offsets | None) -> tup
 def _read_out(
     design: np.ndarray, y: np.ndarray, offsets: _Offsets | None, inner: np.ndarray
 ) -> tuple[float, np.ndarray]:
-    """The penalised sum of squares that the best readout leaves, and that readout."""
+    """Penalized sum of squares at the best readout, and this readout."""
     a, b = _normal(design, y, offsets)
     a.flat[:: len(a) + 1] += _RIDGE
     a[0, 0] += _LEVEL_RIDGE - _RIDGE
+    # The intercept is nearly free: a ridge on it would shrink the mean of the gene.
     readout = np.linalg.solve(a, b)
     total = np.square(y, dtype=np.float64).sum()
     if offsets is not None:

@@ -1,4 +1,4 @@
-"""The direction of edges that the data leave open."""
+"""Directions of Markov-equivalent edges, which the data do not determine."""
 
 from __future__ import annotations
 
@@ -30,26 +30,27 @@ def orient_equivalent_edges(
     allowed: np.ndarray | None = None,
     required: np.ndarray | None = None,
 ) -> np.ndarray:
-    r"""Turn edges whose direction hardly changes the score to where a prior over causal orders has them.
+    r"""Orient edges whose direction hardly changes the score by a prior over topological orders.
 
-    No drug touches some genes, and two graphs of the same independences then have the same score. If every order of
-    genes is as likely as any other, a graph is as likely as the number of orders it allows, for a forest of :math:`d` genes
-    :math:`d! / \prod_v s_v`, where :math:`s_v` counts a gene and all that is downstream of it. So that, besides the score,
+    Some genes are no target of any drug. Two Markov-equivalent graphs of such genes have the same score. If every order of the
+    genes is equally likely, the prior probability of a graph is proportional to the number of orders that it allows. For a forest of
+    :math:`d` genes this number is :math:`d! / \prod_v s_v`, where :math:`s_v` counts gene :math:`v` and its descendants. Therefore
 
     .. math:: \sum_v \log s_v
 
-    is made small, one reversal after another: of two genes, the one with more downstream of it comes first.
+    is added to the score, and the sum is minimized by one reversal after another. Of two genes, the gene with more descendants
+    comes first.
 
     Parameters
     ----------
     graph
         ``(genes, genes)`` bool, row = source, acyclic; not changed.
-    statistics, columns, intervention, charge, penalty, allowed, required
-        As in :func:`~scgim.structure.search_dag`, which found it.
+    statistics, columns, intervention, target_penalty, penalty, allowed, required
+        The arguments of :func:`~scgim.structure.search_dag`, which found the graph.
 
     Returns
     -------
-    A graph of the same edges, some of them reversed, acyclic; its score is larger by a few nats at most.
+    A graph with the same edges, some of them reversed, acyclic. Its score is larger by a few nats at most.
 
     Examples
     --------
@@ -60,7 +61,7 @@ def orient_equivalent_edges(
     >>> chain = np.array([[0, 0, 1], [1, 0, 0], [0, 0, 0]], dtype=bool)
     >>> np.argwhere(
     ...     orient_equivalent_edges(chain, s)
-    ... ).tolist()  # nothing tells the ends apart, and more orders start in the middle
+    ... ).tolist()  # the ends of the chain are interchangeable, and more orders start in the middle
     [[0, 1], [0, 2]]
     """
     data = score_data(
@@ -70,7 +71,8 @@ def orient_equivalent_edges(
     score = np.array([_score(graph[:, j], j, data) for j in range(d)])
     children, parents = ([set(np.flatnonzero(row).tolist()) for row in each] for each in (graph, graph.T))
     size = np.array([len(_reached(children, [v])) for v in range(d)])
-    most = np.log(max(d, 2))  # nats that the prior can make up for
+    # The prior can return at most log d nats, so costlier reversals are skipped before any descendant is counted.
+    most = np.log(max(d, 2))
     for _ in range(SWEEPS):
         turned = False
         for i, j in np.argwhere(graph).tolist():
@@ -81,8 +83,9 @@ def orient_equivalent_edges(
             new = [_score(graph[:, k], k, data) for k in (i, j)]
             change = sum(new) - score[[i, j]].sum()
             _turn(children, parents, i, j)
+            # A second path from i to j would close a cycle with the reversed edge.
             if change < most and j not in _reached(children, children[i]):
-                above = list(_reached(parents, [i, j]))  # nothing else can lose or gain what is downstream of it
+                above = list(_reached(parents, [i, j]))  # only these genes can lose or gain descendants
                 after = np.array([len(_reached(children, [v])) for v in above])
                 if change + np.log(after / size[above]).sum() < -TOLERANCE:
                     turned, size[above], score[[i, j]] = True, after, new
@@ -106,19 +109,19 @@ def turn_edges(
     allowed: np.ndarray | None = None,
     required: np.ndarray | None = None,
 ) -> np.ndarray:
-    r"""Draw the directions of a graph's edges, each once in random order, given all others (Gibbs sampling).
+    r"""Draw the direction of every edge once, in random order, given all other edges (one sweep of Gibbs sampling).
 
-    An edge whose reversal changes the score by :math:`\Delta` nats and closes no cycle is turned with probability
-    :math:`1 / (1 + e^\Delta)`: one half where the data say nothing of the direction.
+    An edge whose reversal changes the score by :math:`\Delta` nats and closes no cycle is reversed with probability
+    :math:`1 / (1 + e^\Delta)`: one half if the data do not determine the direction.
 
     Parameters
     ----------
     graph
         ``(genes, genes)`` bool, row = source, acyclic; not changed.
     seed
-        Of the order and of the draws.
-    statistics, columns, intervention, charge, penalty, allowed, required
-        As in :func:`~scgim.structure.search_dag`.
+        Seed of the order and of the draws.
+    statistics, columns, intervention, target_penalty, penalty, allowed, required
+        The arguments of :func:`~scgim.structure.search_dag`.
 
     Examples
     --------
@@ -138,6 +141,7 @@ def turn_edges(
     score = np.array([_score(graph[:, j], j, data) for j in range(len(graph))])
     edges = np.argwhere(graph)
     for i, j in edges[rng.permutation(len(edges))].tolist():
+        # The draw comes before all tests, so that the random stream does not depend on which reversals are legal.
         draw = rng.random()
         if (allowed is not None and not allowed[j, i]) or (required is not None and required[i, j]):
             continue
@@ -148,6 +152,7 @@ def turn_edges(
         new = [_score(graph[:, k], k, data) for k in (i, j)]
         change = sum(new) - score[[i, j]].sum()
         _turn(children, parents, i, j)
+        # The exponent is capped, because exp overflows beyond 709.
         if draw < 1 / (1 + np.exp(min(change, 700.0))) and j not in _reached(children, children[i]):
             score[[i, j]] = new
             continue
@@ -162,7 +167,7 @@ def _score(column: np.ndarray, j: int, data: tuple) -> float:
 
 
 def _turn(children: list[set[int]], parents: list[set[int]], i: int, j: int) -> None:
-    """Let ``i -> j`` be ``j -> i``."""
+    """Reverse the edge ``i -> j`` in both adjacency lists."""
     children[i].discard(j)
     parents[j].discard(i)
     children[j].add(i)
@@ -170,7 +175,7 @@ def _turn(children: list[set[int]], parents: list[set[int]], i: int, j: int) -> 
 
 
 def _reached(follow: list[set[int]], start: Iterable[int]) -> set[int]:
-    """What can be reached from some genes, themselves included."""
+    """Genes that can be reached from ``start``, with ``start`` itself."""
     seen, front = set(start), list(start)
     while front:
         new = follow[front.pop()] - seen

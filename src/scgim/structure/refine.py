@@ -1,4 +1,4 @@
-"""A second climb, from the graph of a search, by a score in which the parents of a gene may interact."""
+"""A second climb, from the graph of a search, with a score in which the parents of a gene may interact."""
 
 from __future__ import annotations
 
@@ -33,24 +33,24 @@ def refine_dag(
 ) -> np.ndarray:
     r"""Drop, turn and add edges until no such change lowers the score of :class:`~scgim.structure.networks.NetworkScore`.
 
-    The score of the search is additive in the parents. Interactions of a gene's parents are misfit to it, and weak further
-    edges make up for some of that. Here every gene has a small network. First its parents are dropped as long as that
-    lowers the score. Then all edges are tried the other way round, and those new edges whose basis explains enough of a
-    residual; the best changes are made, and the parents of the genes that they concern are dropped anew. An edge is turned
-    only if that gains what a parent costs, so that ties stay as they are.
+    The score of the search is additive in the parents. An interaction of two parents is misfit to this score, and weak further
+    edges compensate for part of the misfit. Here every gene has a small network. First, parents are dropped as long as this
+    lowers the score. Then all reversals are tried, and all additions whose basis functions explain enough of a residual. The best
+    changes are made, and parents of the genes involved are dropped again where this helps. A reversal must gain the price of a
+    parent, so that Markov-equivalent edges keep their direction.
 
     Parameters
     ----------
     graph
         ``(genes, genes)`` bool, row = source, acyclic; not changed.
     x, size
-        Standardised cells, ``(cells, genes)``, sorted by condition, the controls first; cells of every condition.
+        Standardized cells, ``(cells, genes)``, sorted by condition, controls first; cells of every condition, ``(conditions,)``.
     moved
-        Conditions thought to touch a gene, ``(conditions, genes)`` bool, where the fits start.
-    intervention, charge, penalty
-        See :class:`~scgim.structure.networks.NetworkScore`.
+        Conditions assumed to target a gene, ``(conditions, genes)`` bool: the start of the fits.
+    intervention, target_penalty, penalty
+        Settings of :class:`~scgim.structure.networks.NetworkScore`.
     allowed, required
-        As in :func:`~scgim.structure.search_dag`.
+        Edges that may exist and edges that always do, ``(genes, genes)`` bool, row = source.
 
     Returns
     -------
@@ -67,7 +67,8 @@ def refine_dag(
     """
     allowed, required = check_priors(len(graph), allowed, required)
     score = NetworkScore(x, size, intervention=intervention, target_penalty=target_penalty, penalty=penalty)
-    with threadpool_limits(1):  # of small matrices: threads would cost more than the work, and change the last bits
+    # The matrices are small: threads would cost more than they save, and would change the last bits of sums.
+    with threadpool_limits(1):
         climb = _Climb(np.array(graph, dtype=bool), score, moved, allowed, required)
         for _ in range(SWEEPS):
             if not climb.sweep():
@@ -76,7 +77,7 @@ def refine_dag(
 
 
 class _Climb:
-    """A graph, the network of every gene, and what each other gene promises to it."""
+    """A graph, the network of every gene, and the gain that each further parent promises."""
 
     def __init__(
         self, graph: np.ndarray, score: NetworkScore, moved: np.ndarray, allowed: np.ndarray, required: np.ndarray
@@ -89,7 +90,7 @@ class _Climb:
             self._take(j, network)
 
     def _take(self, j: int, network: Network) -> None:
-        """Give a gene a network, less the parents that it does not need, the least needed first."""
+        """Give a gene a network without the parents that it does not need; the least needed parent is dropped first."""
         best = network
         without = {i: self.score.fit(j, *network.without(i)) for i in network.parents if not self.required[i, j]}
         by_need = sorted(without, key=lambda i: without[i].score)
@@ -97,7 +98,8 @@ class _Climb:
             if without[i].score < network.score:
                 less = without[i] if best is network else self.score.fit(j, *best.without(i))
                 best = min(best, less, key=lambda each: each.score)
-        for i in by_need:  # from another start, as a fit may be stuck where it needs them
+        # A fit may be stuck in an optimum that needs a parent. So the parents that remain are tested again from random units.
+        for i in by_need:
             if i in best.parents:
                 other = self.score.first(j, np.setdiff1d(best.parents, i), best.moved)
                 if other.score >= best.score:
@@ -109,7 +111,7 @@ class _Climb:
         self.gain[:, j] = self.score.promise(j, best)
 
     def _toggled(self, j: int, i: int) -> Network:
-        """The network of gene ``j`` with parent ``i`` less or more."""
+        """The network of gene ``j`` with parent ``i`` added, or dropped if it is a parent already."""
         if i not in self.tried[j]:
             now = self.networks[j]
             start = now.without(i) if i in now.parents else now.joined_by(i)
@@ -120,12 +122,14 @@ class _Climb:
         return self._toggled(j, i).score - self.networks[j].score
 
     def sweep(self) -> bool:
-        """Make the best changes that do not touch the same genes; was there any?"""
+        """Make the best changes that concern different genes. Returns whether there was any."""
         graph, reach, room = self.graph, ancestors(self.graph), self.graph.sum(0) < MAX_PARENTS
-        detour = reach.astype(float) @ graph > 0  # another way than the edge
+        # A reversal is legal if no second path joins the genes; an addition, if no path leads back. Fits of a network are
+        # expensive, so only additions with a promised gain above the price of a parent are tried at all.
+        detour = reach.astype(float) @ graph > 0
         turns = graph & ~detour & ~self.required & self.allowed.T & room[:, None]
         joins = self.allowed & ~graph & ~reach.T & room & (self.gain > self.score.price)
-        # what a turn has to gain keeps ties
+        # A reversal must gain the price of a parent: so Markov-equivalent edges keep their direction.
         changes = [
             (self._change(j, i) + self._change(i, j) + self.score.price, i, j, True)
             for i, j in np.argwhere(turns).tolist()
@@ -138,7 +142,7 @@ class _Climb:
             without = graph.copy()
             without[i, j] = False
             if ancestors(without)[(i, j) if turn else (j, i)]:
-                continue  # closes a cycle with a change before it
+                continue  # this change and an earlier one of the sweep would close a cycle
             new = {j: self._toggled(j, i)} | ({i: self._toggled(i, j)} if turn else {})
             for k, network in new.items():
                 self._take(k, network)

@@ -1,4 +1,4 @@
-"""The decomposable, target-robust score of a parent set."""
+"""The decomposable score of a parent set, robust to unknown targets."""
 
 from __future__ import annotations
 
@@ -17,23 +17,19 @@ if TYPE_CHECKING:
 
 Intervention = Literal["shift", "hard"]
 _RIDGE = 1e-3
-SLAB, MISFIT, FLOOR, MISMATCH = (
-    1.0,
-    0.25,
-    0.06,
-    0.08,
-)  # of the means' likelihood, see :class:`~scgim.structure.kernels.MeanData`
+# Constants of the likelihood of means, explained at :class:`~scgim.structure.kernels.MeanData`.
+SLAB, MISFIT, FLOOR, MISMATCH = 1.0, 0.25, 0.06, 0.08
 
 
 @dataclass(frozen=True)
 class LocalFit:
-    """The regressions on a graph: ``weight`` (columns, genes), ``intercept`` and ``variance`` (genes,), ``moved``."""
+    """Regressions on a graph: ``weight`` (columns, genes), ``intercept`` and ``variance`` (genes,), and targets ``moved``."""
 
     weight: np.ndarray
     intercept: np.ndarray
     variance: np.ndarray
-    moved: np.ndarray  # (conditions, genes) bool: which mechanisms a condition touches
-    error: np.ndarray | None = None  # (conditions, genes) variance of an untouched condition's residual, if from means
+    moved: np.ndarray  # (conditions, genes) bool: targets of the conditions
+    error: np.ndarray | None = None  # (conditions, genes) residual variance where the gene is no target; for means only
 
 
 def score_data(
@@ -44,41 +40,41 @@ def score_data(
     target_penalty: float | None = None,
     penalty: float | None = None,
 ) -> CellData | MeanData:
-    r"""What :func:`local_score` takes as ``data``: of all cells, or of the conditions' means, which is all that a search sees of it.
+    r"""Arrays for the kernels (``data`` of :func:`local_score`), from all cells or from condition means.
 
-    *Cells.* Where they leave fewer degrees of freedom :math:`f = \max(N - K, 0)` than there are columns :math:`C`, the
-    within-condition scatter is singular, and the score is that of the scatter plus the ridge
-    :math:`10^{-3} N (1 - f / C)`, in control variances, on its diagonal. With :math:`f \ge C` nothing is added.
+    *Cells.* Let :math:`N` be the number of cells, :math:`K` of conditions and :math:`C` of columns. If the degrees of freedom
+    :math:`f = \max(N - K, 0)` are fewer than :math:`C`, the within-condition scatter is singular. Then the ridge
+    :math:`10^{-3} N (1 - f / C)`, in control variances, is added to its diagonal. With :math:`f \ge C` nothing is added.
 
     Parameters
     ----------
     statistics
-        On the standardised scale, condition 0 the controls; or :class:`~scgim.statistics.ConditionMeans`.
+        Statistics on the standardized scale with the controls as condition 0, or :class:`~scgim.statistics.ConditionMeans`.
     columns
-        Columns per gene, the first of which is its own value. Of means always 1.
+        Basis functions of a gene, the first of which is its value. Always 1 for means.
     intervention
-        What conditions do to a gene: ``"hard"`` needs ``statistics.own``, if it is cells.
-    charge
-        Nats that a target costs, by default 6; of means :math:`\log(d - 1)`.
+        Effect of a condition on a target: ``"shift"`` or ``"hard"``. ``"hard"`` on cells needs ``statistics.own``.
+    target_penalty
+        Nats per target. Cells: 6 by default. Means: :math:`\log(d - 1)` for :math:`d` genes.
     penalty
-        Of cells, the price of a column in BICs: by default 2 for one column a gene, else .7. Of means, that of a parent in
-        :math:`\tfrac12 \log d`, by default 1.
+        Cells: price of a basis function in BICs, by default 2 for one basis function per gene, else 0.7. Means: price of a
+        parent in units of :math:`\tfrac12 \log d`, by default 1.
 
     Returns
     -------
-    Named arrays for the kernels; means are transposed, because a column's means are read together.
+    Named arrays for the kernels. Means are transposed, because the kernels read all means of a column together.
 
     Raises
     ------
     ValueError
-        If ``intervention`` is unknown, or hard and every condition's own scatter is missing.
+        If ``intervention`` is unknown, or is hard and the scatter of every condition is missing.
     """
     if intervention not in ("shift", "hard"):
         raise ValueError(f"intervention={intervention!r} is neither 'shift' nor 'hard'.")
     if isinstance(statistics, ConditionMeans):
         return _mean_data(statistics, hard=intervention == "hard", target_penalty=target_penalty, penalty=penalty)
     target_penalty = 6.0 if target_penalty is None else target_penalty
-    # a read-only array would be a type of its own to numba, and compiled for anew
+    # numba treats a read-only array as a type of its own and would compile all kernels again for it.
     n, scatter = (np.require(a, np.float64, ["C", "W"]) for a in (statistics.n, statistics.scatter))
     mean = np.ascontiguousarray((statistics.mean - statistics.mean[0]).T)
     weighted = mean * n
@@ -98,7 +94,7 @@ def score_data(
 
 def _mean_data(means: ConditionMeans, *, hard: bool, target_penalty: float | None, penalty: float | None) -> MeanData:
     d = len(means.latent)
-    # as above, arrays that numba would take for other types are copied
+    # Arrays of a type that would make numba compile again (read-only, not contiguous) are copied.
     by_gene = {name: np.array(getattr(means, name).T, order="C") for name in ("change", "variance", "control")}
     names = ("n", "line", "correlation", "latent", "reliability")
     return MeanData(
@@ -124,14 +120,14 @@ def fit_graph(
     intervention: Intervention = "shift",
     target_penalty: float | None = None,
 ) -> LocalFit:
-    """The regressions behind the score of a whole graph.
+    """Fit the regressions that underlie the score of a whole graph.
 
     Parameters
     ----------
     graph
         ``(genes, genes)`` bool, row = source.
-    statistics, columns, intervention, charge
-        See :func:`score_data`.
+    statistics, columns, intervention, target_penalty
+        The arguments of :func:`score_data`.
 
     Returns
     -------
@@ -151,6 +147,6 @@ def fit_graph(
     weight = weight.reshape(d * columns, d)
     if isinstance(data, MeanData):
         return LocalFit(weight, intercept, variance, moved.T, error.T)
-    # the kernels know means less those of the controls
+    # The kernels work on means minus those of the controls, so the control mean is added to the intercept.
     intercept += statistics.mean[0, ::columns] - statistics.mean[0] @ weight
     return LocalFit(weight, intercept, variance, moved.T)

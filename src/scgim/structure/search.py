@@ -1,4 +1,4 @@
-"""Hill climbing over DAGs and iterated local search, on any decomposable score of one gene's parents."""
+"""Hill climbing over DAGs with iterated local search, for any decomposable score of one gene's parents."""
 
 from __future__ import annotations
 
@@ -25,13 +25,15 @@ if TYPE_CHECKING:
     from .candidates import Slots
     from .score import Intervention
 
-_ABREAST = 4  # kicks tried from the same graph: a number of its own, so that threads change no result
+_ABREAST = (
+    4  # kicks tried from the same graph; independent of the number of threads, so threads do not change the result
+)
 _SWEEP = 33  # rounds in which every gene of a large graph is kicked once
 
 
 @dataclass(frozen=True)
 class SearchState:
-    """The best graph so far: ``graph`` (genes, genes) bool with row = source, its score in nats, rounds done."""
+    """The best graph so far: ``graph`` (genes, genes) bool, row = source, its score in nats, and the number of rounds."""
 
     graph: np.ndarray
     score: float
@@ -53,34 +55,34 @@ def search_dag(
     start: np.ndarray | None = None,
     threads: int | None = None,
 ) -> Iterator[SearchState]:
-    """Search the DAG of smallest score: climb from the empty graph, then iterated local search, one round a step.
+    """Search for the DAG of smallest score: a climb from the empty graph, then iterated local search in rounds.
 
-    A round is twelve kicks or a thirtieth of the genes, whichever is more. A kick loosens most edges around one gene, the
-    next in a random order of all, and turns some of them, which is what reverses a wrong chain; a climb follows, and it is
-    kept if the score falls. The search ends by stagnation. Beyond 200 genes only edges between neighbours are considered
-    (:func:`~scgim.structure.candidates.neighbours`).
+    A round consists of twelve kicks, or of kicks at a thirtieth of the genes if these are more. A kick drops most edges around one
+    gene, the next one in a random order of all genes, and reverses some of them: so a chain of wrong directions is reversed at once.
+    A climb follows, and the result is kept if the score falls. The search ends by stagnation. Beyond 200 genes only edges between
+    neighbors are considered (:func:`~scgim.structure.candidates.neighbors`).
 
     Parameters
     ----------
     statistics
-        Of ``genes * columns`` columns, on the standardised scale; condition 0 holds the controls.
-    columns, intervention, charge, penalty
-        See :func:`~scgim.structure.score.score_data` and :func:`~scgim.structure.local_score`.
+        Statistics of ``genes * columns`` columns on the standardized scale; condition 0 holds the controls.
+    columns, intervention, target_penalty, penalty
+        The arguments of :func:`~scgim.structure.score.score_data`; the score is defined in :func:`~scgim.structure.local_score`.
     allowed, required
         Edges that may exist and edges that always do, ``(genes, genes)`` bool with row = source.
     max_rounds, patience
-        Most rounds, and rounds in a row that each gain less than a nat, which end the search.
+        Largest number of rounds, and number of consecutive rounds gaining less than a nat each that ends the search.
     seed
-        Of the kicks.
+        Seed of the kicks.
     start
-        An acyclic graph to go on from, (genes, genes) bool; the empty one by default. Edges of it that are not allowed
-        are dropped, required ones added.
+        Acyclic graph to start from, ``(genes, genes)`` bool; the empty graph by default. Edges that are not allowed are dropped,
+        required edges are added.
     threads
-        How many to use, by default one for each processor and at most four. The result does not depend on it.
+        Number of threads, by default one per processor and at most four. The result does not depend on it.
 
     Yields
     ------
-    :class:`SearchState` after the first climb and after every round, the best so far. Stop when you like.
+    :class:`SearchState` after the first climb and after every round: the best graph so far. The caller may stop at any time.
 
     Raises
     ------
@@ -107,7 +109,7 @@ def search_dag(
     columns, d = data.columns, data.genes
     allowed, required = check_priors(d, allowed, required)
     graph = required if start is None else (np.asarray(start, dtype=bool) & allowed) | required
-    levels(graph)  # a cycle would never be broken
+    levels(graph)  # raises on a cycle: no legal change of a climb would ever remove it
     if d and graph.sum(0).max() > MAX_PARENTS:
         j = graph.sum(0).argmax()
         raise ValueError(f"Gene {j} starts with {graph[:, j].sum()} parents; at most {MAX_PARENTS} are possible.")
@@ -116,7 +118,7 @@ def search_dag(
         climber = _Climber(slots, data, graph, pool)
         yield climber.state(0)
         rng, stagnant = np.random.default_rng(seed), 0
-        genes = chain.from_iterable(rng.permutation(d) for _ in count())  # every gene in turn, without end
+        genes = chain.from_iterable(rng.permutation(d) for _ in count())  # all genes in random order, without end
         batches = max(3, -(-d // (_SWEEP * _ABREAST)))
         for rounds in range(1, max_rounds + 1):
             before = climber.score.sum()
@@ -129,7 +131,7 @@ def search_dag(
 
 
 class _Climber:
-    """A graph at a local optimum: its slots that are on, the score of every gene, the gain of every toggle."""
+    """A graph at a local optimum: slots that are on, the score of every gene, and the gain of every toggle."""
 
     def __init__(self, slots: Slots, data: tuple, graph: np.ndarray, pool: ThreadPoolExecutor) -> None:
         d = len(slots.start) - 1
@@ -138,6 +140,8 @@ class _Climber:
         self.on = graph[slots.source, self.target]
         self.score, self.gain = np.zeros(d), np.zeros(len(self.on))
         code = np.random.default_rng(0).integers(-(2**63), 2**63, (2, d))
+        # Every kick of a batch has a memo of its own, so that threads need no lock. Its size is a power of two, because a kernel takes the
+        # position of a key from its low bits.
         size = 1 << min(21, max(12, (16 * len(self.on)).bit_length()))
         self.memo = [(np.zeros(size, dtype=np.int64), np.zeros(size), code) for _ in range(_ABREAST)]
         blocks = [np.arange(k, d, _ABREAST) for k in range(_ABREAST)]
@@ -148,13 +152,13 @@ class _Climber:
         return self.slots, self.on, self.score, self.gain, self.data, self.memo[k]
 
     def state(self, rounds: int) -> SearchState:
-        """A copy of the graph, dense."""
+        """A copy of the graph as a dense matrix."""
         graph = np.zeros((len(self.score), len(self.score)), dtype=bool)
         graph[self.slots.source[self.on], self.target[self.on]] = True
         return SearchState(graph, self.score.sum(), rounds)
 
     def loosen(self, gene: int, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
-        """Slots to drop, most of those at a gene and among its neighbours, and which of them to turn."""
+        """Slots to drop (most edges at a gene and among its neighbors), and which of them to reverse."""
         edges = np.flatnonzero(self.on & ~self.slots.fixed)
         source, target = self.slots.source[edges], self.target[edges]
         near = np.zeros(len(self.score), dtype=bool)
@@ -163,7 +167,7 @@ class _Climber:
         return edges[drop], rng.random(drop.sum()) < 0.5
 
     def kick(self, kicks: list[tuple[np.ndarray, np.ndarray]]) -> None:
-        """Climb after each of several kicks, and keep those that lower the score and do not touch the same genes."""
+        """Climb after each of several kicks. Keep the results that lower the score and change the parents of different genes."""
 
         def attempt(k: int) -> tuple:
             other = self.on.copy(), self.score.copy(), self.gain.copy()
@@ -174,9 +178,11 @@ class _Climber:
 
         taken = np.zeros(len(self.score), dtype=bool)
         tried = sorted(self.pool.map(attempt, range(len(kicks))), key=lambda attempt: attempt[:2])
+        # Results are taken in order of their gain, not in order of completion: so the outcome does not depend on threads.
         for change, _, stale, (on, score, gain) in tried:
             if change > -TOLERANCE or (stale & taken).any():
                 continue
+            # Two kicks that change different genes can be merged, unless their union has a cycle.
             slot = stale[self.target]
             merged = np.where(slot, on, self.on)
             if taken.any() and not self._acyclic(merged):

@@ -1,4 +1,4 @@
-"""Tools on a whole screen."""
+"""Tools that work on a whole screen."""
 
 from ._cross_validate import cross_validate
 

@@ -28,52 +28,52 @@ def cross_validate(
     distributions: bool = True,
     seed: int = 0,
 ) -> pd.DataFrame:
-    """Score predictions of conditions that a model has not seen, all of them in turn, beside every baseline.
+    """Score predictions of unseen conditions by cross-validation, next to every baseline.
 
-    The screen is dealt into folds. For each, a model is trained on the others, and it and all methods of
-    :meth:`scgim.GIM.evaluate` are scored on the fold. Every drug (scaffold, line) is tested once. Whole compounds are dealt: with
-    ``smiles_key``, salts, stereoisomers and tautomers of one, and compounds with one Morgan fingerprint, share a fold, so that no
-    twin in training gives an answer away.
+    The conditions of the screen are dealt into folds. For each fold, a model is trained on the other folds. The model and all methods of
+    :meth:`scgim.GIM.evaluate` are scored on the fold. Every drug (scaffold, cell line) is tested once. Whole compounds are dealt: with
+    ``smiles_key``, salts, stereoisomers and tautomers of one compound, and compounds with one Morgan fingerprint, share a fold, so that
+    there is no leakage through duplicates.
 
     Parameters
     ----------
     adata
-        In memory, backed or on dask; no view. Neither it nor its set-up is changed.
+        Cells, in memory, backed or on dask; not a view. Neither `adata` nor its set-up is changed.
     unseen
-        What the folds are made of: ``"drug"``; ``"dose"``, every drug's doses but for an only one, and never all of them at once;
-        ``"scaffold"``, drugs on one Bemis-Murcko scaffold together (needs ``smiles_key``); ``"cell_line"``, the treated cells of lines,
-        whose controls stay in training.
+        What the folds consist of. ``"drug"``: drugs. ``"dose"``: doses of every drug with two or more, never all of them at once.
+        ``"scaffold"``: drugs, those on one Bemis-Murcko scaffold together (needs ``smiles_key``). ``"cell_line"``: treated cells of
+        cell lines, whose controls stay in training.
     n_splits
-        Folds, from 2 to the number of drugs, scaffolds or lines.
+        Number of folds, from 2 to the number of drugs, scaffolds or cell lines.
     model_kwargs
-        For :class:`scgim.GIM`.
+        Arguments of :class:`scgim.GIM`.
     train_kwargs
-        For :meth:`scgim.GIM.train`, of the models and of what they are compared with. ``enable_progress_bar=False`` silences the one
-        progress line.
+        Arguments of :meth:`scgim.GIM.train`, for the models and their ablations. ``enable_progress_bar=False`` hides the progress bar.
     setup_kwargs
-        For :func:`scgim.setup_anndata`; by default those of the last call for ``adata``. ``split_key`` is of no account: all rows take
-        part, so leave out what you keep for a last test.
+        Arguments of :func:`scgim.setup_anndata`; by default those of the last call for ``adata``. ``split_key`` is ignored: all cells take
+        part, so exclude cells beforehand that are reserved for a final test.
     refit, distributions
-        As in :meth:`scgim.GIM.evaluate`: without ``refit`` a third to a half of the time is enough.
+        As in :meth:`scgim.GIM.evaluate`. Without ``refit`` a run takes a third to a half of the time.
     seed
-        Of the folds, of training (unless ``train_kwargs`` has its own), and of halves, samples and shuffles.
+        Seed of the folds, of training (unless ``train_kwargs`` has a seed), and of halves, samples and permutations.
 
     Returns
     -------
-    The table of :meth:`scgim.GIM.evaluate` with the ``fold`` of every row, from 0; missing in the rows ``"(all)"``, ``"(strong)"`` and
-    ``"(weak)"``, which are means over the conditions of all folds. ``.attrs["verdict"]`` says it in sentences, on all folds: the
-    bootstrap is over drugs. Models of different folds share most of their training data, which no interval shows.
+    The table of :meth:`scgim.GIM.evaluate` with the ``fold`` of every row, from 0. ``fold`` is missing in the rows ``"(all)"``,
+    ``"(strong)"`` and ``"(weak)"``, which are means over the conditions of all folds. ``.attrs["verdict"]`` is a summary in sentences
+    over all folds, with a bootstrap over drugs. Models of different folds share most of their training data; the intervals do not
+    account for it.
 
     Raises
     ------
     KeyError, TypeError, ValueError
-        If `adata` is no AnnData, a view or was never set up, there are not enough groups for `n_splits`, `unseen` needs a column or
-        drug features that the set-up does not name, or an argument of GIM or its set-up is not what it should be. All of it before
+        If `adata` is not an AnnData, is a view or was never set up, there are too few groups for `n_splits`, `unseen` needs a column or
+        drug features that the set-up does not name, or an argument of GIM or of the set-up is invalid. These errors are raised before
         the first training.
 
     See Also
     --------
-    scgim.pp.split : one split, for :meth:`scgim.GIM.evaluate`.
+    scgim.pp.split : a single split, for :meth:`scgim.GIM.evaluate`.
 
     Examples
     --------
@@ -84,7 +84,7 @@ def cross_validate(
     ...     adata,
     ...     n_splits=2,
     ...     model_kwargs={"generator": "hill"},
-    ...     train_kwargs={"max_epochs": 20, "enable_progress_bar": False},  # for the example; the default gets further
+    ...     train_kwargs={"max_epochs": 20, "enable_progress_bar": False},  # short, for the example
     ...     refit=False,
     ...     distributions=False,
     ... )
@@ -92,7 +92,7 @@ def cross_validate(
     [5, 5]
     """
     refuse_view(adata)
-    from scgim.evaluation import summarise
+    from scgim.evaluation import summarize
     from scgim.evaluation._heldout import score_conditions
     from scgim.model import GIM
 
@@ -109,16 +109,18 @@ def cross_validate(
         with split_anew(adata, fold == k, arguments) as screen:
             model = GIM(screen, **options)
             model.train(**training)
-            scores = score_conditions(model, refit=refit, distributions=distributions, seed=seed, train_kwargs=training)
+            scores = score_conditions(
+                model, model._screen(), refit=refit, distributions=distributions, seed=seed, train_kwargs=training
+            )
         parts.append(scores.assign(fold=pd.array([k] * len(scores), dtype="Int64")))
-    out = summarise(pd.concat(parts, ignore_index=True))
+    out = summarize(pd.concat(parts, ignore_index=True))
     for sentence in out.attrs["verdict"]:
         logger.info(sentence)
     return out
 
 
 def _check_features(unseen: str, arguments: dict[str, Any], options: dict[str, Any]) -> None:
-    """Raise ValueError if nothing could be said of an unseen drug."""
+    """Raise ValueError if the model could not predict an unseen drug."""
     features = any(arguments.get(name) is not None for name in ("features_key", "smiles_key"))
     generator = options.get("generator", "auto")
     if unseen in {"drug", "scaffold"} and (generator == "identity" or (generator == "auto" and not features)):

@@ -1,4 +1,4 @@
-"""Which fold tests which cells: whole groups, so that no drug, dose, scaffold or line is on both sides."""
+"""Folds of cells in whole groups, so that no drug, dose, scaffold or cell line is in both training and test."""
 
 from __future__ import annotations
 
@@ -10,34 +10,35 @@ import pandas as pd
 from sklearn.model_selection import GroupKFold
 
 from scgim._checks import check_control, check_doses, check_names, check_option, check_smiles
-from scgim.pp._chemistry import standardise_all
-from scgim.pp._hold_out import MIN_DRUGS
+from scgim.pp._chemistry import standardize_all
+from scgim.pp._duplicates import joined
 from scgim.pp._leaks import morgan
-from scgim.pp._scaffold import compounds, joined, scaffolds
+from scgim.pp._scaffold import compounds, scaffolds
+from scgim.pp._split_rules import MIN_DRUGS
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from anndata import AnnData
 
-    from scgim.pp import Structure
+    from scgim.pp import StandardizedMolecule
 
 UNSEEN = ("drug", "dose", "scaffold", "cell_line")
 NEEDS = {"dose": "dose_key", "scaffold": "smiles_key", "cell_line": "cell_line_key"}
 
 
 def deal(adata: AnnData, unseen: str, n_splits: int, columns: Mapping[str, str | None], seed: int) -> np.ndarray:
-    """The fold in which a cell is tested, -1 if in none, as controls are; ``(cells,)`` int.
+    """The fold in which each cell is tested, ``(cells,)`` int; -1 for cells that are never tested, such as controls.
 
     Parameters
     ----------
     columns
-        drug_key and control, and where there are such: dose_key, smiles_key, cell_line_key.
+        Names of columns: drug_key and control, and, if they exist, dose_key, smiles_key, cell_line_key.
 
     Raises
     ------
     KeyError, ValueError
-        If `unseen` or `n_splits` cannot be, or a column that it needs is not named.
+        If `unseen` or `n_splits` is invalid, or a required column is not named.
     """
     check_option("unseen", unseen, UNSEEN)
     if isinstance(n_splits, bool) or not isinstance(n_splits, Integral) or n_splits < 2:
@@ -55,23 +56,27 @@ def deal(adata: AnnData, unseen: str, n_splits: int, columns: Mapping[str, str |
         cells["dose"] = check_doses(adata, columns["dose_key"], treated=treated)
     if unseen == "cell_line":
         cells["line"] = check_names(adata, columns["cell_line_key"]).to_numpy()
-    structures: dict[str, Structure] = {}
+    structures: dict[str, StandardizedMolecule] = {}
     if columns.get("smiles_key") is not None and unseen != "cell_line":
         smiles = check_smiles(adata, columns["smiles_key"], names=drug, treated=treated)
-        structures = standardise_all(smiles[smiles != ""])
+        structures = standardize_all(smiles[smiles != ""])
     fold = np.full(adata.n_obs, -1)
     fold[treated] = _dealt(unseen, cells[treated], structures, n_splits, np.random.default_rng([seed, 0xF01D]))
     return fold
 
 
 def _dealt(
-    unseen: str, cells: pd.DataFrame, structures: Mapping[str, Structure], n_splits: int, rng: np.random.Generator
+    unseen: str,
+    cells: pd.DataFrame,
+    structures: Mapping[str, StandardizedMolecule],
+    n_splits: int,
+    rng: np.random.Generator,
 ) -> np.ndarray:
-    """Folds of treated cells: drug and, where `unseen` needs it, dose or line; drugs without structure go by name."""
+    """Folds of treated cells with drug and, if `unseen` needs it, dose or line. Drugs without a structure are told apart by name."""
     if unseen == "cell_line":
         return _whole(cells["line"], cells["line"], n_splits, "treated cell lines", rng)
     names = {name: name for name in sorted(set(cells["drug"]))}
-    # the duplicates that `scgim.pp.audit_split` finds: forms of one compound, and compounds with one fingerprint
+    # These are the duplicates that `scgim.pp.audit_split` finds: forms of one compound, and compounds with one fingerprint.
     compound = joined(names, compounds(structures), morgan(structures))
     if unseen == "dose":
         return _doses(cells.assign(compound=cells["drug"].map(compound)), n_splits, rng)
@@ -84,13 +89,13 @@ def _dealt(
 
 
 def _whole(item: pd.Series, group: pd.Series, n_splits: int, what: str, rng: np.random.Generator) -> np.ndarray:
-    """Folds of whole groups, of as equal numbers of items as groups allow; which groups share a fold is drawn."""
+    """Folds of whole groups with numbers of items as equal as the groups permit. Which groups share a fold is random."""
     items = pd.Series(group.to_numpy(), item.to_numpy()).groupby(level=0).first()
     names, code = np.unique(items.to_numpy(str), return_inverse=True)
     _enough(n_splits, len(names), what)
     fold = pd.Series(-1, items.index)
-    # GroupKFold balances sizes but takes groups of one size in the order of their labels: random numbers as labels
-    # draw that order. Its own shuffle=True does not balance sizes.
+    # GroupKFold balances sizes but takes groups of equal size in the order of their labels. Random numbers as labels randomize this
+    # order. GroupKFold's own shuffle=True would not balance sizes.
     number = rng.permutation(len(names))[code]
     for k, (_, test) in enumerate(GroupKFold(n_splits).split(items, groups=number)):
         fold.iloc[test] = k
@@ -98,17 +103,17 @@ def _whole(item: pd.Series, group: pd.Series, n_splits: int, what: str, rng: np.
 
 
 def _doses(cells: pd.DataFrame, n_splits: int, rng: np.random.Generator) -> np.ndarray:
-    """Folds of every compound's doses; no fold takes all doses of a drug, whose only dose is in none."""
+    """Folds of the doses of every compound. No fold takes all doses of a drug; a drug's only dose is in no fold."""
     size, where = np.zeros(n_splits, dtype=int), {}
     for compound, rows in cells.groupby("compound", sort=True):
         own = [set(doses) for _, doses in rows.groupby("drug")["dose"]]
-        held: list[set[float]] = [set() for _ in range(n_splits)]
+        taken: list[set[float]] = [set() for _ in range(n_splits)]
         for dose in rng.permutation(sorted(set.union(*own))):
-            # duplicates may have been given at different doses: each of them keeps one
-            free = [k for k in range(n_splits) if all(doses - held[k] - {dose} for doses in own if dose in doses)]
+            # Duplicates may have been given at different doses: each of them keeps at least one dose in training.
+            free = [k for k in range(n_splits) if all(doses - taken[k] - {dose} for doses in own if dose in doses)]
             if free:
-                k = min(free, key=lambda k: (len(held[k]), size[k]))
-                held[k].add(dose)
+                k = min(free, key=lambda k: (len(taken[k]), size[k]))
+                taken[k].add(dose)
                 size[k] += 1
                 where[compound, dose] = k
     _enough(n_splits, len(where), "doses of drugs with two or more")

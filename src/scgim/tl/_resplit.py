@@ -1,4 +1,4 @@
-"""A screen split anew, without a trace in the AnnData or in its set-up."""
+"""Another split of a screen that leaves the AnnData and its set-up unchanged."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ if TYPE_CHECKING:
 
 
 def setup_arguments(adata: AnnData, given: dict[str, Any] | None) -> dict[str, Any]:
-    """What `setup_anndata` was last told of ``adata``, or, if ``given``, that instead.
+    """The arguments of the last `setup_anndata` of ``adata``, or ``given`` instead.
 
     Raises
     ------
     ValueError
-        If nothing is known, or an argument of ``given`` does not exist or is missing.
+        If ``adata`` was never set up, or an argument of ``given`` does not exist or is missing.
     """
     if given is None:
         manager = GIM._get_most_recent_anndata_manager(adata)
@@ -44,7 +44,7 @@ def setup_arguments(adata: AnnData, given: dict[str, Any] | None) -> dict[str, A
 
 @contextmanager
 def split_anew(adata: AnnData, test: np.ndarray, arguments: dict[str, Any]) -> Iterator[AnnData]:
-    """Another AnnData of the same matrix, set up with some cells held out, ``(cells,)`` bool; scvi-tools forgets it afterwards."""
+    """A new AnnData on the same matrix, set up with the cells in ``test`` held out, ``(cells,)`` bool; deregistered afterwards."""
     side = pd.Categorical(np.where(test, "test", "train"), categories=["train", "test"])
     other = AnnData(
         adata.X,
@@ -58,7 +58,7 @@ def split_anew(adata: AnnData, test: np.ndarray, arguments: dict[str, Any]) -> I
     try:
         yield other
     finally:
-        # scvi-tools keeps every AnnData that was set up for as long as the process lives
+        # scvi-tools keeps a reference to every AnnData that was set up, so its memory would never be freed.
         GIM._setup_adata_manager_store.pop(uuid, None)
         for store in GIM._per_instance_manager_store.values():
             store.pop(uuid, None)

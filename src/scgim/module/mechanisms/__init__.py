@@ -7,4 +7,7 @@ from ._network import NetworkMechanism
 
 __all__ = ["MECHANISMS", "LinearMechanism", "Mechanism", "NetworkMechanism", "parent_index"]
 
-MECHANISMS: dict[str, type[LinearMechanism] | type[NetworkMechanism]] = {"linear": LinearMechanism, "network": NetworkMechanism}
+MECHANISMS: dict[str, type[LinearMechanism] | type[NetworkMechanism]] = {
+    "linear": LinearMechanism,
+    "network": NetworkMechanism,
+}

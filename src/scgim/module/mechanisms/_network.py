@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor, nn
 
-from scgim.statistics import BASIS_CENTRES, BASIS_SLOPE
+from scgim.statistics import BASIS_CENTERS, BASIS_SLOPE
 
 from ._base import Mechanism
 
@@ -31,7 +31,7 @@ class NetworkMechanism(Mechanism):
     """
 
     affine = False
-    columns = 1 + len(BASIS_CENTRES)
+    columns = 1 + len(BASIS_CENTERS)
     by_parent = ("skip", "inner")
 
     def __init__(self, n_genes: int, n_hidden: int = 8) -> None:
@@ -59,7 +59,7 @@ class NetworkMechanism(Mechanism):
         column = strongest[gene, unit]
         self.inner[gene, :, unit] = 0.0
         self.inner[gene, column // bends, unit] = BASIS_SLOPE
-        centre = torch.tensor(BASIS_CENTRES, dtype=torch.float64)[column % bends]
+        centre = torch.tensor(BASIS_CENTERS, dtype=torch.float64)[column % bends]
         self.inner_bias[gene, unit], self.outer[gene, unit] = -BASIS_SLOPE * centre, value[gene, unit]
 
     def forward(self, x: Tensor, genes: Tensor | slice = slice(None)) -> Tensor:

@@ -1,4 +1,4 @@
-"""Graphs by gradient: continuous relaxations of a DAG, learned jointly with mechanisms and generator. Needs torch."""
+"""Graphs by gradient descent: continuous relaxations of a DAG, learned jointly with mechanisms and generator. Needs torch."""
 
 from .acyclicity import break_cycles, log_det
 from .descent import descend_dag

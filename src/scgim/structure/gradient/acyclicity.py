@@ -1,4 +1,4 @@
-"""How far a weighted graph is from having no cycle, and what to do about the cycles that are left."""
+"""A differentiable measure of the cycles of a weighted graph, and the removal of remaining cycles."""
 
 from __future__ import annotations
 
@@ -8,19 +8,19 @@ from torch import Tensor
 
 
 def log_det(gates: Tensor, scale: Tensor | float | None = None) -> Tensor:
-    r"""Weight of all cycles, ``(...)``: 0 without a cycle and more than 0 with one (DAGMA, Bello et al. 2022).
+    r"""Total weight of all cycles, ``(...)``: 0 without a cycle, positive otherwise (DAGMA, Bello et al. 2022).
 
     .. math:: h(A) = d \log s - \log\det(sI - A) = \sum_{k \ge 1} \frac{\operatorname{tr} A^k}{k\, s^k}
 
-    for gates :math:`A \ge 0` whose spectral radius is less than :math:`s`. Its gradient :math:`(sI - A)^{-\top}` weighs every
-    edge by the paths that lead back along it.
+    for gates :math:`A \ge 0` of :math:`d` genes, whose spectral radius is less than :math:`s`. The gradient
+    :math:`(sI - A)^{-\top}` weights every edge by the paths from its target back to its source.
 
     Parameters
     ----------
     gates
         ``(..., genes, genes)``, not negative.
     scale
-        :math:`s`; by default 1 more than the largest number of children, which bounds the spectral radius.
+        :math:`s`; by default 1 plus the largest number of children, because that number bounds the spectral radius.
 
     Examples
     --------
@@ -38,14 +38,14 @@ def log_det(gates: Tensor, scale: Tensor | float | None = None) -> Tensor:
 
 
 def break_cycles(weight: np.ndarray, required: np.ndarray | None = None) -> np.ndarray:
-    """The acyclic graph of the strongest edges: one after another, those that would close a cycle being left out.
+    """The acyclic graph of the strongest edges. Edges are added in order of weight; edges that would close a cycle are left out.
 
     Parameters
     ----------
     weight
-        ``(genes, genes)``, row = source; what is not positive is no edge.
+        ``(genes, genes)``, row = source; only positive entries are edges.
     required
-        An acyclic graph whose edges are there in any case, bool.
+        Acyclic graph of edges that are always included, bool.
 
     Examples
     --------

@@ -27,11 +27,11 @@ if TYPE_CHECKING:
     from .relaxations import Relaxation
 
 _BETAS = (0.9, 0.99)
-# shares of the steps: with clear targets given, at the start, and on fixed graphs, at the end
+# Shares of the steps: teacher forcing of clear targets at the start, and fixed graphs at the end.
 _FORCED, _SETTLED = 0.3, 0.25
-_GRAPHS, _VALUES = 8, 200_000  # at once, and conditions x genes of all of them in a step
-_LEAST = 0.25  # of an edge's price that it must explain to be a candidate
-_DECAY = 1e-3  # nats: weight of the squared weights
+_GRAPHS, _VALUES = 8, 200_000  # most graphs side by side, and most conditions x genes of all graphs in a step
+_LEAST = 0.25  # least gain of a candidate edge, as a share of its price
+_DECAY = 1e-3  # nats per squared weight
 
 
 def descend_dag(
@@ -51,52 +51,53 @@ def descend_dag(
     seed: int = 0,
     start: np.ndarray | None = None,
 ) -> Iterator[SearchState]:
-    r"""Learn a DAG, mechanisms linear in their columns, noise and a generator together, maximum a posteriori, by gradient.
+    r"""Learn a DAG, mechanisms linear in their basis functions, noise and a generator jointly by gradient descent.
 
-    What is made small is, over gates :math:`A`, weights :math:`w`, noise and the generator's parameters,
+    The maximum a posteriori estimate minimizes, over gates :math:`A`, weights :math:`w`, noise :math:`\sigma` and the parameters
+    :math:`\phi` of the generator,
 
     .. math:: -\log p(D \mid A \odot w, \sigma, \phi) + c \sum_{ij} \left(1 - e^{-\sqrt{s_{ij} / c}}\right) + \text{penalties}
 
-    where the likelihood is exact, the unknown targets being summed out; :math:`s_{ij}` are the nats that an edge carries and
-    :math:`c` is the price of an edge (as in the score of the search), which weak edges pay in part. A gate that is neither
-    open nor shut stands for an edge that is there with that probability; the expected square of the residual counts that
-    too, so uncertain edges cannot make up for it by larger weights.
+    The likelihood of the data :math:`D` is exact: unknown targets are summed out. :math:`s_{ij}` is the log-likelihood (nats) that
+    an edge gains, and :math:`c` is the price of an edge, as in the score of the search. A weak edge pays part of the price only. A
+    gate between 0 and 1 is the probability that the edge exists. The expected squared residual includes the variance of this
+    uncertainty, so that uncertain edges cannot compensate for it by larger weights.
 
-    First, without orientation, every gene is fitted on all others: pairs that carry a quarter of the price in either direction
-    are candidates. Then come rounds of descent. In each, several graphs, thrown from the best one so far, are relaxed
-    (:data:`~scgim.structure.gradient.RELAXATIONS`) and cooled; the acyclic graphs that they end in are fitted, and the best
-    is kept if it is better. Descent alone ends where it happened to start; the rounds are what finds the graph.
+    First, every gene is fitted on all others, without orientation. Pairs that gain a quarter of the price in either direction are
+    candidates. Then follow rounds of descent. A round starts several graphs near the best graph so far, relaxes them
+    (:data:`~scgim.structure.gradient.RELAXATIONS`) and cools them. The acyclic graphs at the end are fitted, and the best one is
+    kept if it improves on the best so far. A single descent ends near its start, so several rounds are needed.
 
     Parameters
     ----------
     statistics
-        Of ``genes * columns`` columns, on the standardised scale; condition 0 holds the controls. With ``own``, which hard
-        interventions need, every condition's own scatter is used.
+        Statistics of ``genes * columns`` columns on the standardized scale; condition 0 holds the controls. Hard interventions
+        need ``own``, the scatter of every condition.
     likelihood
-        ``likelihood(mean, within, pooled, forced)`` gives minus log likelihood, penalty and noise variance ``(genes,)`` of one graph from
-        :class:`~scgim.structure.gradient.Residuals`; ``forced``: with those targets given that the residuals clearly show. Its
-        attribute ``rates`` names the parameters that are learned with it, and their step sizes; they are not changed.
+        ``likelihood(mean, within, pooled, forced)`` returns minus the log-likelihood, the penalty and the noise variance ``(genes,)``
+        of one graph from its :class:`~scgim.structure.gradient.Residuals`. ``forced``: teacher forcing, targets that the residuals
+        clearly show are given. The attribute ``rates`` maps learned parameters to their step sizes. The module is not changed.
     columns, penalty, allowed, required, seed
-        See :func:`~scgim.structure.search_dag`.
+        The arguments of :func:`~scgim.structure.search_dag`.
     orientation
         Key of :data:`~scgim.structure.gradient.RELAXATIONS`.
     max_rounds, patience
-        Most rounds, and rounds in a row that each gain less than a nat, which end the descent.
+        Largest number of rounds, and number of consecutive rounds gaining less than a nat each that ends the descent.
     steps, lr
-        Gradient steps of a round, and their size.
+        Number of gradient steps per round, and step size of the weights.
     graphs
-        Relaxed side by side in a round; by default up to 8, fewer on large screens.
+        Number of graphs relaxed side by side in a round; by default up to 8, fewer on large screens.
     start
-        An acyclic graph whose order to begin with.
+        Acyclic graph whose topological order is the start.
 
     Yields
     ------
-    :class:`~scgim.structure.SearchState` after every round, the best so far. Stop when you like.
+    :class:`~scgim.structure.SearchState` after every round: the best graph so far. The caller may stop at any time.
 
     Raises
     ------
     ValueError
-        If ``orientation`` does not exist, the required edges have a cycle, or one of them is not allowed.
+        If ``orientation`` does not exist, the required edges have a cycle, or a required edge is not allowed.
     """
     check_option("orientation", orientation, RELAXATIONS)
     relaxation = RELAXATIONS[orientation]
@@ -105,7 +106,7 @@ def descend_dag(
     allowed, required = check_priors(d, allowed, required)
     penalty = (2.0 if columns == 1 else 0.7) if penalty is None else penalty
     price = penalty * columns * 0.5 * math.log(max(data.cells, 2.0))
-    allowed &= ~ancestors(required).T  # an edge against what is required would close a cycle
+    allowed &= ~ancestors(required).T  # an edge against a required path would close a cycle
     weight, near = preselect(data, allowed, price)
     descent = _Descent(data, likelihood, weight, near & allowed, required, price)
     many = max(1, min(_GRAPHS, _VALUES // max(1, d * len(statistics.n)))) if graphs is None else graphs
@@ -129,11 +130,12 @@ def descend_dag(
 def preselect(
     data: Columns, allowed: np.ndarray, price: float, *, steps: int = 200, lr: float = 0.03
 ) -> tuple[Tensor, np.ndarray]:
-    """Fit every gene on all others within conditions, cycles or not, which no shift can bias.
+    """Fit every gene on all others within conditions; cycles are permitted. No shift can bias these fits.
 
     Returns
     -------
-    The weights, (genes, columns, genes), and which pairs carry enough of the price in either direction, (genes, genes) bool.
+    The weights, ``(genes, columns, genes)``, and the candidate pairs, ``(genes, genes)`` bool: pairs that gain a quarter of the
+    price in either direction.
     """
     d, b, cells = len(allowed), data.columns, data.cells
     mask = torch.as_tensor(allowed, device=data.device).repeat_interleave(b, 0)
@@ -144,7 +146,7 @@ def preselect(
         optimizer.param_groups[0]["lr"] = lr * min(1.0, 2 * (1 - step / steps))
         w = weight * mask
         rss = data.square - 2 * (data.cross.T * w).sum(0) + (w * (data.scatter @ w)).sum(0)
-        rss = rss.clamp(min=1e-6 * cells)  # fewer cells than genes fit anything
+        rss = rss.clamp(min=1e-6 * cells)  # fewer cells than genes can be fitted without a residual
         nats = cells**2 * (w.view(d, b, d) ** 2).sum(1) / (2 * rss.detach())
         loss = 0.5 * cells * torch.log(rss).sum() + _paid(nats, price).sum()
         (weight.grad,) = torch.autograd.grad(loss, [weight])
@@ -154,24 +156,24 @@ def preselect(
 
 
 def _paid(nats: Tensor, price: float) -> Tensor:
-    """What edges pay that carry so many nats: all of the price those that carry far more, in part weaker ones."""
+    """Price of an edge that gains ``nats``: the full price for strong edges, part of it for weak edges."""
     return price * (1 - torch.exp(-torch.sqrt(nats / price + 1e-12)))
 
 
 class _Fits(dict):
-    """Parameters by name, each with a leading axis of graphs or without one."""
+    """Parameters by name, with or without a leading axis of graphs."""
 
     def spread(self, many: int) -> _Fits:
-        """So many copies that can be learned."""
+        """Copies along a new axis of ``many`` graphs, with gradients."""
         return _Fits({name: a.expand(many, *a.shape).clone().requires_grad_() for name, a in self.items()})
 
     def take(self, k: int) -> _Fits:
-        """One of them."""
+        """Parameters of graph ``k``."""
         return _Fits({name: a[k].detach().clone() for name, a in self.items()})
 
 
 class _Descent:
-    """The best graph so far and what was learned with it, on the candidate edges."""
+    """The best graph so far and its parameters, on the candidate edges."""
 
     def __init__(
         self,
@@ -186,7 +188,7 @@ class _Descent:
         d, device = len(allowed), data.device
         self.allowed = torch.as_tensor(allowed | required, device=device)
         self.required = torch.as_tensor(required, device=device)
-        # every gene's candidate parents side by side
+        # Candidate parents of each gene lie side by side, padded to the largest number: all genes are then computed in one batch.
         most = max(1, int(self.allowed.sum(0).max()))
         self.parents = torch.sort(self.allowed.byte(), dim=0, descending=True, stable=True).indices[:most].T
         self.gene = torch.arange(d, device=device)[:, None]
@@ -199,8 +201,8 @@ class _Descent:
         self.loss, self.graph = math.inf, required.copy()
 
     def round(self, relaxed: Relaxation, steps: int, lr: float) -> None:
-        """Cool some relaxed graphs, fit the acyclic ones that they end in, and keep the best of them if it is better."""
-        # an edge that is not in the best graph starts from the fit without orientation, or it would have nothing to show
+        """Cool relaxed graphs, fit the acyclic graphs at the end, and keep the best if it improves on the best so far."""
+        # An edge outside the best graph starts from the fit without orientation: from weight 0 it would have no gradient on its gate.
         on = torch.as_tensor(self.graph, device=self.data.device)[self.parents, self.gene, None]
         fits = _Fits(self.best, weight=torch.where(on, self.best["weight"], self.blanket)).spread(
             len(relaxed.parameter)
@@ -227,7 +229,7 @@ class _Descent:
         self.keep(self.acyclic(relaxed.hard().double() if gates is None else gates, fits), fits)
 
     def value(self, gates: Tensor, fits: _Fits, *, forced: bool = False) -> tuple[Tensor, Tensor]:
-        """The objective, (graphs,), and the nats that every candidate edge carries, (graphs, genes, most parents)."""
+        """Objective, ``(graphs,)``, and nats that every candidate edge gains, ``(graphs, genes, most parents)``."""
         gate = gates[:, self.parents, self.gene] * self.exists
         weight, square = fits["weight"] * gate[..., None], (fits["weight"] ** 2).sum(-1)
         residuals = self.data.residuals(weight.flatten(2), fits["bias"], (gate * (1 - gate) * square).sum(-1))
@@ -240,17 +242,17 @@ class _Descent:
 
     @torch.no_grad()
     def acyclic(self, gates: Tensor, fits: _Fits) -> Tensor:
-        """Of the edges that are worth their price, the strongest that close no cycle; (graphs, genes, genes) of 0 and 1."""
+        """The strongest edges that gain more than their price and close no cycle; ``(graphs, genes, genes)`` of 0 and 1."""
         _, nats = self.value(gates, fits)
-        worth = gates.new_zeros(gates.shape)
-        worth[:, self.parents, self.gene] = torch.where(self.exists & (nats > self.price), nats, 0.0)
+        gained = gates.new_zeros(gates.shape)
+        gained[:, self.parents, self.gene] = torch.where(self.exists & (nats > self.price), nats, 0.0)
         required = self.required.cpu().numpy()
-        graphs = np.array([break_cycles(each, required) for each in worth.cpu().numpy()])
+        graphs = np.array([break_cycles(each, required) for each in gained.cpu().numpy()])
         return torch.as_tensor(graphs, device=gates.device).double()
 
     @torch.no_grad()
     def keep(self, gates: Tensor, fits: _Fits) -> None:
-        """Keep the best of some graphs if it is better."""
+        """Keep the best of the graphs if it improves on the best so far."""
         loss = torch.nan_to_num(self.value(gates, fits)[0], nan=math.inf)
         k = int(loss.argmin())
         if loss[k] < self.loss:

@@ -1,4 +1,4 @@
-"""Continuous stand-ins for a DAG. A new one is a class here and an entry in :data:`RELAXATIONS`."""
+"""Continuous relaxations of a DAG. A new relaxation is a class here and an entry in :data:`RELAXATIONS`."""
 
 from __future__ import annotations
 
@@ -11,23 +11,23 @@ from .acyclicity import log_det
 
 
 class Relaxation(ABC):
-    """Several graphs at once, as gates in [0, 1] on the edges that may exist.
+    """Several graphs at once, as gates in [0, 1] on the allowed edges.
 
     Parameters
     ----------
     start
-        Where every gene stands in a causal order to begin with, ``(graphs, genes)``.
+        Position of every gene in the topological order at the start, ``(graphs, genes)``.
     allowed, required
-        ``(genes, genes)`` bool, row = source: edges that may exist, and whose gates are 1.
+        ``(genes, genes)`` bool, row = source: edges that may exist, and edges whose gates are 1.
     generator
-        Of random numbers, on the CPU.
+        Generator of random numbers, on the CPU, so that devices do not change the result.
 
     Attributes
     ----------
     rate
         Step size of the parameter.
     kick
-        How far a round throws the genes of the best order: ranks at least, and share of the genes at most.
+        SD of the random displacement of genes at the start of a round: least number of ranks, and largest share of the genes.
     """
 
     rate: float
@@ -43,22 +43,22 @@ class Relaxation(ABC):
 
     @abstractmethod
     def open(self, progress: float) -> Tensor:
-        """Gates of all pairs, ``(graphs, genes, genes)``, when so much of the steps is done, from 0 to 1."""
+        """Gates of all pairs, ``(graphs, genes, genes)``; ``progress`` is the share of steps done, from 0 to 1."""
 
     @abstractmethod
     def edges(self) -> Tensor:
-        """Which gates will be open in the end, ``(graphs, genes, genes)`` bool."""
+        """Gates that would be open if cooling ended now, ``(graphs, genes, genes)`` bool."""
 
     def cycles(self) -> Tensor:
-        """What the cycles cost in nats, ``(graphs,)``; asked once a step."""
+        """Penalty of the cycles (nats), ``(graphs,)``; called once per step."""
         return self.parameter.new_zeros(len(self.parameter))
 
     def gates(self, progress: float) -> Tensor:
-        """As in :meth:`open`, on what is known of the graph."""
+        """Gates with the constraints: 1 on required edges, 0 on edges that are not allowed."""
         return self._known(self.open(progress))
 
     def hard(self) -> Tensor:
-        """As in :meth:`edges`, on what is known of the graph."""
+        """Open gates with the constraints: required edges included, edges that are not allowed left out."""
         return (self.edges() & self.allowed) | self.required
 
     def _known(self, gates: Tensor) -> Tensor:
@@ -66,13 +66,13 @@ class Relaxation(ABC):
 
 
 class SmoothOrientation(Relaxation):
-    r"""Every gene has a priority, and an edge is open as far as its target comes after its source (COSMO, Massidda et al. 2024).
+    r"""Every gene has a priority, and the gate of an edge opens as its target comes after its source (COSMO, Massidda et al. 2024).
 
     .. math:: A_{ij} = \operatorname{sigmoid}\frac{p_j + \epsilon_j - p_i - \epsilon_i}{t}, \qquad \epsilon \sim N(0, \tau^2)
 
-    While the temperature :math:`t` and the noise, drawn anew in every step, fall, this becomes an order of the genes, which no
-    graph of different priorities can contradict: it needs no acyclicity term. The noise shows the weights other orders, and with
-    it fewer descents end in poor ones.
+    :math:`p` are the priorities, :math:`t` is the temperature and :math:`\epsilon` is noise, drawn anew in every step. As both
+    fall, the gates become an order of the genes. A graph that follows an order has no cycle, so no acyclicity term is needed. The
+    noise exposes the weights to other orders, and fewer descents end in poor ones.
     """
 
     rate, kick = 0.1, (4.0, 1.0)
@@ -80,54 +80,55 @@ class SmoothOrientation(Relaxation):
     noise = 2.0  # ranks, at the start
 
     def begin(self, start: Tensor) -> Tensor:
-        """As in the class above."""
+        """The priorities."""
         return start.clone()
 
     def open(self, progress: float) -> Tensor:
-        """As in the class above."""
+        """Sigmoids of the differences of priorities; temperature and noise fall with progress."""
         done = min(1.0, progress / self.cooled)
         draw = torch.randn(self.parameter.shape, generator=self.generator, dtype=torch.float64).to(self.parameter)
         p = self.parameter + (1 - done) * self.noise * draw
         return torch.sigmoid((p[:, None, :] - p[:, :, None]) / (self.hot * (self.cold / self.hot) ** done))
 
     def edges(self) -> Tensor:
-        """As in the class above."""
+        """Edges from lower to higher priority."""
         p = self.parameter.detach()
         return p[:, None, :] > p[:, :, None]
 
 
 class GumbelEdges(Relaxation):
-    r"""Every edge is there with a probability of its own, and cycles are priced until there are none.
+    r"""Every edge has a probability of its own, and cycles are penalized until there are none.
 
     .. math:: A_{ij} = \operatorname{sigmoid}\frac{\theta_{ij} + \epsilon}{t}, \qquad \epsilon \sim \mathrm{Logistic}
 
-    is drawn anew in every step. The price of :func:`log_det` of the probabilities rises step by step, for every graph until its
-    likely edges have no cycle, and stays there: a price that only grows drives every edge to zero (SDCD, Nazaret et al. 2024).
-    Which of two directions is priced out is settled early, by where it started: an order thrown far is not found back.
+    The noise :math:`\epsilon` is drawn anew in every step; :math:`\theta` are log odds and :math:`t` is the temperature. The penalty on
+    :func:`log_det` of the probabilities rises in every step, until the likely edges of a graph have no cycle, and then stays
+    constant: a penalty that keeps growing drives every edge to zero (SDCD, Nazaret et al. 2024). The direction of an edge is
+    settled early, by its start, so the random displacement of a round must be small.
     """
 
     rate, kick = 0.1, (0.5, 0.2)
     hot, cold = 1.0, 0.3
-    ramp = 50.0  # nats that two edges in a circle cost more with every step
+    ramp = 50.0  # nats per step by which the penalty of a cycle of two edges rises
 
     def begin(self, start: Tensor) -> Tensor:
-        """As in the class above."""
+        """The log odds of all edges, larger for edges along the order at the start."""
         self.price = start.new_zeros(len(start))
         self.scale = 1.0 + float(self.allowed.sum(1).max())
         return ((start[:, None, :] - start[:, :, None]) / 3).clamp(-2, 2)
 
     def open(self, progress: float) -> Tensor:
-        """As in the class above."""
+        """A draw of relaxed Bernoulli gates; the temperature falls with progress."""
         u = torch.rand(self.parameter.shape, generator=self.generator, dtype=torch.float64).clamp(1e-9, 1 - 1e-9)
         noise = torch.logit(u).to(self.parameter)
         return torch.sigmoid((self.parameter + noise) / (self.hot + (self.cold - self.hot) * progress))
 
     def edges(self) -> Tensor:
-        """As in the class above."""
+        """Edges that are more likely than not."""
         return self.parameter.detach() > 0
 
     def cycles(self) -> Tensor:
-        """As in the class above."""
+        """The penalty of cycles, raised first for graphs whose likely edges have a cycle."""
         likely = log_det(self.hard().to(self.parameter.dtype), self.scale) > 1e-9
         self.price = self.price + self.ramp * self.scale**2 * likely
         return self.price * log_det(self._known(torch.sigmoid(self.parameter)), self.scale)

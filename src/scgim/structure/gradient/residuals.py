@@ -1,4 +1,4 @@
-"""What mechanisms that are linear in their columns leave of the cells, from sufficient statistics."""
+"""Residuals of mechanisms that are linear in their basis functions, from sufficient statistics."""
 
 from __future__ import annotations
 
@@ -13,27 +13,27 @@ if TYPE_CHECKING:
 
 
 class Residuals(NamedTuple):
-    """Residuals of several graphs at once, by condition, the controls left out but in ``pooled``."""
+    """Residuals of several graphs at once, by treated condition; ``pooled`` includes the controls."""
 
     mean: Tensor  # (graphs, conditions, genes)
     within: Tensor  # (graphs, conditions, genes) variance within the condition; 0 where `pooled` holds it
-    pooled: Tensor  # (graphs, genes) sum of squares that no intervention enters
+    pooled: Tensor  # (graphs, genes) sum of squares that does not depend on interventions
 
 
 class Columns:
-    """Statistics with every gene's columns turned into ones of variance 1 that are uncorrelated within conditions.
+    """Statistics with the basis functions of each gene whitened: variance 1 and uncorrelated within conditions.
 
-    So all weights have one scale, at which gradient steps and penalties treat them alike, and a parent's squared weights add
-    up to the variance that it explains.
+    All weights then have one scale, so gradient steps and penalties treat them alike. The sum of a parent's squared weights is the
+    variance that the parent explains.
 
     Parameters
     ----------
     statistics
-        On the standardised scale, condition 0 the controls, with ``own`` if interventions change the scatter.
+        Statistics on the standardized scale with the controls as condition 0; with ``own`` if interventions change the scatter.
     columns
-        Of a gene, the first of which is its own value.
+        Number of basis functions of a gene, the first of which is its value.
     device
-        Where to compute.
+        Device of the tensors.
     """
 
     def __init__(self, statistics: SufficientStatistics, columns: int, device: torch.device | str = "cpu") -> None:
@@ -56,7 +56,7 @@ class Columns:
         return float(self.n.sum())
 
     def gather(self, parents: Tensor) -> None:
-        """Keep what concerns every gene and some candidate parents, ``(genes, most)`` int."""
+        """Keep the statistics of every gene and its candidate parents, ``(genes, most)`` int."""
         d, b = len(parents), self.columns
         index = (parents[:, :, None] * b + torch.arange(b, device=parents.device)).flatten(1)
         gene = torch.arange(d, device=parents.device)[:, None]
@@ -66,9 +66,8 @@ class Columns:
         if self.own is None:
             return
         at, blocks = index.cpu().numpy(), []
-        for j, columns in enumerate(
-            at
-        ):  # gene by gene, because all turned scatters at once would take twice the memory
+        # The loop runs gene by gene, because all whitened scatters at once would take twice the memory.
+        for j, columns in enumerate(at):
             left = self.own @ self.turn[:, columns]
             blocks.append((left[:, j * b], self.turn[:, columns].T @ left))
         self.own_linear = self._tensor(np.stack([a for a, _ in blocks]))  # (genes, conditions, m)
@@ -76,9 +75,9 @@ class Columns:
         self.own_square = self._tensor(self.own.diagonal(axis1=1, axis2=2)[:, ::b])
 
     def residuals(self, weight: Tensor, bias: Tensor, loose: Tensor) -> Residuals:
-        """Of mechanisms with ``weight`` (graphs, genes, m) and ``bias`` (graphs, genes).
+        """Residuals of mechanisms with ``weight`` ``(graphs, genes, m)`` and ``bias`` ``(graphs, genes)``.
 
-        ``loose``, (graphs, genes), is the variance that comes of not knowing which edges there are.
+        ``loose``, ``(graphs, genes)``, is the variance due to uncertain edges.
         """
         mean = self.value - bias[:, None] - torch.bmm(self.means, weight.permute(1, 2, 0)).permute(2, 1, 0)
         at_control = self.n[0] * mean[:, 0] ** 2
@@ -95,13 +94,13 @@ class Columns:
 
 
 def _whitening(statistics: SufficientStatistics, columns: int) -> np.ndarray:
-    """Block-diagonal matrix that makes the columns of every gene uncorrelated and of variance 1 within conditions."""
+    """Block-diagonal matrix that whitens the basis functions of every gene within conditions."""
     c = len(statistics.scatter)
     free, turn = max(statistics.n_cells - len(statistics.n), 1.0), np.zeros((c, c))
     for at in range(0, c, columns):
         block = slice(at, at + columns)
         own = statistics.scatter[block, block] / free
-        # columns of a gene with few values may depend on each other
+        # Basis functions of a gene with few distinct values may be collinear; the small ridge keeps the matrix invertible.
         value, vector = np.linalg.eigh(own + 1e-6 * np.trace(own) / columns * np.eye(columns))
         turn[block, block] = (vector / np.sqrt(value)) @ vector.T
     return turn

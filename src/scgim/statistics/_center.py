@@ -5,36 +5,36 @@ import numpy as np
 
 
 @nb.njit(cache=True, nogil=True, error_model="numpy")
-def centre(
+def center(
     x: np.ndarray, origin: np.ndarray, order: np.ndarray, stop: np.ndarray, y: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Cells minus the mean of their condition, in the order of conditions.
+    """Cells minus the mean of their condition, sorted by condition.
 
-    Compiled because numpy makes five passes and three temporaries of it, which cost as much as the product of the cells.
-    One thread, without the GIL: threads of dask may each run their own.
+    numpy would make five passes and three temporary arrays, as slow as the product of the cells. So the function is compiled. It
+    runs in one thread and without the GIL, because several threads of dask may call it at once.
 
     Parameters
     ----------
     x
         Cells, ``(rows, columns)`` float.
     origin
-        Taken off first, ``(columns,)`` float64: a cell or so, lest means far from zero be rounded.
+        Subtracted first, ``(columns,)`` float64: one of the cells. Means far from zero would otherwise lose digits.
     order
         Row numbers, condition by condition, ``(rows,)`` int.
     stop
-        Where in ``order`` each condition ends, ``(conditions,)`` int; none is empty.
+        End of each condition in ``order``, ``(conditions,)`` int. No condition is empty.
     y
-        Takes the centred cells, ``(rows, columns)`` float; rounded only after the mean is off.
+        Output: centered cells, ``(rows, columns)`` float. They are rounded to this type only after the mean is subtracted.
 
     Returns
     -------
-    Means less the origin, and sums of squares about them, both ``(conditions, columns)`` float64.
+    Means minus the origin, and sums of squares about the means, both ``(conditions, columns)`` float64.
     """
     columns = x.shape[1]
     means, squares = np.zeros((len(stop), columns)), np.zeros((len(stop), columns))
     start = 0
     for k in range(len(stop)):
-        # views of rows: the loops over columns vectorise over nothing else
+        # The compiler vectorizes loops over columns only if each row is a one-dimensional view.
         mean, square = means[k], squares[k]
         for i in range(start, stop[k]):
             row = x[order[i]]

@@ -1,4 +1,4 @@
-"""Statistics under way: of the cells seen so far, and of the conditions among them only."""
+"""Accumulator of statistics: of the cells seen so far, and of the conditions among them."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ._centre import centre
+from ._center import center
 from ._statistics import SufficientStatistics
 
 if TYPE_CHECKING:
@@ -14,23 +14,25 @@ if TYPE_CHECKING:
 
     from numpy.typing import DTypeLike
 
-BLOCK = 2**23  # values in one product: large enough for BLAS, small enough for the copy beside it (32 MB in float32)
+BLOCK = 2**23  # values in one product: enough for BLAS to be efficient, while the copy stays small (32 MB in float32)
 
 
-class Partial:
-    r"""What is known of some conditions from some of their cells; small enough to travel between processes.
+class Accumulator:
+    r"""Statistics of some conditions from some of their cells; small enough to travel between processes.
 
-    Every sum is of squares about the mean of the cells in it, and two of them are pooled by adding the squares between
-    (Chan, Golub and LeVeque 1983, doi:10.1080/00031305.1983.10483115), so that nothing is ever subtracted:
+    Every sum of squares is about the mean of its own cells. Two sums are pooled by adding the squares between their means (Chan, Golub
+    and LeVeque 1983, doi:10.1080/00031305.1983.10483115). Nothing is ever subtracted, so no digits are lost:
 
     .. math:: W = W_a + W_b + \frac{n_a n_b}{n_a + n_b} (m_a - m_b)(m_a - m_b)^\top
 
+    :math:`W` is the scatter, :math:`m` the mean and :math:`n` the number of cells of two sets :math:`a` and :math:`b`.
+
     Parameters
     ----------
-    condition
-        Which conditions, ``(conditions,)`` int, ascending.
+    context
+        Numbers of the conditions, ``(conditions,)`` int, ascending.
     columns
-        Columns of the cells.
+        Number of columns of the cells.
     own
         Whether to keep the scatter of each condition.
     """
@@ -39,19 +41,19 @@ class Partial:
         k = len(context)
         self.context, self.n = context, np.zeros(k)
         self.mean, self.squares = np.zeros((k, columns)), np.zeros((k, columns))
-        # of the means: the first cell, so that differences of large means are not differences of large numbers
+        # Origin of the means: the first cell. Differences of means far from zero would otherwise lose digits.
         self.origin: np.ndarray | None = None
         self.scatter = None if own else np.zeros((columns, columns))
         self.own = np.zeros((k, columns, columns)) if own else None
 
     @classmethod
     def of(cls, x: np.ndarray, code: np.ndarray, *, own: bool, dtype: DTypeLike) -> Self:
-        """Cells ``(rows, columns)`` with the condition of each, ``(rows,)``, by themselves."""
+        """From cells ``(rows, columns)`` with the condition of each cell, ``(rows,)``."""
         context, at = np.unique(code, return_inverse=True)
         return cls(context, x.shape[1], own=own).add(x, at, dtype=dtype)
 
     def add(self, x: np.ndarray, at: np.ndarray, *, dtype: DTypeLike) -> Self:
-        """Take cells in; ``at`` is the position of each one's condition, ``dtype`` that of the products."""
+        """Add cells. ``at`` is the position of each cell's condition, ``dtype`` the type of the products."""
         if x.shape != (len(at), self.mean.shape[1]):
             raise ValueError(f"Cells of shape {x.shape} with {len(at)} conditions, for {self.mean.shape[1]} columns.")
         x = np.ascontiguousarray(x, dtype=x.dtype if x.dtype in (np.float32, np.float64) else np.float64)
@@ -66,12 +68,12 @@ class Partial:
         count = np.bincount(at, minlength=len(self.n))
         found = np.flatnonzero(count)
         stop, y = np.cumsum(count[found]), np.empty(x.shape, dtype)
-        # numpy sorts 16-bit integers by radix
+        # numpy sorts 16-bit integers by radix, in linear time.
         order = np.argsort(at.astype(np.min_scalar_type(len(self.n))), kind="stable")
-        mean, squares = centre(x, self.origin, order, stop, y)
+        mean, squares = center(x, self.origin, order, stop, y)
         between = self._move(found, count[found], mean, squares)
         if self.own is None:
-            # numpy gives a product with one's own transpose to BLAS' syrk: half the work of a matrix product
+            # For a product with its own transpose numpy calls BLAS' syrk: half the work of a general product.
             self.scatter += y.T @ y
             rest = between[between.any(1)].astype(dtype)
             self.scatter += rest.T @ rest
@@ -80,8 +82,8 @@ class Partial:
                 self.own[k] += rows.T @ rows
                 self.own[k] += np.outer(row, row)
 
-    def pool(self, other: Partial) -> Self:
-        """Take in what is known of other cells of conditions that are all among these."""
+    def pool(self, other: Accumulator) -> Self:
+        """Add the statistics of other cells, whose conditions are all among these."""
         at = np.searchsorted(self.context, other.context)
         self.origin = other.origin if self.origin is None else self.origin
         between = self._move(at, other.n, other.mean + (other.origin - self.origin), other.squares)
@@ -95,7 +97,7 @@ class Partial:
         return self
 
     def _move(self, at: np.ndarray, n: np.ndarray, mean: np.ndarray, squares: np.ndarray) -> np.ndarray:
-        """Move means and squares at some positions; returns the roots of the squares between, ``(positions, columns)``."""
+        """Update means and squares at some positions. Returns the roots of the squares between means, ``(positions, columns)``."""
         before, total = self.n[at], self.n[at] + n
         apart = mean - self.mean[at]
         between = np.sqrt(before * n / total)[:, None] * apart
@@ -105,7 +107,7 @@ class Partial:
         return between
 
     def complete(self, n_conditions: int) -> SufficientStatistics:
-        """The statistics of all conditions; ValueError if one received no cell."""
+        """The statistics of all conditions. Raises ValueError if a condition received no cell."""
         every, seen = np.arange(n_conditions), self.context[self.n > 0]
         if not n_conditions or not np.isin(every, seen).all():
             raise ValueError(
@@ -117,10 +119,10 @@ class Partial:
         return SufficientStatistics(self.n, self.origin + self.mean, scatter, self.squares, self.own)
 
 
-def pool(parts: list[Partial]) -> Partial:
-    """Pool partial statistics of disjoint cells, which may have conditions in common."""
+def pool(parts: list[Accumulator]) -> Accumulator:
+    """Pool accumulators of disjoint cells, which may have conditions in common."""
     context = np.unique(np.concatenate([part.context for part in parts]))
-    total = Partial(context, parts[0].mean.shape[1], own=parts[0].own is not None)
+    total = Accumulator(context, parts[0].mean.shape[1], own=parts[0].own is not None)
     for part in parts:
         total.pool(part)
     return total

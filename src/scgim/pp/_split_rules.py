@@ -1,8 +1,8 @@
-"""Which cells a split holds out, ``(cells,)`` bool.
+"""Rules of a split: which cells are held out, ``(cells,)`` bool.
 
-``conditions`` has one row a cell: drug, treated, and the columns that the split needs (compound, scaffold, line, dose).
-Groups are drawn here, not by scikit-learn's ``GroupShuffleSplit``. With the same seed it would hold out other groups, it
-rounds the share up instead of to the nearest whole number, and it has no rule for sizes of scaffolds or doses of a drug.
+``conditions`` has one row per cell: drug, treated, and the columns that the rule needs (compound, scaffold, line, dose).
+Groups are drawn here, not by scikit-learn's ``GroupShuffleSplit``. With the same seed ``GroupShuffleSplit`` would hold out other
+groups. It also rounds the share up instead of to the nearest whole number, and has no rule for sizes of scaffolds or doses of a drug.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ def _levels(conditions: pd.DataFrame, column: str) -> np.ndarray:
 
 
 def drugs(conditions: pd.DataFrame, frac: float, rng: np.random.Generator) -> np.ndarray:
-    """Whole compounds."""
+    """Hold out whole compounds."""
     found = _levels(conditions, "compound")
     if len(found) < MIN_DRUGS:
         raise ValueError(
@@ -45,18 +45,18 @@ def drugs(conditions: pd.DataFrame, frac: float, rng: np.random.Generator) -> np
 
 
 def lines(conditions: pd.DataFrame, frac: float, rng: np.random.Generator) -> np.ndarray:
-    """Whole lines."""
+    """Hold out whole cell lines."""
     found = _levels(conditions, "line")
     if len(found) < MIN_LINES:
         raise ValueError(
-            f"An unseen-line split needs treated cells in at least {MIN_LINES} lines; there are such in {listed(found) or 'none'} only. "
+            f"An unseen-line split needs treated cells in at least {MIN_LINES} lines; only {listed(found) or 'none'} has treated cells. "
             "Use unseen='drug'."
         )
     return _in_some(conditions, "line", rng.choice(found, _n_held_out(len(found), frac), replace=False))
 
 
 def scaffolds(conditions: pd.DataFrame, frac: float, rng: np.random.Generator) -> np.ndarray:
-    """All compounds on some scaffolds: the share asked for as nearly as sizes of scaffolds allow."""
+    """Hold out all compounds of some scaffolds; their share is as close to ``frac`` as the sizes of scaffolds allow."""
     treated = conditions[conditions["treated"]]
     size = treated.groupby("scaffold", sort=True)["compound"].nunique().to_dict()
     n = sum(size.values())
@@ -71,19 +71,19 @@ def scaffolds(conditions: pd.DataFrame, frac: float, rng: np.random.Generator) -
         if abs(n_held + size[name] - aim) < abs(n_held - aim) and n_held + size[name] < n:
             held_out.add(name)
             n_held += size[name]
-    # every scaffold may be far larger than the share asked for: then the smallest is held out
+    # Every scaffold may be far larger than the share: then the smallest one is held out.
     return _in_some(conditions, "scaffold", held_out or {min(order, key=size.get)})
 
 
 def doses(conditions: pd.DataFrame, frac: float, rng: np.random.Generator) -> np.ndarray:
-    """Of each compound, whole doses."""
+    """Hold out whole doses of each compound."""
     test = np.zeros(len(conditions), dtype=bool)
     for _, cells in conditions[conditions["treated"]].groupby("compound", sort=True):
         doses_of = [set(doses) for _, doses in cells.groupby("drug")["dose"]]
         doses = sorted(set.union(*doses_of))
         held_out: set[float] = set()
         for dose in rng.permutation(doses):
-            # duplicates may have been given at different doses: each of them keeps one
+            # Duplicates may have been given at different doses: each of them keeps at least one dose in training.
             if len(held_out) < _n_held_out(len(doses), frac) and all(own - held_out - {dose} for own in doses_of):
                 held_out.add(dose)
         test[cells.index[cells["dose"].isin(held_out)]] = True
@@ -92,4 +92,4 @@ def doses(conditions: pd.DataFrame, frac: float, rng: np.random.Generator) -> np
     return test
 
 
-HOLD_OUT = {"drug": drugs, "dose": doses, "scaffold": scaffolds, "cell_line": lines}
+SPLIT_RULES = {"drug": drugs, "dose": doses, "scaffold": scaffolds, "cell_line": lines}
