@@ -54,7 +54,9 @@ def public():
 
 def _ours(member):
     function = member.fget if isinstance(member, property) else member
-    return getattr(function, "__module__", "").startswith("scgim") and callable(function)
+    # verbs of scvi-tools' base class that only say what to do instead are no API of scgim
+    module = getattr(function, "__module__", "")
+    return module.startswith("scgim") and not module.endswith("_scvi_verbs_mixin") and callable(function)
 
 
 PUBLIC = dict(public())

@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Collection, Iterable
 
     from anndata import AnnData
 
@@ -206,7 +206,7 @@ def check_smiles(adata: AnnData | pd.DataFrame, key: str, *, names: pd.Series, t
     return found
 
 
-def check_option(argument: str, value: object, options: Sequence[str]) -> None:
+def check_option(argument: str, value: object, options: Collection[str]) -> None:
     """Raise ValueError if `value` is not among `options`."""
     if value not in options:
         close = nearest(value, options, n=1, cutoff=0.6)

@@ -31,7 +31,7 @@ def without_features(model: TrainedModel, seed: int) -> dict[str, TrainedModel]:
     frame = model.drug_table_.frame
     if not frame.shape[1]:
         return out
-    trained = np.isin(frame.index.to_numpy(str), model.summary_.design.drugs)
+    trained = np.isin(frame.index.to_numpy(str), model._require_trained().design.drugs)
     shuffled = frame.to_numpy(float).copy()
     rng = np.random.default_rng([seed, 0x5F])
     # Rows are shuffled among training drugs and among other drugs separately, so that no test drug gets the row of a training drug.

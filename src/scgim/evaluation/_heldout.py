@@ -191,7 +191,7 @@ def score_conditions(
     train_kwargs: dict | None = None,
 ) -> pd.DataFrame:
     """Scores of every method on every test condition, one row each, as :meth:`scgim.GIM.evaluate` returns them."""
-    summary, predictor = model.summary_, model._predictor()
+    summary, predictor = model._require_trained(), model._predictor()
     measured = measure(screen, summary, model.drug_table_, seed)
     train = conditions_of(summary, model.drug_table_)
     own = predictions(predictor, measured.truth.names)

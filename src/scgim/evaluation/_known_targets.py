@@ -45,7 +45,7 @@ def check_known(model: TrainedModel, known: pd.DataFrame) -> pd.DataFrame:
     if known.empty:
         raise ValueError("known is empty: there is no target to look for.")
     pairs = pd.DataFrame({name: check_names(known, name) for name in ("drug", "gene")}).drop_duplicates()
-    for column, options in (("drug", model.drug_table_.frame.index), ("gene", model.summary_.genes)):
+    for column, options in (("drug", model.drug_table_.frame.index), ("gene", model._require_trained().genes)):
         if absent := sorted(set(pairs[column]) - set(options)):
             raise KeyError(
                 f"known[{column!r}] holds names that the model does not have: {listed(absent)}. Nearest to {absent[0]!r}: "
@@ -58,10 +58,10 @@ def evaluate_targets(
     model: TrainedModel, known: pd.DataFrame, *, k: int | None, refit: bool, train_kwargs: dict
 ) -> pd.DataFrame:
     """Scores of known targets for every method, as :meth:`scgim.GIM.evaluate_targets` returns them."""
-    pairs, genes = check_known(model, known), model.summary_.genes
+    pairs, genes = check_known(model, known), model._require_trained().genes
     k = min(MOST_RECALLED, len(genes)) if k is None else k
     truth = pd.crosstab(pairs["drug"], pairs["gene"]).reindex(columns=genes, fill_value=0) > 0
-    measured = truth.index.isin(model.summary_.design.drugs)
+    measured = truth.index.isin(model._require_trained().design.drugs)
     methods = {SCGIM: model} | trained_alike(model, without_graph(model) if refit else {}, train_kwargs)
     parts, said = [], []
     for evidence, targets, what in (("data", truth[measured], "measured"), ("features", truth[~measured], "unseen")):
@@ -73,7 +73,7 @@ def evaluate_targets(
             probability, score = _by_data(gim, drugs) if evidence == "data" else _by_features(gim, drugs)
             found[name] = score, probability > CALLED
         if evidence == "data":
-            found |= {name: (score, None) for name, score in _moved_most(model.summary_, drugs).items()}
+            found |= {name: (score, None) for name, score in _moved_most(model._require_trained(), drugs).items()}
         else:
             found[PREDICTED_SHIFT] = _predicted_shift(model, drugs), None
         table = pd.concat(
@@ -93,7 +93,9 @@ def _by_data(model: TrainedModel, drugs: np.ndarray) -> tuple[np.ndarray, np.nda
     """Probability and score of measured drugs' targets, ``(drugs, genes)`` each: the highest over doses and lines."""
     predictor = model._predictor()
     probability, effect, _ = posterior(predictor.module, predictor.summary)
-    return tuple(_highest(model.summary_, values, drugs) for values in (probability, probability * np.abs(effect)))
+    return tuple(
+        _highest(model._require_trained(), values, drugs) for values in (probability, probability * np.abs(effect))
+    )
 
 
 def _by_features(model: TrainedModel, drugs: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -101,7 +103,7 @@ def _by_features(model: TrainedModel, drugs: np.ndarray) -> tuple[np.ndarray, np
     predictor = model._predictor()
     table = predictor.rank_targets(predictor.resolve(drug=drugs.tolist()), "features")
     best = table.groupby(["drug", "gene"])[["probability", "score"]].max()
-    return tuple(best[name].unstack()[list(model.summary_.genes)].loc[drugs].to_numpy() for name in best)
+    return tuple(best[name].unstack()[list(model._require_trained().genes)].loc[drugs].to_numpy() for name in best)
 
 
 def _moved_most(summary: TrainingSummary, drugs: np.ndarray) -> dict[str, np.ndarray]:
@@ -120,7 +122,7 @@ def _moved_most(summary: TrainingSummary, drugs: np.ndarray) -> dict[str, np.nda
 
 def _predicted_shift(model: TrainedModel, drugs: np.ndarray) -> np.ndarray:
     """Largest absolute change over training doses and lines that ridge predicts for unseen drugs, ``(drugs, genes)``."""
-    train, design = conditions_of(model.summary_, model.drug_table_), model.summary_.design
+    train, design = conditions_of(model._require_trained(), model.drug_table_), model._require_trained().design
     names = pd.DataFrame(
         [(drug, dose, line) for drug in drugs for dose in design.doses_of(drug) for line in design.lines],
         columns=["drug", "dose", "cell_line"],
@@ -129,7 +131,9 @@ def _predicted_shift(model: TrainedModel, drugs: np.ndarray) -> np.ndarray:
     baseline = BASELINES["ridge"]()
     baseline.fit(train)
     change = baseline.predict(
-        ConditionTable(names, features, np.zeros((len(names), len(model.summary_.genes))), np.zeros(len(names)))
+        ConditionTable(
+            names, features, np.zeros((len(names), len(model._require_trained().genes))), np.zeros(len(names))
+        )
     )
     return np.abs(change).reshape(len(drugs), -1, change.shape[1]).max(1)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Protocol, Self
+from typing import TYPE_CHECKING, Any, Protocol, Self
 
 if TYPE_CHECKING:
     from scgim.data._drug_table import DrugTable
@@ -13,20 +13,23 @@ if TYPE_CHECKING:
 class TrainedModel(Protocol):
     """A trained model that can predict, and that can be trained again without one of its parts."""
 
-    summary_: TrainingSummary
+    summary_: TrainingSummary | None
     drug_table_: DrugTable
-    settings_: dict
+    settings_: dict[str, Any]
     seed_: int
 
     @property
     def generator_(self) -> str:
         """Name of the generator in use."""
 
+    def _require_trained(self) -> TrainingSummary:
+        """What training learned of the data."""
+
     def _predictor(self) -> Predictor:
         """The predictor of the model."""
 
-    def _untrained(self, **changes: object) -> Self:
+    def _untrained(self, **changes: Any) -> Self:
         """An untrained model on the same data with other settings."""
 
-    def train(self, **options: object) -> None:
+    def train(self, *args: Any, **options: Any) -> None:
         """Train."""

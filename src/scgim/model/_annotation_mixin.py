@@ -83,10 +83,10 @@ class AnnotationMixin(ModelState):
         rows, change = predictor.changes(query, evidence, present)
         order = np.searchsorted(summary.genes, genes)
         write_shift(adata, cells, summary, order, rows, change)
-        weight, _ = self.module.mechanism.effects(summary.standardized_controls())
+        weight, _ = self._trained_module().mechanism.effects(summary.standardized_controls())
         write_graph(adata, weight.numpy()[np.ix_(order, order)])
         if self.stability_ is not None:
-            recurs = np.where(self.module.mechanism.graph.numpy(), self.stability_.direct, 0.0)
+            recurs = np.where(self._trained_module().mechanism.graph.numpy(), self.stability_.direct, 0.0)
             adata.varp[_keys.STABILITY] = sp.csr_matrix(recurs[np.ix_(order, order)])
         write_targets(adata, targets, drug_key=columns.drug_key, control=str(columns.control))
         adata.uns[_keys.UNS] = self._provenance()
@@ -95,7 +95,7 @@ class AnnotationMixin(ModelState):
         """What a reader of the file needs to know of where the results come from; None becomes an empty string."""
         args = {name: "" if value is None else value for name, value in self.registry_["setup_args"].items()}
         settings = args | self._written_settings()
-        summary = self.summary_
+        summary = self._require_trained()
         counts = {"n_conditions": len(summary.design.drug), "n_cells": int(summary.statistics.n_cells)}
         return {
             "version": __version__,
@@ -105,9 +105,9 @@ class AnnotationMixin(ModelState):
             "chosen": {
                 "generator": self.generator_,
                 "likelihood": "means" if self._from_means() else "cells",
-                "min_effect": float(self.module.min_effect),
+                "min_effect": float(self._trained_module().min_effect),
             },
-            "training": counts | {"n_edges": int(self.module.mechanism.graph.sum())},
+            "training": counts | {"n_edges": int(self._trained_module().mechanism.graph.sum())},
             "generator_choice": self._generator_choice(),
             "graph_choice": {} if self.graph_choice_ is None else self.graph_choice_.about(),
             "target_penalty": self.calibration_,

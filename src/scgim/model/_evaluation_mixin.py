@@ -79,7 +79,7 @@ class EvaluationMixin(ModelState):
             return turn_edges(last.graph, statistics, seed=seed, **options)
 
         self.stability_ = edge_frequencies(search, draws(data.search, data.summary.design.resampling_blocks(), n, seed))
-        return edge_table(self.module.mechanism.graph.numpy(), genes, self.stability_)
+        return edge_table(self._trained_module().mechanism.graph.numpy(), genes, self.stability_)
 
     def evaluate(
         self,
@@ -145,7 +145,7 @@ class EvaluationMixin(ModelState):
         """
         self._require_trained()
         screen = self._screen()
-        check_unseen(screen, self.summary_)
+        check_unseen(screen, self._require_trained())
         leaks = warn_of_leaks(screen, self.drug_table_)
         scores = score_conditions(
             self, screen, refit=refit, distributions=distributions, seed=seed, train_kwargs=train_kwargs

@@ -269,7 +269,7 @@ class GIM(
     def _predictor(self) -> Predictor:
         """The trained model, which can be asked."""
         return Predictor(
-            self.module,
+            self._trained_module(),
             self._require_trained(),
             self.drug_table_,
             self.registry_["setup_args"],
@@ -287,6 +287,11 @@ class GIM(
         """Genes in the order of the training AnnData."""
         return np.asarray(self.get_state_registry("X")["column_names"]).astype(str)
 
+    def _trained_module(self) -> GIMModule:
+        if self.module is None:
+            raise RuntimeError("The model is not trained yet. Run model.train() first.")
+        return self.module
+
     def _require_trained(self) -> TrainingSummary:
         if self.summary_ is None:
             raise RuntimeError("The model is not trained yet. Run model.train() first.")
@@ -298,12 +303,44 @@ class GIM(
 
     @property
     def generator_(self) -> str:
-        """Name of the generator in use."""
+        """Name of the generator in use, which ``generator="auto"`` chose.
+
+        Raises
+        ------
+        AttributeError
+            Before training.
+
+        Examples
+        --------
+        >>> import scgim
+        >>> adata = scgim.datasets.sachs()
+        >>> scgim.setup_anndata(adata, drug_key="drug", control="cd3cd28", scale="continuous")
+        >>> model = scgim.GIM(adata)
+        >>> model.train(max_epochs=20, enable_progress_bar=False)  # for the example; the default gets further
+        >>> model.generator_
+        'identity'
+        """
         return self._choice.name
 
     @property
     def generator_scores_(self) -> pd.DataFrame | None:
-        """Cross-validated losses of the generators that ``"auto"`` compared, by name; ``None`` if none were compared."""
+        """Cross-validated losses of the generators that ``generator="auto"`` compared.
+
+        Returns
+        -------
+        One row a generator; columns ``loss`` (squared error of held-out conditions in noise variances), ``se`` of its difference to the
+        best, the parts of the loss by what was held out, and ``chosen``. ``None`` if no generators were compared.
+
+        Examples
+        --------
+        >>> import scgim
+        >>> adata = scgim.datasets.sachs()
+        >>> scgim.setup_anndata(adata, drug_key="drug", control="cd3cd28", scale="continuous")
+        >>> model = scgim.GIM(adata)
+        >>> model.train(max_epochs=20, enable_progress_bar=False)  # for the example; the default gets further
+        >>> model.generator_scores_ is None  # drugs without features
+        True
+        """
         return self._choice.scores
 
     @property

@@ -120,8 +120,7 @@ class InferenceMixin(ModelState):
         check_option("evidence", evidence, EVIDENCE)
         predictor = self._predictor()
         query = predictor.resolve(drug=drug, smiles=smiles, features=features, dose=dose)
-        options = {"as_": as_, "n_cells": n_cells, "seed": seed, "targets": targets, "evidence": evidence}
-        return predictor.predict(query, adata, **options)
+        return predictor.predict(query, adata, as_=as_, n_cells=n_cells, seed=seed, targets=targets, evidence=evidence)
 
     def do(
         self,
@@ -282,7 +281,7 @@ class InferenceMixin(ModelState):
         """
         predictor = self._predictor()
         check_option("kind", kind, ["direct", "total"])
-        z, mechanism = predictor.summary.standardized_controls(), self.module.mechanism
+        z, mechanism = predictor.summary.standardized_controls(), self._trained_module().mechanism
         graph = mechanism.graph.numpy()
         if kind == "direct":
             weight, sign = (a.numpy() for a in mechanism.effects(z))

@@ -24,6 +24,7 @@ from . import _io
 from ._state import ModelState
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
     from typing import Self
 
@@ -93,7 +94,7 @@ class PersistenceMixin(ModelState):
             "seed": self.seed_,
             "fitted": arrays
             | {"design": vars(fitted.design), "statistics": vars(replace(fitted.statistics, own=None))},
-            "module": {name: tensor.numpy() for name, tensor in self.module.state_dict().items()},
+            "module": {name: tensor.numpy() for name, tensor in self._trained_module().state_dict().items()},
             "history": {name: frame.astype(float) for name, frame in (self.history_ or {}).items()},
         }
         _io.write(dir_path, state, overwrite=overwrite)
@@ -126,7 +127,8 @@ class PersistenceMixin(ModelState):
         if adata is not None:
             require_genes(adata.var_names.to_numpy(str), state["fitted"]["genes"])
             cls.setup_anndata(adata, **registry["setup_args"])
-        model = cls(adata, None if adata is not None else registry, **state["settings"])
+        build: Callable[..., Self] = cls
+        model = build(adata, None if adata is not None else registry, **state["settings"])
         arrays = dict(state["fitted"])
         design, statistics = ScreenDesign(**arrays.pop("design")), arrays.pop("statistics")
         fitted = TrainingSummary(**arrays, design=design, statistics=SufficientStatistics(**statistics))
@@ -174,7 +176,7 @@ class PersistenceMixin(ModelState):
             facts["generator"] = f"{self.generator_} ({self._choice.reason})"
             if self.graph_choice_ is not None:
                 facts["structure"] += f" ({self.graph_choice_.reason})"
-            facts["trained"] = f"seed {self.seed_}, {int(self.module.mechanism.graph.sum())} edges"
+            facts["trained"] = f"seed {self.seed_}, {int(self._trained_module().mechanism.graph.sum())} edges"
         return facts
 
     def __repr__(self) -> str:

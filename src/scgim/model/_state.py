@@ -6,11 +6,13 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from typing import Self
 
     import numpy as np
     import pandas as pd
     from anndata import AnnData
 
+    from scgim.data._design import ScreenDesign
     from scgim.data._drug_table import DrugTable
     from scgim.data._registered_screen import RegisteredScreen
     from scgim.data._training_data import TrainingData
@@ -53,6 +55,15 @@ class ModelState:
     _chosen: GeneratorChoice | None
 
     if TYPE_CHECKING:
+
+        @classmethod
+        def setup_anndata(cls, adata: AnnData, *args: Any, **kwargs: Any) -> None: ...
+
+        def train(self, *args: Any, **kwargs: Any) -> None: ...
+
+        def _build(self, n_genes: int, design: ScreenDesign, generator: str) -> GIMModule: ...
+
+        def _untrained(self, **changes: Any) -> Self: ...
 
         @property
         def generator_(self) -> str: ...

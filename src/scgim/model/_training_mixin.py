@@ -167,28 +167,27 @@ class TrainingMixin(ModelState):
 
     def _finish(self, plan: TrainingPlan, data: TrainingData, how: dict) -> None:
         """What a trained module is asked once: the measured conditions, other graphs, and whether predictions take the graph."""
-        self.module = self.module.to("cpu").requires_grad_(False)
-        self.summary_ = self.summary_.measure(*plan.measured())
-        design, n_genes = self.summary_.design, len(self.summary_.genes)
+        module = self.module = plan.module.to("cpu").requires_grad_(False)
+        summary = self.summary_ = self._require_trained().measure(*plan.measured())
+        design, n_genes = summary.design, len(summary.genes)
         # the graph, which auto then does not use
-        undetermined = self.settings_["structure"] == "auto" and self.summary_.statistics.n_cells < n_genes
+        undetermined = self.settings_["structure"] == "auto" and summary.statistics.n_cells < n_genes
         affordable = n_genes * len(design.drug) < TOO_LARGE
         if self._structure == "search" and affordable and not undetermined:
-            mechanism, block = self.module.mechanism, design.resampling_blocks()
+            block = design.resampling_blocks()
             with few_threads(n_genes):
-                self.averaging_ = average(mechanism, plan.regression, plan.constraints, block, seed=self.seed_)
+                self.averaging_ = average(module.mechanism, plan.regression, plan.constraints, block, seed=self.seed_)
         predictor, error = self._predictor(), change_error(data)
         said, held_out = predictor.generated_changes()
         # features are a prior of measured drugs where the generator has any to ask
-        prior = (said, held_out) if self.module.generator.needs_features else (None, None)
-        measured, unit = predictor.measured_changes(), self.summary_.relative_scale(design.line)
-        responses = Responses.fit(self.summary_.rows(), measured, unit**2 * error, *prior)
-        self.summary_ = replace(self.summary_, responses=responses.state())
-        misfit = self.module.misfit
-        self.calibration_ = plan.condition_moments.calibration.about() | {
-            "min_effect": float(self.module.min_effect),
-            "misfit_max": float(misfit.max()),
-            "misfit_genes": int((misfit > 0).sum()),
+        prior = (said, held_out) if module.generator.needs_features else (None, None)
+        measured, unit = predictor.measured_changes(), summary.relative_scale(design.line)
+        responses = Responses.fit(summary.rows(), measured, unit**2 * error, *prior)
+        self.summary_ = replace(summary, responses=responses.state())
+        self.calibration_ = plan.condition_moments.about_penalty() | {
+            "min_effect": float(module.min_effect),
+            "misfit_max": float(module.misfit.max()),
+            "misfit_genes": int((module.misfit > 0).sum()),
         }
         if self.settings_["structure"] != "auto":
             return
@@ -203,20 +202,21 @@ class TrainingMixin(ModelState):
 
         ``how`` are the arguments of `train`: the model without a graph has the same training and validation conditions.
         """
-        rows = int(self.summary_.statistics.n_cells)
+        module, summary = self._trained_module(), self._require_trained()
         if self._from_means():
             # measured changes of few counts are on a compressed scale, on which the graph's better predictions look worse
             with_graph = without = None
-        self.graph_choice_ = choose_graph(change, with_graph, without, self.summary_.design.drug, rows=rows)
-        if self.graph_choice_.use or not self.module.mechanism.graph.any():
+        rows = int(summary.statistics.n_cells)
+        choice = self.graph_choice_ = choose_graph(change, with_graph, without, summary.design.drug, rows=rows)
+        if choice.use or not module.mechanism.graph.any():
             return
-        logger.info("Graph: %s.", self.graph_choice_.reason)
+        logger.info("Graph: %s.", choice.reason)
         changes = {"structure": "none", "prior_graph": None, "regulators": None, "generator": self.generator_}
         plain = copy.copy(self)  # the same set-up, whatever the AnnData was set up for since
         plain.settings_ = self.settings_ | changes
         plain.train(**how, seed=self.seed_, enable_progress_bar=False)
         self.plain_ = plain.module
-        self.summary_ = replace(self.summary_, responses=plain.summary_.responses)
+        self.summary_ = replace(summary, responses=plain._require_trained().responses)
 
     def _read(self, seed: int, validation: float = 0.0) -> TrainingData:
         """The training rows, but for a share of their conditions, as the plan sees them."""

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from ._moments import FeatureEvidence, MeasuredConditions, Moments
     from ._noise_scale import NoiseScale
     from .generators import Generator
+    from .mechanisms import LinearMechanism, NetworkMechanism
 
 
 class GIMModule(nn.Module):
@@ -50,6 +51,15 @@ class GIMModule(nn.Module):
         Least effect that makes a gene a target of a measured condition, in control standard deviations; see
         :func:`negligible_gain` and :func:`capped`.
     """
+
+    mechanism: LinearMechanism | NetworkMechanism
+    # buffers, which torch declares as tensors or modules
+    target_penalty: Tensor
+    generator_target_penalty: Tensor
+    min_effect: Tensor
+    misfit: Tensor
+    slab: Tensor
+    chance: Tensor
 
     def __init__(
         self,

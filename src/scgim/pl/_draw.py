@@ -51,6 +51,6 @@ def font_size(ax: Axes, longest: int) -> float:
     """Font size (points) at which the longest name fits its box, for letters of a mean width of 0.7 font sizes."""
     # Axes have their final size only after the layout ran. Of nested subfigures, only the root figure can run it.
     ax.figure.canvas.figure.draw_without_rendering()
-    inches = ax.get_window_extent().size / ax.figure.dpi
+    inches = np.asarray(ax.get_window_extent().size) / ax.figure.dpi
     box = 72 * inches * np.array([WIDTH, HEIGHT]) / np.abs([np.diff(ax.get_xlim())[0], np.diff(ax.get_ylim())[0]])
     return float(np.clip(min(box[0] / (0.7 * longest), 0.8 * box[1]), 3, 9))

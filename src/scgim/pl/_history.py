@@ -79,7 +79,7 @@ def _panel(ax: Axes, phase: str, curves: Mapping[str, pd.Series]) -> None:
     for name, curve in curves.items():
         # A line with a single epoch is invisible, so it gets a marker.
         ax.plot(curve.index, curve, label=name, marker="o" if len(curve) == 1 else None)
-    quantities = {UNITS.get(word) for name in curves for word in name.split("_") if word in UNITS}
+    quantities = {UNITS[word] for name in curves for word in name.split("_") if word in UNITS}
     ax.set_title(PHASES.get(phase, phase if len(curves) > 1 else next(iter(curves))))
     ax.set_ylabel(" / ".join(sorted(quantities)) or next(iter(curves)))
     ax.set_xlabel("epoch")

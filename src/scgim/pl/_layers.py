@@ -46,9 +46,9 @@ def layers(graph: nx.DiGraph, *, sweeps: int = 24) -> Layers:
     height = {node: i - (len(column) - 1) / 2 for column in columns.values() for i, node in enumerate(column)}
     for sweep in range(2 * sweeps):
         for depth in sorted(columns, reverse=bool(sweep % 2)):
-            wanted = {n: np.mean([height[m] for m in neighbors[n]]) for n in columns[depth]}
+            wanted = {n: float(np.mean([height[m] for m in neighbors[n]])) for n in columns[depth]}
             if sweep < sweeps:
-                columns[depth].sort(key=wanted.get)
+                columns[depth].sort(key=lambda node: wanted[node])
             height.update(_spread(columns[depth], wanted))
 
     nodes = {node: (float(level[node]), height[node]) for node in sorted(graph)}

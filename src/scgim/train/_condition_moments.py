@@ -54,6 +54,10 @@ class ConditionMoments:
         self.module, self.data, self.regression, self.options = module, data, regression, options
         self.calibration: Calibration | None = None
 
+    def about_penalty(self) -> dict:
+        """How the target penalty was set, in plain values."""
+        return {} if self.calibration is None else self.calibration.about()
+
     def of(self, conditions: MeasuredConditions, controls: object, store: object) -> Moments:
         """Moments of whole conditions, from their statistics or from all kept cells."""
         mechanism = self.module.mechanism

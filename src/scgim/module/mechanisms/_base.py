@@ -24,6 +24,7 @@ class Mechanism(nn.Module):
     """
 
     affine: bool  # the mean cell moves as the cells do on average, and `moments` needs sufficient statistics alone
+    graph: Tensor  # (genes, genes) bool, row = source
     columns: int  # of a parent in the score that finds the graph
     by_parent: tuple[str, ...] = ("skip",)  # parameters of shape (genes, most parents, ...)
 
