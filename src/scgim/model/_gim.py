@@ -302,48 +302,6 @@ class GIM(
             raise ValueError("This model was loaded without data. Load it with GIM.load(path, adata=...).")
 
     @property
-    def generator_(self) -> str:
-        """Name of the generator in use, which ``generator="auto"`` chose.
-
-        Raises
-        ------
-        AttributeError
-            Before training.
-
-        Examples
-        --------
-        >>> import scgim
-        >>> adata = scgim.datasets.sachs()
-        >>> scgim.setup_anndata(adata, drug_key="drug", control="cd3cd28", scale="continuous")
-        >>> model = scgim.GIM(adata)
-        >>> model.train(max_epochs=20, enable_progress_bar=False)  # for the example; the default gets further
-        >>> model.generator_
-        'identity'
-        """
-        return self._choice.name
-
-    @property
-    def generator_scores_(self) -> pd.DataFrame | None:
-        """Cross-validated losses of the generators that ``generator="auto"`` compared.
-
-        Returns
-        -------
-        One row a generator; columns ``loss`` (squared error of held-out conditions in noise variances), ``se`` of its difference to the
-        best, the parts of the loss by what was held out, and ``chosen``. ``None`` if no generators were compared.
-
-        Examples
-        --------
-        >>> import scgim
-        >>> adata = scgim.datasets.sachs()
-        >>> scgim.setup_anndata(adata, drug_key="drug", control="cd3cd28", scale="continuous")
-        >>> model = scgim.GIM(adata)
-        >>> model.train(max_epochs=20, enable_progress_bar=False)  # for the example; the default gets further
-        >>> model.generator_scores_ is None  # drugs without features
-        True
-        """
-        return self._choice.scores
-
-    @property
     def _choice(self) -> GeneratorChoice:
         """The generator in use and why it was taken."""
         choice = self._chosen if self._selection is None else self._selection.choice
