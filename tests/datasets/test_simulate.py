@@ -92,7 +92,7 @@ def test_size_of_the_screen_leaves_the_system_alone(change):
     np.testing.assert_array_equal(a.uns["truth"]["effect"], b.uns["truth"]["effect"])
 
 
-def test_defaults_are_the_sizes_of_the_paper():
+def test_default_sizes():
     adata = simulate_screen()
     truth = adata.uns["truth"]
     assert adata.shape == (40 * 4 * 50 + 800, 20)

@@ -49,7 +49,8 @@ def simulate_screen(
     :math:`\sigma_j \varepsilon_j` its noise. The drug of condition :math:`k` shifts its targets by :math:`\psi_{kj}`, a Hill function of
     the dose :math:`c` with the maximal effect :math:`E_{kj}` and the EC50 :math:`k_{kj}`. Each gene is standardized before its children
     read it (iSCM, Ormaniec et al. 2025). A cell without drug has mean 0 and SD 1 in every gene. So neither variances nor explained
-    variance nor gene names reveal the topological order. The defaults have the size of the synthetic experiments in the GIM paper.
+    variance nor gene names reveal the topological order. The default numbers of drugs, doses and
+    cells are those of the synthetic experiments in the GIM paper; 20 genes and all else are this simulator's choice.
 
     Parameters
     ----------
