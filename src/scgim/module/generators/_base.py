@@ -40,7 +40,7 @@ class Generator(nn.Module, ABC):
     pools_drugs = True  # predicts unmeasured drugs
     needs_features = True  # requires drug features
     by_gradient = True  # is trained by gradient steps on the likelihood, otherwise in closed form by `solve`
-    # Whether the logits contain only part of the target penalty. The posterior of measured conditions then adds the rest.
+    # Whether the logits are trained with a reduced target penalty, so that a measured condition has to pay the full penalty.
     pays_full_penalty = True
 
     def __init__(

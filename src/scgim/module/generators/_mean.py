@@ -39,9 +39,8 @@ class MeanGenerator(Generator):
     """
 
     needs_features = by_gradient = False
-    pays_full_penalty = (
-        False  # its probabilities are means of posterior probabilities, which contain the full target penalty
-    )
+    # Its probabilities are means of posterior probabilities, which contain the full target penalty.
+    pays_full_penalty = False
 
     def __init__(
         self,
