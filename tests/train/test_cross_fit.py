@@ -8,7 +8,7 @@ from scipy.special import expit
 
 from scgim.module import GENERATORS, TreatmentInputs
 from scgim.train._cross_fit import cross_fit, reliability
-from scgim.train._folds import Evidence, Folds
+from scgim.train._folds import Folds, ObservedEffects
 
 PENALTY = 5.0
 
@@ -27,11 +27,13 @@ def build(given: TreatmentInputs, genes: int, name: str):
 
 def fit(name: str, given: TreatmentInputs, shift: np.ndarray, n: float = 50.0):
     observed = torch.as_tensor(shift)
-    evidence = Evidence(
+    observed_effects = ObservedEffects(
         observed, n * observed**2 / 2, torch.full_like(observed, n), torch.ones(shift.shape[1]).double()
     )
     penalty = torch.full((shift.shape[1],), PENALTY, dtype=torch.float64)
-    return cross_fit(name, build(given, shift.shape[1], name), given, evidence, evidence, penalty, penalty, seed=0)
+    return cross_fit(
+        name, build(given, shift.shape[1], name), given, observed_effects, observed_effects, penalty, penalty, seed=0
+    )
 
 
 def noise(given: TreatmentInputs, genes: int, seed: int = 0) -> np.ndarray:

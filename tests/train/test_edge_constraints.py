@@ -248,12 +248,12 @@ R, F = "required", "forbidden"
         pytest.param({"prior_graph": prior(("G0000", "G0001", R), ("G0000", "G0001", F))}, ValueError,
                      "both requires and forbids 'G0000' -> 'G0001'.*Keep one", id="both kinds"),
         pytest.param({"prior_graph": required(("G0000", "g0001"))}, ValueError,
-                     r"prior_graph\['target'\] holds 1 genes that adata has not: 'g0001'.*nearest to 'g0001': 'G0001'", id="target"),
+                     r"prior_graph\['target'\] contains 1 genes that are not in adata: 'g0001'.*nearest to 'g0001': 'G0001'", id="target"),
         pytest.param({"prior_graph": required(("G000", "G0001"))}, ValueError,
                      r"prior_graph\['source'\].*'G000'.*nearest to 'G000': 'G000.'", id="source"),
         pytest.param({"prior_graph": required(("nothing like it", "G0001"))}, ValueError, "'nothing like it'.*nearest", id="far"),
         pytest.param({"prior_graph": required((None, "G0001"))}, ValueError, "'None'|'nan'", id="missing value"),
-        pytest.param({"prior_graph": required((0, 1))}, ValueError, "holds 1 genes.*'0'", id="positions"),
+        pytest.param({"prior_graph": required((0, 1))}, ValueError, "contains 1 genes.*'0'", id="positions"),
         pytest.param({"prior_graph": required(("G0003", "G0003"))}, ValueError,
                      "requires 'G0003' to cause itself. Drop", id="loop"),
         pytest.param({"prior_graph": prior(("G0000", "G0001", R)).rename(columns={"source": "sources"})}, ValueError,
@@ -271,7 +271,7 @@ R, F = "required", "forbidden"
         pytest.param({"prior_graph": required(("G0000", "G0001")), "regulators": []}, ValueError,
                      "'G0000'.*not among regulators", id="no regulators"),
         pytest.param({"regulators": ["G0001", "G00O2"]}, ValueError,
-                     "regulators holds 1 genes that adata has not: 'G00O2'.*nearest.*'G0002'", id="regulator"),
+                     "regulators contains 1 genes that are not in adata: 'G00O2'.*nearest.*'G0002'", id="regulator"),
         pytest.param({"regulators": "G0001"}, TypeError, "is a list of gene names, got 'G0001'", id="one name"),
         pytest.param({"regulators": 3}, TypeError, "is a list of gene names, got 3", id="number"),
         pytest.param({"regulators": [0, 1]}, ValueError, "'0'", id="regulators by position"),
@@ -287,6 +287,6 @@ def test_refused_before_training(screen, setup_kwargs, options, error, message):
 def test_many_unknown_genes_are_counted_and_not_listed(screen, setup_kwargs):
     adata = screen()
     scgim.setup_anndata(adata, **setup_kwargs)
-    with pytest.raises(ValueError, match="holds 500 genes") as caught:
+    with pytest.raises(ValueError, match="contains 500 genes") as caught:
         scgim.GIM(adata, regulators=[f"X{i}" for i in range(500)])
     assert len(str(caught.value)) < 300

@@ -1,1 +1,1 @@
-"""From an AnnData and its set-up to arrays. Knows AnnData, and no scvi-tools."""
+"""From an AnnData and its set-up to arrays. This folder imports anndata but not scvi-tools."""

@@ -1,4 +1,4 @@
-"""Columns of a screen: drug, dose, line, batch and split of every cell, checked."""
+"""Columns of a screen: drug, dose, line, batch and split of every cell, with their validation."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class ScreenColumns:
-    """Names of the columns of ``.obs``, and the controls' value; see :meth:`scgim.GIM.setup_anndata`."""
+    """Arguments of :meth:`scgim.GIM.setup_anndata` that name columns of ``.obs`` and the controls."""
 
     drug_key: str
     control: str
@@ -28,11 +28,11 @@ class ScreenColumns:
 
     @classmethod
     def of_setup(cls, arguments: dict) -> ScreenColumns:
-        """From the arguments of :meth:`scgim.GIM.setup_anndata`, the others among them ignored."""
+        """Select these columns from the arguments of :meth:`scgim.GIM.setup_anndata`."""
         return cls(**{field.name: arguments.get(field.name) for field in fields(cls)})
 
     def table(self, adata: AnnData, *, split: bool = True) -> pd.DataFrame:
-        """Columns drug, dose, line, batch (str, float, str, str), control and train (bool); one row a cell.
+        """Columns drug, dose, line, batch (str, float, str, str), control and train (bool); one row per cell.
 
         Without ``split`` every cell is a training cell.
         """
@@ -50,12 +50,12 @@ class ScreenColumns:
         )
 
     def validate(self, adata: AnnData) -> pd.DataFrame:
-        """The table, if it holds a sound screen.
+        """Validate the columns and return the table.
 
         Raises
         ------
         KeyError, TypeError, ValueError
-            On anything that would be found out only in training, or never.
+            If the columns do not describe a valid screen. The message names the column and the value.
         """
         if (self.dose_key is None) != (self.dose_unit is None):
             missing = "dose_unit" if self.dose_unit is None else "dose_key"
@@ -69,7 +69,7 @@ class ScreenColumns:
                     f"obs[{self.split_key!r}] may hold 'train' and 'test', but also holds {listed(other)}. Rename these, or "
                     "drop their cells: validation conditions are drawn in training (train_size)."
                 )
-        # before the doses: with a wrong control every control's dose is wrong too
+        # The control is checked before the doses, because a wrong control would cause misleading errors on doses of controls.
         check_control(check_names(adata, self.drug_key), str(self.control), key=self.drug_key)
         table = self.table(adata)
         if table["control"].all():
@@ -93,7 +93,7 @@ class ScreenColumns:
         return table
 
     def _check_controls(self, table: pd.DataFrame, which: str) -> None:
-        """Every line and batch with treated cells has controls."""
+        """Raise if a line and batch with treated cells has no controls."""
         groups = pd.MultiIndex.from_frame(table[["line", "batch"]])
         control = table["control"].to_numpy()
         lone = ~control & ~groups.isin(groups[control].unique())

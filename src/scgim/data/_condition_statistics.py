@@ -1,4 +1,4 @@
-"""Statistics of some cells of a screen, condition by condition: what training, validation and evaluation read."""
+"""Statistics of cells by condition, for training, validation and evaluation."""
 
 from __future__ import annotations
 
@@ -25,18 +25,18 @@ KEYS = ("drug", "dose", "line")
 
 @dataclass(frozen=True)
 class ConditionStatistics:
-    """Cells by part: a part is a condition (drug x dose x line) in a batch, or the controls of a line in a batch.
+    """Statistics by part. A part is a condition (drug x dose x line) in a batch, or the controls of a line in a batch.
 
     Parameters
     ----------
     reader
-        Of the cells.
+        Reader of the cells.
     parts
-        Columns control, drug, dose, line, batch and more that were asked for, one row a part, sorted.
+        Columns control, drug, dose, line, batch and further requested columns, one row per part, sorted.
     code
         Part of every cell in use, ``(cells in use,)``.
     raw
-        Statistics of every part, of the values as they are.
+        Statistics of every part on the training scale, before standardization.
     """
 
     reader: ConditionReader
@@ -53,13 +53,13 @@ class ConditionStatistics:
         Parameters
         ----------
         matrix, table
-            All cells of the AnnData: their values, and their drug, dose, line, batch and whether they are controls.
+            Values of all cells of the AnnData, and their columns drug, dose, line, batch and control.
         use
-            Which cells, ``(cells,)`` bool.
+            Cells to read, ``(cells,)`` bool.
         more
-            Further columns of ``table`` that split parts.
+            Further columns of ``table`` that define parts.
         own
-            Whether every part's own scatter is wanted.
+            Whether to compute the scatter of every part.
         """
         parts, code = group_conditions(table[use], ("control", *KEYS, "batch", *more))
         reader = ConditionReader(matrix, table, use, parts, code)
@@ -67,7 +67,7 @@ class ConditionStatistics:
 
     @cached_property
     def control(self) -> np.ndarray:
-        """Which parts are controls, ``(parts,)`` bool."""
+        """Parts that are controls, ``(parts,)`` bool."""
         return self.parts["control"].to_numpy()
 
     @cached_property
@@ -81,7 +81,7 @@ class ConditionStatistics:
 
     @cached_property
     def label(self) -> np.ndarray:
-        """Number of every part: 0 for controls, then 1 + that of its condition; ``(parts,)``."""
+        """Label of every part: 0 for controls, else 1 + the index of the condition; ``(parts,)``."""
         label = np.zeros(len(self.parts), dtype=np.int64)
         label[~self.control] = 1 + self._grouped[1]
         return label
@@ -91,6 +91,6 @@ class ConditionStatistics:
         return control_group_of(self.parts, groups)
 
     def standardized(self, standard: Standardizer, groups: pd.DataFrame) -> SufficientStatistics:
-        """Statistics of every part on the standardised scale; one more reading where lines differ in scale."""
+        """Statistics of every part on the standardized scale. The cells are read again if lines differ in scale."""
         own = self.raw.own is not None
         return standardized_statistics(self.reader, standard, self.group(groups), own=own, raw=self.raw)

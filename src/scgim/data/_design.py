@@ -1,4 +1,4 @@
-"""The design of a screen in plain arrays: which drugs, doses and lines were measured, and what is known of the drugs."""
+"""The design of a screen in plain arrays: measured drugs, doses and lines, and the features of the drugs."""
 
 from __future__ import annotations
 
@@ -24,13 +24,13 @@ class ScreenDesign:
     drugs
         Names of training drugs, sorted, ``(drugs,)``.
     features
-        Their features divided by ``feature_scale``, ``(drugs, features)``.
+        Features of the drugs divided by ``feature_scale``, ``(drugs, features)``.
     feature_scale
-        Largest absolute value of each feature over training drugs, 1 where that is 0.
+        Largest absolute value of each feature over training drugs; 1 for features that are 0 in all of them.
     lines
-        Cell lines, sorted; one nameless line where there is no ``cell_line_key``.
+        Cell lines, sorted; a single line without name if there is no ``cell_line_key``.
     drug, dose, line
-        Of every condition: index, value (NaN without doses), index.
+        Index of the drug, dose (NaN without doses) and index of the line of every condition.
     """
 
     drugs: np.ndarray
@@ -43,16 +43,15 @@ class ScreenDesign:
 
     @classmethod
     def build(cls, conditions: pd.DataFrame, table: pd.DataFrame, lines: np.ndarray) -> ScreenDesign:
-        """From conditions (columns drug, dose, line) and the raw feature table (index = drugs)."""
+        """Build the design from conditions (columns drug, dose, line) and the raw feature table (index = drugs)."""
         drugs = np.unique(conditions["drug"].to_numpy(str))
         raw = table.loc[drugs].to_numpy(np.float64) if table.shape[1] else np.zeros((len(drugs), 0))
         scale = np.abs(raw).max(0) if len(raw) else np.ones(raw.shape[1])
         scale = np.where(scale > 0, scale, 1.0)
         return cls(
             drugs=drugs,
-            features=np.ascontiguousarray(
-                raw / scale
-            ),  # the layout of a file: others differ in the last bit of a product
+            # A contiguous layout, as in a loaded file. Matrix products of other layouts differ in the last bit.
+            features=np.ascontiguousarray(raw / scale),
             feature_scale=scale,
             lines=lines,
             drug=np.searchsorted(drugs, conditions["drug"].to_numpy(str)),
@@ -67,39 +66,38 @@ class ScreenDesign:
 
     @property
     def reference_dose(self) -> float:
-        """Geometric mean of training doses, so that nothing depends on the dose's unit."""
+        """Geometric mean of training doses, the unit of doses in the model."""
         return float(np.exp(np.log(self.dose).mean())) if self.dosed else 1.0
 
     @property
     def log_doses(self) -> list[float]:
-        """Distinct training doses over :attr:`reference_dose`, logged and sorted; none without doses."""
+        """Sorted logs of the distinct training doses over :attr:`reference_dose`; empty without doses."""
         return np.unique(np.log(self.dose / self.reference_dose)).tolist() if self.dosed else []
 
     def inputs(self) -> TreatmentInputs:
-        """Of the training conditions."""
+        """Inputs of the generator for the training conditions."""
         return self.encode(self.features[self.drug], self.drug, self.dose, self.line)
 
     def encode(self, features: np.ndarray, drug: np.ndarray, dose: np.ndarray, line: np.ndarray) -> TreatmentInputs:
-        """As the generator takes them: scaled features ``(rows, features)``, drug and line index (-1 unseen), dose."""
-        with np.errstate(divide="ignore"):  # no drug: the log of 0 is where the dose response is 0
+        """Inputs of the generator from scaled features ``(rows, features)``, drug and line indices (-1: unseen) and doses."""
+        with np.errstate(divide="ignore"):  # dose 0 has the log dose -inf, where the dose response is 0
             log_dose = np.log(dose / self.reference_dose) if self.dosed else np.zeros(len(drug))
         drug, line = (torch.as_tensor(np.asarray(index, dtype=np.int64)) for index in (drug, line))
         return TreatmentInputs(torch.as_tensor(features), drug, torch.as_tensor(log_dose), line)
 
     def line_index(self, name: str) -> int:
-        """Place of a line, -1 if it was not in training."""
-        place = np.flatnonzero(self.lines == name)
-        return int(place[0]) if len(place) else -1
+        """Index of a line, -1 for an unseen line."""
+        index = np.flatnonzero(self.lines == name)
+        return int(index[0]) if len(index) else -1
 
     def names(self) -> pd.DataFrame:
-        """Conditions by name: drug, dose, cell_line."""
+        """Names of the conditions: columns drug, dose, cell_line."""
         return pd.DataFrame({"drug": self.drugs[self.drug], "dose": self.dose, "cell_line": self.lines[self.line]})
 
     def resampling_blocks(self) -> tuple[np.ndarray, np.ndarray] | None:
-        """Conditions that a bootstrap draws together, those of one drug in one line, and their drug, within which lines are drawn.
+        """Block of every condition for the bootstrap (a drug in a line), and its drug, within which blocks are drawn.
 
-        ``None`` with a single line: a drug's conditions are then all the evidence of what it does, and without them the data
-        would not be as they might have been.
+        ``None`` with a single line: a drug then has one block, so a draw of drugs would omit all data of some drugs.
         """
         if len(self.lines) < 2:
             return None
@@ -107,7 +105,7 @@ class ScreenDesign:
         return block, self.drug
 
     def doses_of(self, drug: str) -> np.ndarray:
-        """A drug's own training doses, all training doses for an unseen one; one NaN where nothing is dosed."""
+        """Training doses of a drug, or all training doses for an unseen drug; a single NaN without doses."""
         if not self.dosed:
             return np.array([np.nan])
         own = self.dose[self.drugs[self.drug] == drug]
@@ -115,7 +113,7 @@ class ScreenDesign:
 
 
 def group_conditions(obs: pd.DataFrame, keys: Sequence[str]) -> tuple[pd.DataFrame, np.ndarray]:
-    """Unique rows of some columns, sorted, and the code of every row of ``obs``."""
+    """Unique rows of the columns ``keys``, sorted, and the index of every row of ``obs`` among them."""
     groups = obs.groupby(list(keys), sort=True, dropna=False, observed=True)
     code = groups.ngroup().to_numpy()
     first = np.unique(code, return_index=True)[1]
@@ -123,6 +121,6 @@ def group_conditions(obs: pd.DataFrame, keys: Sequence[str]) -> tuple[pd.DataFra
 
 
 def condition_keys(table: pd.DataFrame) -> Iterator[tuple[str, float | None, str]]:
-    """Drug, dose and line of every row as a key; NaN, which equals nothing, becomes None."""
+    """Drug, dose and line of every row as a key, with None in place of NaN, because NaN does not equal itself."""
     for drug, dose, line in table.itertuples(index=False, name=None):
         yield drug, None if np.isnan(dose) else float(dose), line

@@ -1,4 +1,4 @@
-"""Tables of drug features that users bring."""
+"""Tables of drug features."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class DrugTable:
-    """Raw features of every registered drug and where they come from ("features", "smiles", "identity")."""
+    """Raw features of every registered drug and their source ("features", "smiles", "identity")."""
 
     frame: pd.DataFrame
     smiles: dict[str, str]
@@ -28,16 +28,16 @@ class DrugTable:
     def read(
         cls, adata: AnnData, cells: pd.DataFrame, *, control: str, features_key: str | None, smiles_key: str | None
     ) -> DrugTable:
-        """The drugs of a screen's treated cells, with features from ``uns``, from SMILES, or none; names and columns sorted.
+        """Drugs of a screen's treated cells, with features from ``uns``, from SMILES, or without features; names and columns sorted.
 
         Parameters
         ----------
         adata
             The screen.
         cells
-            Drug, dose, line, control and train of every cell, as :meth:`ScreenColumns.table` gives them.
+            Table of :meth:`ScreenColumns.table`.
         control, features_key, smiles_key
-            As in :meth:`scgim.GIM.setup_anndata`.
+            Arguments of :meth:`scgim.GIM.setup_anndata`.
         """
         treated = ~cells["control"].to_numpy()
         drugs, smiles = sorted(set(cells["drug"][treated])), {}
@@ -57,7 +57,7 @@ class DrugTable:
 
     @classmethod
     def from_registry(cls, state: dict) -> DrugTable:
-        """From what :meth:`state` gave."""
+        """Restore the table from the values of :meth:`state`."""
         frame = pd.DataFrame(
             state["values"], index=state["names"].astype(object), columns=state["columns"].astype(object)
         )
@@ -66,7 +66,7 @@ class DrugTable:
         )
 
     def state(self) -> dict:
-        """What :meth:`from_registry` takes."""
+        """Return plain arrays for :meth:`from_registry`."""
         return {
             "source": self.source,
             "names": self.frame.index.to_numpy(str),
@@ -76,12 +76,12 @@ class DrugTable:
         }
 
     def joined(self, bound: DrugTable) -> DrugTable:
-        """These drugs and those of newly bound data, which must agree on the features of the drugs that both have.
+        """Join these drugs and the drugs of newly bound data.
 
         Raises
         ------
         ValueError
-            If they do not.
+            If the columns differ, or the features of a drug in both tables.
         """
         if not self.frame.columns.equals(bound.frame.columns):
             odd = sorted(set(self.frame.columns) ^ set(bound.frame.columns))
@@ -97,7 +97,7 @@ class DrugTable:
 
 
 def feature_table(adata: AnnData, key: str, *, drugs: Sequence[str], control: str) -> pd.DataFrame:
-    """``uns[key]`` without the control's row; it must be sound and have a row for each of ``drugs``."""
+    """``uns[key]`` without the row of the control. It must be a valid feature table with a row for each of ``drugs``."""
     if key not in adata.uns:
         close = listed(nearest(key, list(adata.uns))) or "none"
         raise KeyError(
@@ -116,20 +116,20 @@ def feature_table(adata: AnnData, key: str, *, drugs: Sequence[str], control: st
 
 
 def check_feature_table(table: pd.DataFrame, where: str) -> pd.DataFrame:
-    """The table as float64, if it is a DataFrame with unique strings as index and columns, and finite numbers.
+    """Validate a feature table and return it as float64.
 
     Raises
     ------
     TypeError, ValueError
-        Naming the label or the value, and the fix.
+        If it is not a DataFrame of finite numbers with unique strings as index and columns.
     """
     if not _is_frame(table):
         raise TypeError(f"{where} is a {type(table).__name__}; drug features are a DataFrame with drug names as index.")
     for axis, labels in (("index", table.index), ("columns", table.columns)):
-        alien = [label for label in labels if not isinstance(label, str)]
-        if alien:
+        wrong = [label for label in labels if not isinstance(label, str)]
+        if wrong:
             raise TypeError(
-                f"The {axis} of {where} must be strings, but holds {alien[0]!r}: table.{axis} = table.{axis}.astype(str)."
+                f"The {axis} of {where} must be strings, but holds {wrong[0]!r}: table.{axis} = table.{axis}.astype(str)."
             )
         if labels.has_duplicates:
             raise ValueError(f"The {axis} of {where} holds {labels[labels.duplicated()][0]!r} more than once.")
@@ -151,7 +151,7 @@ def _is_frame(table: object) -> bool:
 
 
 def warn_of_duplicates(treated: pd.DataFrame, parent: pd.Series) -> None:
-    """Warn of drugs that are tested although another drug of the same structure was trained on, at the same dose and line."""
+    """Warn of test drugs with the structure of a training drug at the same dose and in the same line."""
     sides = treated.assign(parent=treated["drug"].map(parent)).groupby(["parent", "dose", "line"], dropna=False)
     for _, rows in sides if not treated["train"].all() else ():
         train, test = (sorted(set(rows["drug"][side])) for side in (rows["train"], ~rows["train"]))

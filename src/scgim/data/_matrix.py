@@ -1,4 +1,4 @@
-"""Cells in chunks: genes sorted by name, dense, on the training scale. Nothing else touches the matrix."""
+"""Chunked access to the values of cells: genes sorted by name, dense, on the training scale."""
 
 from __future__ import annotations
 
@@ -24,28 +24,28 @@ if TYPE_CHECKING:
 
     from scgim.statistics import SufficientStatistics
 
-CHUNK, ENTRIES = 2**14, 2**23  # rows, and values: 32 MB in float32; a pass holds about three of these
-COUNT_TARGET = 1e4
+CHUNK, ENTRIES = 2**14, 2**23  # most rows and values of a chunk: 32 MB in float32; a pass holds about three chunks
+COUNT_TARGET = 1e4  # counts per cell after normalization
 
 
 class CellMatrix:
-    """Chunked access to one matrix of an AnnData.
+    """Chunked access to a matrix of an AnnData.
 
     Parameters
     ----------
     adata
-        In memory, backed or on dask (chunks along rows); its matrix may be dense or sparse, integer or float.
+        AnnData in memory, backed, or on dask (chunks along rows). Its matrix may be dense or sparse, integer or float.
     genes
-        Names of the columns to read, in the order to read them in.
+        Names of the columns to read, in the order of reading.
     layer, scale, size_factor_key
-        As in :meth:`scgim.GIM.setup_anndata`.
+        Arguments of :meth:`scgim.GIM.setup_anndata`.
     rows
-        Which cells, ``(cells,)`` int, ascending; all by default.
+        Indices of the cells, ``(cells,)`` int, ascending; all cells by default.
 
     Raises
     ------
     KeyError, TypeError, ValueError
-        If there is no such matrix, it does not hold real numbers, genes occur twice, or sizes are not positive.
+        If the matrix does not exist or does not hold real numbers, genes occur twice, or size factors are not positive.
     """
 
     def __init__(
@@ -68,13 +68,13 @@ class CellMatrix:
         self.rows = np.arange(adata.n_obs) if rows is None else rows
 
     def __iter__(self) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-        """Pairs of row numbers and values on the training scale, float64."""
+        """Pairs of row indices and values on the training scale, float64."""
         return self.chunks()
 
     def chunks(self, dtype: DTypeLike = np.float64) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-        """Pairs of row numbers and values on the training scale, not to be written to.
+        """Pairs of row indices and read-only values on the training scale.
 
-        ``dtype=np.float32`` gives that where it loses nothing: of a float32 matrix, or of counts.
+        ``dtype=np.float32`` applies only to float32 matrices and counts, which lose no precision.
         """
         for rows, x in self._blocks(dtype):
             yield rows, x.compute() if hasattr(x, "compute") else x
@@ -89,20 +89,20 @@ class CellMatrix:
         own: bool = False,
         dtype: DTypeLike = np.float64,
     ) -> SufficientStatistics:
-        """One pass over the cells; of a dask matrix, on the workers that hold it.
+        """Statistics from one pass over the cells. The chunks of a dask matrix are processed by their workers.
 
         Parameters
         ----------
         code
-            The condition of every cell of the AnnData, ``(all cells,)`` int; only this object's rows are looked at.
+            Condition of every cell of the AnnData, ``(all cells,)`` int. Only the cells of this object are read.
         n_conditions, own, dtype
-            As in :func:`scgim.statistics.accumulate`.
+            Arguments of :func:`scgim.statistics.accumulate`.
         transform
-            Called as ``transform(x, code)`` on every chunk; of a dask matrix on the workers, so it must pickle.
+            Called as ``transform(x, code)`` on every chunk. With dask it runs on the workers and must be picklable.
         n_columns
-            Columns that it returns; genes by default.
+            Number of columns that ``transform`` returns; the number of genes by default.
         """
-        code = code.astype(np.min_scalar_type(-n_conditions))  # travels with the chunks
+        code = code.astype(np.min_scalar_type(-n_conditions))  # a small type, because the code is sent with the chunks
         sizes = {"n_conditions": n_conditions, "n_genes": n_columns or len(self.columns), "own": own, "dtype": dtype}
         chunks = ((x, code[rows]) for rows, x in self._blocks(dtype))
         if is_dask(self.matrix):
@@ -111,12 +111,12 @@ class CellMatrix:
         return accumulate(((x if transform is None else transform(x, c), c) for x, c in chunks), **sizes)
 
     def check(self) -> np.ndarray:
-        """Scan every value: is it finite and what ``scale`` declares? Returns which genes are constant, ``(genes,)`` bool.
+        """Check that all values are finite and agree with ``scale``. Returns a mask of constant genes, ``(genes,)``.
 
         Raises
         ------
         ValueError
-            Naming the cell or gene, the values found and the fix.
+            If a value is not finite, a cell has no counts, or the values contradict ``scale``.
         """
         whole = None
         for found in self._scan_blocks():
@@ -141,7 +141,7 @@ class CellMatrix:
         return whole.low == whole.high
 
     def _scan_blocks(self) -> Iterator[ValueScan]:
-        """What every block holds, in order."""
+        """Scans of all blocks, in order."""
         blocks = row_blocks(self.matrix, self.rows, self._step())
         if is_dask(self.matrix):
             look = import_dask().delayed(ValueScan.of, pure=False)
@@ -150,12 +150,12 @@ class CellMatrix:
         known = False
         for rows, x in blocks:
             found = ValueScan.of(x, rows, self._gathered(), scale=self.scale, fractions=not known)
-            # that some values are no integers is all that these scales need to know
+            # These scales only require the information that some value is not an integer.
             known = self.scale != "counts" and found.fractional > 0
             yield found
 
     def _blocks(self, dtype: DTypeLike) -> Iterator[tuple[np.ndarray, Any]]:
-        """Pairs of row numbers and values on the training scale, those of a dask matrix delayed."""
+        """Pairs of row indices and values on the training scale; delayed values for a dask matrix."""
         exact = self.scale == "counts" or np.can_cast(self.matrix.dtype, np.float32)
         dtype = np.float32 if np.dtype(dtype) == np.float32 and exact else np.float64
         read = import_dask().delayed(_values, pure=False) if is_dask(self.matrix) else _values
@@ -164,34 +164,34 @@ class CellMatrix:
             yield rows, read(x, self._gathered(), dtype, self.read_as, size)
 
     def _step(self) -> int:
-        """Rows of a block."""
+        """Number of rows of a block."""
         return max(1, min(CHUNK, ENTRIES // self.matrix.shape[1]))
 
     def _gathered(self) -> np.ndarray | None:
-        """Columns to gather; None where the file has them all, in order."""
+        """Indices of the columns to read; ``None`` if they are all columns in order."""
         same = np.array_equal(self.columns, np.arange(self.matrix.shape[1]))
         return None if same else self.columns
 
     def subset(self, rows: np.ndarray) -> CellMatrix:
-        """The same matrix, other rows (ascending)."""
+        """The same matrix with other rows, ascending."""
         chosen = copy.copy(self)
         chosen.rows = rows
         return chosen
 
     def counts(self) -> CellMatrix:
-        """The same cells as raw counts, with one more column: the cell's size."""
+        """The same cells as raw counts, with the size factor of the cell as an additional column."""
         raw = copy.copy(self)
         raw.read_as = "raw"
         return raw
 
     def take(self, rows: np.ndarray) -> sp.csr_matrix:
-        """Some cells on the training scale, sparse float32; ``rows`` ascending."""
+        """Values of the cells ``rows`` (ascending) on the training scale, sparse float32."""
         chunks = self.subset(rows).chunks(np.float32)
         return sp.vstack([sp.csr_matrix(x.astype(np.float32, copy=False)) for _, x in chunks], format="csr")
 
 
 def _values(x: Any, columns: np.ndarray | None, dtype: DTypeLike, read_as: str, size: np.ndarray | None) -> np.ndarray:
-    """Dense values as given, on the training scale of counts, or raw with the size as last column."""
+    """Dense values: unchanged, log-normalized counts, or raw counts with the size factor as last column."""
     x = dense(x, columns)
     if read_as == "given":
         return x.astype(dtype, copy=False)
@@ -201,13 +201,13 @@ def _values(x: Any, columns: np.ndarray | None, dtype: DTypeLike, read_as: str, 
     x = np.multiply(x, (COUNT_TARGET / size)[:, None], dtype=dtype, casting="same_kind")
     if dtype == np.float64:
         return np.log1p(x, out=x)
-    # four times as fast as log1p, and as good: in float32 the sum is off by 6e-8 at most where x is small
+    # This is four times as fast as log1p and as accurate in float32: the rounding error of the sum is at most 6e-8 for small x.
     x += 1
     return np.log(x, out=x)
 
 
 def data_hash(*arrays: np.ndarray) -> str:
-    """Short content hash of arrays, for provenance."""
+    """Short hash of the content of arrays, for provenance."""
     digest = hashlib.sha256()
     for array in arrays:
         digest.update(np.ascontiguousarray(array).tobytes())
@@ -215,7 +215,7 @@ def data_hash(*arrays: np.ndarray) -> str:
 
 
 def check_genes(adata: AnnData) -> None:
-    """Raise ValueError for gene names that occur more than once."""
+    """Raise a ValueError if a gene name occurs more than once."""
     if adata.var_names.has_duplicates:
         twice = adata.var_names[adata.var_names.duplicated()].unique()
         raise ValueError(
@@ -240,7 +240,7 @@ def _matrix(adata: AnnData, layer: str | None) -> object:
 
 
 def _sizes(adata: AnnData, key: str) -> np.ndarray:
-    """Sizes of all cells, ``(cells,)``."""
+    """Size factors of all cells, ``(cells,)``."""
     column = check_obs_column(adata, key)
     size = pd.to_numeric(column.astype(object), errors="coerce").to_numpy(np.float64, na_value=np.nan)
     bad = ~(np.isfinite(size) & (size > 0))
@@ -252,12 +252,12 @@ def _sizes(adata: AnnData, key: str) -> np.ndarray:
 
 
 def check_matrix(adata: AnnData, *, layer: str | None, scale: Scale, size_factor_key: str | None) -> None:
-    """Everything about genes and values that would spoil training, in one scan.
+    """Validate genes and values in one scan.
 
     Raises
     ------
     KeyError, TypeError, ValueError
-        Naming the layer, gene, cell or value, and the fix.
+        If the matrix is not valid. The message names the layer, gene, cell or value, and a remedy.
     """
     refuse_view(adata)
     check_option("scale", scale, get_args(Scale))

@@ -1,4 +1,4 @@
-"""What is learned from the conditions' means, on the standardised scale that everything else lives on."""
+"""The model of condition means, and its conversion to the standardized scale."""
 
 from __future__ import annotations
 
@@ -18,21 +18,21 @@ if TYPE_CHECKING:
     from scgim.statistics import SufficientStatistics
     from scgim.structure import LocalFit
 
-_LEAST_UNIT = 0.01
+_LEAST_UNIT = 0.01  # lower bound of `ConditionMeansModel.unit`
 
 
 @dataclass(frozen=True)
 class ConditionMeansModel:
-    """Means as the search sees them, and the way to control standard deviations.
+    """Means of the training conditions for the structure search, and their unit in control SD.
 
     Parameters
     ----------
     means
-        Of the training conditions.
+        Means of the training conditions.
     unit
-        Control standard deviations of the training scale that a unit of ``means.change`` is worth, ``(genes,)``.
+        Unit of ``means.change`` in control SD of the training scale, ``(genes,)``.
     sizes
-        Of counts, what cells are measured against; else ``None``.
+        Size factors of counts; else ``None``.
     """
 
     means: ConditionMeans
@@ -41,7 +41,7 @@ class ConditionMeansModel:
 
     @classmethod
     def of(cls, statistics: SufficientStatistics, line: np.ndarray, controls: np.ndarray) -> ConditionMeansModel:
-        """From standardised statistics, whose condition 0 holds the controls; ``controls`` are the cells of every line's."""
+        """Build the model from standardized statistics with the controls as condition 0; ``controls`` are control cells per line."""
         means = ConditionMeans.of(statistics, line, controls)
         return cls(means, np.ones(len(means.latent)))
 
@@ -54,17 +54,18 @@ class ConditionMeansModel:
         labels: tuple,
         slope: np.ndarray,
     ) -> ConditionMeansModel:
-        """From what :func:`~scgim.statistics.log_fold_changes` takes; ``labels`` are its group, label and line."""
+        """Build the model from the arguments of :func:`~scgim.statistics.log_fold_changes`; ``labels`` are group, label and line."""
         means = log_fold_changes(totals, residuals, sizes.rate, *labels)
         return cls(means, np.maximum(slope, _LEAST_UNIT), sizes)
 
-    def standardised(self, fit: LocalFit, statistics: SufficientStatistics) -> LocalFit:
-        """A fit on ``means`` in control standard deviations; the variance is that of cells about it."""
+    def standardized(self, fit: LocalFit, statistics: SufficientStatistics) -> LocalFit:
+        """Convert a fit on ``means`` to control SD. The variance is the variance of cells around the fit."""
         weight = fit.weight * self.unit / self.unit[:, None]
         scatter = statistics.scatter
         explained = (weight * (scatter @ weight)).sum(0) - 2 * (weight * scatter).sum(0)
         variance = (np.diag(scatter) + explained) / statistics.n_cells
-        least = 0.05 * np.diag(scatter) / statistics.n_cells  # attenuated cells may contradict the means
+        # Coefficients from means are not attenuated by measurement noise, so they may explain more than the scatter of cells.
+        least = 0.05 * np.diag(scatter) / statistics.n_cells
         return replace(
             fit,
             weight=weight,
@@ -74,45 +75,45 @@ class ConditionMeansModel:
         )
 
     def unscaled(self, fit: LocalFit) -> np.ndarray:
-        """The weights of a standardised fit in units of ``means.change``."""
+        """Weights of a standardized fit in units of ``means.change``."""
         return fit.weight * self.unit[:, None] / self.unit
 
     def seen(self, fit: LocalFit) -> tuple[np.ndarray, np.ndarray]:
-        """Means in control sd, and the cells that would leave the errors of a standardised fit; ``(conditions, genes)`` each."""
-        # the intercept is that of the first line; the errors of the other lines' controls stay
+        """Means in control SD, and effective cells given the errors of a standardized fit; ``(conditions, genes)`` each."""
+        # The intercept absorbs the error of the first line's controls. The errors of the other lines' controls remain.
         control = (self.means.control @ (np.eye(len(self.unit)) - self.unscaled(fit)) ** 2) * self.unit**2
         control[0] = 0.0
         return self.means.change * self.unit, fit.variance / (fit.error + control[self.means.line])
 
     def fit(self, graph: np.ndarray, statistics: SufficientStatistics, **score) -> LocalFit:
-        """The standardised fit on a graph; ``score`` as for :func:`~scgim.structure.fit_graph`."""
-        return self.standardised(fit_graph(graph, self.means, **score), statistics)
+        """The standardized fit on a graph; ``score`` are arguments of :func:`~scgim.structure.fit_graph`."""
+        return self.standardized(fit_graph(graph, self.means, **score), statistics)
 
     def occam(self, fit: LocalFit) -> np.ndarray:
-        r"""Nats that not knowing a shift costs in a typical condition, ``(genes,)``: :math:`\tfrac12 \log(1 + s / v_j)`.
+        r"""Occam factor of an unknown shift in a typical condition in nats, ``(genes,)``: :math:`\tfrac12 \log(1 + s / v_j)`.
 
-        With :math:`v_j` the median error variance over conditions and :math:`s` the prior variance of a shift.
+        :math:`v_j` is the median error variance over conditions and :math:`s` the prior variance of a shift.
         """
         return 0.5 * np.log1p(SLAB / np.median(fit.error / self.unit**2, axis=0))
 
     def target_penalty(self, fit: LocalFit) -> np.ndarray:
-        r"""Nats for a target, ``(genes,)``: :math:`\log(d - 1)` and :meth:`occam`, as in the search's score."""
+        r"""Target penalty in nats, ``(genes,)``: :math:`\log(d - 1)` plus :meth:`occam`, as in the score of the search."""
         return np.log(max(len(self.unit) - 1, 2)) + self.occam(fit)
 
 
 def log_rate_slope(counts: sp.csr_matrix, scale: np.ndarray) -> np.ndarray:
-    r"""By how many control sd a gene's mean on the training scale rises with the log of its rate, ``(genes,)``.
+    r"""Slope of a gene's mean on the training scale, in control SD, on the log of its rate; ``(genes,)``.
 
-    For :math:`y \sim \text{Poisson}(\lambda)`, also if :math:`\lambda` varies over cells,
-    :math:`\partial E f(y) / \partial \log\lambda = E[\lambda (f(y + 1) - f(y))] = E[y (f(y) - f(y - 1))]`, taken over control cells
-    with :math:`f(y) = \log(1 + 10^4 y / s)`.
+    For counts :math:`y \sim \text{Poisson}(\lambda)`, even if :math:`\lambda` varies over cells,
+    :math:`\partial E f(y) / \partial \log\lambda = E[\lambda (f(y + 1) - f(y))] = E[y (f(y) - f(y - 1))]`. The expectation is the mean
+    over control cells, and :math:`f(y) = \log(1 + 10^4 y / s)` for a cell with size factor :math:`s`.
 
     Parameters
     ----------
     counts
-        Of control cells with their sizes, ``(cells, genes + 1)``; cells without a count add nothing, so it stays sparse.
+        Counts of control cells with size factors in the last column, ``(cells, genes + 1)`` sparse. Zero counts do not contribute.
     scale
-        Control standard deviations of the training scale, ``(genes,)``.
+        Control SD of the training scale, ``(genes,)``.
     """
     factor = COUNT_TARGET / counts[:, -1].toarray().ravel().astype(np.float64)
     y = counts[:, :-1].tocoo()

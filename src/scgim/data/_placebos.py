@@ -1,4 +1,4 @@
-"""Placebo conditions: control cells against the other control cells, to see what passes for an effect where there is none."""
+"""Placebo conditions: samples of control cells that are compared with the other control cells, for false-positive rates."""
 
 from __future__ import annotations
 
@@ -12,20 +12,24 @@ N_PLACEBOS = 200
 
 @dataclass(frozen=True)
 class Placebos:
-    """Which control cells make up every placebo: ``member`` (placebos, cells) sparse of ones, and the ``group`` of every cell.
+    """The control cells of every placebo.
 
-    Drawn without replacement within control groups (line x batch), at most half of a group, at the sizes and with the
-    groups of real conditions. With a ``key``, a number that every cell has of its own, the order of cells does not matter.
+    Cells are drawn without replacement within control groups (line x batch), at most half of a group. The sizes and groups of placebos
+    are the sizes and groups of real conditions. With a distinct ``key`` for every cell, placebos do not depend on the order of cells.
     """
 
-    member: sp.csr_matrix
+    member: sp.csr_matrix  # (placebos, cells) 1 for the cells of a placebo
     group: np.ndarray  # (cells,)
 
     @classmethod
     def draw(
         cls, group: np.ndarray, of_conditions: np.ndarray, seed: int, n: int = N_PLACEBOS, key: np.ndarray | None = None
     ) -> Placebos:
-        """``group`` (and ``key``) of every kept control cell, ``of_conditions`` ``(conditions, groups)`` cells of the real ones."""
+        """Draw ``n`` placebos.
+
+        ``group`` and ``key`` are the group and key of every stored control cell, ``(cells,)``. ``of_conditions`` are the cells of real
+        conditions by group, ``(conditions, groups)``.
+        """
         rng = np.random.default_rng([seed, 0x0C0A])
         order = np.arange(len(group)) if key is None else np.argsort(key, kind="stable")
         rows = [order[group[order] == g] for g in range(of_conditions.shape[1])]
@@ -41,7 +45,7 @@ class Placebos:
         return cls(member[np.asarray(member.sum(1)).ravel() > 0], group)
 
     def by_group(self, x: np.ndarray | sp.csr_matrix) -> np.ndarray:
-        """Sums over each placebo's cells in every group, ``(placebos, groups, columns)``; ``x`` stays sparse."""
+        """Sums over the cells of each placebo in every group, ``(placebos, groups, columns)``; ``x`` may be sparse."""
         own = (self.group == g for g in range(int(self.group.max()) + 1))
         return np.stack([dense_sum(self.member[:, rows], x[rows]) for rows in own], 1)
 

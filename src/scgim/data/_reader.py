@@ -1,4 +1,4 @@
-"""Reading cells by condition: the passes over all of them, and samples of each."""
+"""Reading of cells by condition: passes over all cells, and samples of cells."""
 
 from __future__ import annotations
 
@@ -18,28 +18,31 @@ if TYPE_CHECKING:
 
     from ._matrix import CellMatrix
 
-MAX_CONTROLS = 10_000  # kept of a line, for predictions without the data
-MAX_CELLS, MAX_VALUES = 1_000, 10**8  # kept of a condition, and in all, for mechanisms that need cells
-DOUBLE_PRODUCTS = 5e10  # beyond so many, those of single precision, which cost half and are as good to six digits
+MAX_CONTROLS = 10_000  # most stored control cells per line, for predictions without the training data
+MAX_CELLS, MAX_VALUES = (
+    1_000,
+    10**8,
+)  # most sampled cells per condition, and most values in all, for nonlinear mechanisms
+DOUBLE_PRODUCTS = 5e10  # with more products, single precision is used: half the time, equal to six digits
 
 
 class Standardizer:
-    """Cells of control groups on the standardised scale; ``centre`` and ``scale`` are ``(groups, genes)``."""
+    """Converts cells of control groups to the standardized scale; ``center`` and ``scale`` are ``(groups, genes)``."""
 
-    def __init__(self, centre: np.ndarray, scale: np.ndarray) -> None:
-        self.centre, self.scale = centre, scale
+    def __init__(self, center: np.ndarray, scale: np.ndarray) -> None:
+        self.center, self.scale = center, scale
 
     def __call__(self, x: np.ndarray, group: np.ndarray) -> np.ndarray:
-        return (x - self.centre[group]) / self.scale[group]
+        return (x - self.center[group]) / self.scale[group]
 
     @property
     def common(self) -> bool:
-        """Whether all groups have one scale, so that scatters can be standardised after they were pooled."""
+        """Whether all groups have the same scale, so that pooled scatters can be standardized."""
         return bool((self.scale == self.scale[0]).all())
 
 
 class StandardizedCells:
-    """Standardised cells, from cells and their conditions; small, because it travels to workers."""
+    """Standardized cells from cells and their conditions. The object is small, because it is sent to workers."""
 
     def __init__(self, standard: Standardizer, group: np.ndarray) -> None:
         self.standard, self.group = standard, group
@@ -49,7 +52,7 @@ class StandardizedCells:
 
 
 class BasisExpansion:
-    """Columns of the nonlinear score, from cells and their conditions; small, because it travels to workers."""
+    """Basis functions of the nonlinear score from cells and their conditions. The object is small, because it is sent to workers."""
 
     def __init__(self, standard: Standardizer, group: np.ndarray) -> None:
         self.standard, self.group = standard, group
@@ -59,7 +62,7 @@ class BasisExpansion:
 
 
 class ConditionReader:
-    """The cells in use and what condition each belongs to."""
+    """The cells in use and their conditions."""
 
     def __init__(
         self, cells: CellMatrix, table: pd.DataFrame, use: np.ndarray, fine: pd.DataFrame, code: np.ndarray
@@ -71,7 +74,7 @@ class ConditionReader:
     def statistics(
         self, n_columns: int, *, own: bool, transform: Callable[[np.ndarray, np.ndarray], np.ndarray] | None = None
     ) -> SufficientStatistics:
-        """Of the cells, or of what ``transform(x, code)`` makes of them and their conditions."""
+        """Statistics of the cells, or of the output of ``transform(x, code)`` for cells and their conditions."""
         return self.cells.subset(self.rows).statistics(
             self.code,
             n_conditions=self.n_conditions,
@@ -90,19 +93,19 @@ def standardized_statistics(
     own: bool,
     raw: SufficientStatistics | None = None,
 ) -> SufficientStatistics:
-    """Statistics on the standardised scale, of conditions whose control group is ``group``.
+    """Statistics on the standardized scale of conditions with control groups ``group``.
 
-    ``raw`` are those of the cells as they are, if they were read; where groups differ in scale, the cells are read once more.
+    ``raw`` are the statistics before standardization, if they were computed. The cells are read again if groups differ in scale.
     """
     d = standard.scale.shape[1]
     if not standard.common:
         return reader.statistics(d, own=own, transform=StandardizedCells(standard, group))
     raw = reader.statistics(d, own=own) if raw is None else raw
-    return raw.standardize(standard.centre[group], standard.scale[0])
+    return raw.standardize(standard.center[group], standard.scale[0])
 
 
 def sample_rows(label: np.ndarray, most: np.ndarray | int, rng: np.random.Generator) -> np.ndarray:
-    """At most so many rows of every label, drawn at random; ascending. ``most`` is one number, or one a label."""
+    """Indices of at most ``most`` random rows of every label, ascending; ``most`` is a number, or a number per label."""
     size = np.bincount(label)
     order = np.lexsort((rng.random(len(label)), label))
     place = np.empty(len(label), dtype=np.int64)
@@ -120,7 +123,7 @@ def sample_cells(
     *,
     empty: int = 0,
 ) -> CellStore:
-    """Some cells of every condition, chosen at random where there are too many; ``empty``: labels below it have none."""
+    """Sample cells of every condition, at random if there are too many; labels below ``empty`` have no cells."""
     size = np.bincount(label)
     most = max(10, min(MAX_CELLS, MAX_VALUES // (len(cells.columns) * max(1, len(size)))))
     chosen = sample_rows(

@@ -1,4 +1,4 @@
-"""An AnnData as set-up described it."""
+"""An AnnData with the settings of its set-up."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ class RegisteredScreen:
 
     @cached_property
     def conditions(self) -> pd.DataFrame:
-        """Drug, dose, line, batch, control and train of every cell; see :meth:`ScreenColumns.table`."""
+        """Table of :meth:`ScreenColumns.table`: drug, dose, line, batch, control and train of every cell."""
         return self.columns.table(self.adata)
 
     @cached_property
@@ -49,7 +49,7 @@ class RegisteredScreen:
 
 
 def require_genes(genes: np.ndarray, known: np.ndarray) -> None:
-    """Raise ValueError unless ``genes`` are the model's, in any order."""
+    """Raise a ValueError unless ``genes`` are the model's genes, in any order."""
     missing, new = np.setdiff1d(known, genes).tolist(), np.setdiff1d(genes, known).tolist()
     if missing or new or len(genes) != len(known):
         hint = f" (nearest to {missing[0]!r}: {listed(nearest(missing[0], genes, n=1))})" if missing else ""

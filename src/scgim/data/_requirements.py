@@ -1,4 +1,4 @@
-"""What a model needs of the cells."""
+"""Data requirements of a model."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class DataRequirements:
-    """What a model needs of the cells besides means and pooled scatter."""
+    """Data requirements of a model in addition to means and pooled scatter."""
 
-    own: bool = False  # every condition's own scatter
-    cells: bool = False  # cells themselves, and the statistics of a nonlinear basis
-    means: bool = False  # the conditions' means with their errors, which the graph is then learned from
+    own: bool = False  # scatter of every condition
+    cells: bool = False  # sampled cells, and statistics of a nonlinear basis
+    means: bool = False  # condition means with their errors, for a graph learned from means

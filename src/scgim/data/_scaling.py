@@ -1,4 +1,4 @@
-"""Control groups, and the scale on which everything is learned."""
+"""Control groups, and the standardized scale."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Scaling:
-    """Control groups (line x batch) and the scale on which everything is learned."""
+    """Control groups (line x batch) and the standardized scale."""
 
     groups: pd.DataFrame  # line and batch of every group
     mean: np.ndarray  # (groups, genes)
@@ -34,7 +34,7 @@ class Scaling:
 
     @classmethod
     def of(cls, cells: ConditionStatistics, genes: np.ndarray, *, counts: bool) -> Scaling:
-        """From the controls; the noise of counts follows from their rates, so that lines do not differ in scale."""
+        """Estimate the scale from controls. Counts have one scale for all lines, because their rates determine their noise."""
         raw, control = cells.raw, cells.control
         groups = cells.parts.loc[control, ["line", "batch"]].reset_index(drop=True)
         scale = _control_scale(raw, control, genes)
@@ -47,10 +47,10 @@ class Scaling:
 
 
 def _control_scale(raw: SufficientStatistics, control: np.ndarray, genes: np.ndarray) -> np.ndarray:
-    """Pooled sd of controls within their groups; a gene constant in them takes its sd within all conditions."""
+    """Pooled SD of controls within groups, or the pooled SD within all conditions for genes that are constant in controls."""
     variance = raw.squares[control].sum(0) / raw.n[control].sum()
     within = raw.squares.sum(0) / raw.n.sum()
-    # below this it is the rounding of sums of squares, which grows with how far the conditions lie apart
+    # A variance below this bound is rounding error of sums of squares. The error grows with the distance between conditions.
     tiny = 1e-12 * ((raw.mean - raw.mean.mean(0)) ** 2).max(0) + 1e-28 * (raw.mean**2).max(0)
     variance = np.where(variance > tiny, variance, within)
     if (variance <= tiny).any():
@@ -62,8 +62,10 @@ def _control_scale(raw: SufficientStatistics, control: np.ndarray, genes: np.nda
 
 
 def _line_scale(raw: SufficientStatistics, control: np.ndarray, line: np.ndarray, n_lines: int) -> np.ndarray:
-    """Control SD of every line relative to the pooled one, ``(lines, genes)``; ``line`` of every control group."""
+    """Control SD of every line relative to the pooled control SD, ``(lines, genes)``; ``line`` is the line of every control group."""
     freedom, squares = np.zeros(n_lines), np.zeros((n_lines, raw.mean.shape[1]))
-    np.add.at(freedom, line, raw.n[control] - 1)  # squares are about every batch's own mean
+    np.add.at(
+        freedom, line, raw.n[control] - 1
+    )  # one degree of freedom per group, because squares are around the mean of the group
     np.add.at(squares, line, raw.squares[control])
     return relative_scales(squares / np.maximum(freedom, 1)[:, None], freedom)

@@ -1,4 +1,4 @@
-"""The pass over the training cells: everything that training and the verbs need of them."""
+"""The training data, from a pass over the training cells."""
 
 from __future__ import annotations
 
@@ -32,27 +32,27 @@ if TYPE_CHECKING:
 
     from ._registered_screen import RegisteredScreen
 
-MAX_OWN = 2.5e8  # numbers of all conditions' own scatters: 2 GB
+MAX_OWN = 2.5e8  # most numbers in the scatters of all conditions: 2 GB
 
 
 @dataclass(frozen=True)
 class BatchwiseConditions:
-    """Treated conditions batch by batch: standardised ``mean`` (rows, genes), cells, ``condition``, and cells of the controls."""
+    """Treated conditions by batch, one row per condition and batch."""
 
-    mean: np.ndarray
-    n: np.ndarray
-    context: np.ndarray
-    controls: np.ndarray
+    mean: np.ndarray  # (rows, genes) standardized
+    n: np.ndarray  # (rows,) cells
+    context: np.ndarray  # (rows,) index of the condition
+    controls: np.ndarray  # (rows,) control cells of the same line and batch
 
 
 @dataclass(frozen=True, kw_only=True)
 class TrainingData:
-    """Training data as the plan sees it.
+    """Training data for the training plan.
 
-    ``search`` are the statistics that the search climbs, on the columns of its score; ``means`` the same if it climbs the
-    likelihood of means. ``store`` holds cells, where the mechanisms need them. ``held`` are validation conditions.
-    ``fine`` are the conditions by batch, ``placebos`` are made of the controls that ``summary`` keeps, ``raw`` their counts with
-    sizes where values are counts.
+    ``search`` are the statistics of the structure search on the basis functions of its score. ``means`` is the model of condition means if
+    the graph is learned from means. ``store`` are sampled cells for nonlinear mechanisms. ``held`` and ``held_store`` are validation
+    conditions and their cells. ``fine`` are the conditions by batch. ``placebos`` consist of the controls in ``summary``, and ``raw`` are
+    the counts of these controls with size factors, if the values are counts.
     """
 
     summary: TrainingSummary
@@ -69,11 +69,11 @@ class TrainingData:
 
     @property
     def n_cells(self) -> float:
-        """Cells that the likelihood sums over."""
+        """Number of cells in the likelihood."""
         return float(self.controls.n + self.conditions.n.sum())
 
     def some_controls(self) -> torch.Tensor:
-        """Standardised control cells, (cells, genes)."""
+        """Standardized control cells, ``(cells, genes)``."""
         return self.summary.standardized_controls()
 
 
@@ -87,8 +87,8 @@ def read_training_data(
 ) -> TrainingData:
     """Read the training cells.
 
-    Once; once more where lines differ in their control SD; once more for a nonlinear basis, which must know the scale first; and
-    twice more for counts, whose sizes come first. Samples of cells are read beside.
+    There is one pass over the cells, and a second pass if lines differ in their control SD. A nonlinear basis requires a further pass
+    after the scale is known. Counts require two further passes after the size factors are known. Samples of cells are read separately.
 
     Parameters
     ----------
@@ -97,16 +97,16 @@ def read_training_data(
     features
         Raw features of all registered drugs, index = drugs.
     seed
-        Of the choice of cells to keep.
+        Seed of the sampled cells.
     needs
-        What the model needs of the cells.
+        Data requirements of the model.
     held
-        Validation cells, ``(cells,)`` bool: left out of everything but ``held`` of the answer.
+        Validation cells, ``(cells,)`` bool. They enter only ``held`` and ``held_store`` of the result.
 
     Raises
     ------
     ValueError
-        If a gene does not vary, or the conditions' own scatters would take more than 2 GB.
+        If a gene does not vary, or if the scatters of all conditions would take more than 2 GB.
     """
     table, genes, matrix = screen.conditions, screen.genes, screen.matrix()
     use = table["train"].to_numpy() if held is None else table["train"].to_numpy() & ~held
@@ -151,7 +151,7 @@ def _summary(
     features: pd.DataFrame,
     kept: np.ndarray,
 ) -> TrainingSummary:
-    """What is kept for every verb; ``kept`` are the rows of control cells."""
+    """The summary of the training data; ``kept`` are the rows of the stored control cells."""
     matrix, raw = screen.matrix(), cells.raw
     return TrainingSummary(
         genes=screen.genes,
@@ -177,7 +177,7 @@ def _search_data(
     needs: DataRequirements,
     raw: sp.csr_matrix | None,
 ) -> tuple[SufficientStatistics | ConditionMeans, ConditionMeansModel | None]:
-    """What the search climbs, and the model of the means if it climbs these; ``raw`` are the kept controls' counts."""
+    """Statistics of the search, and the model of means or ``None``; ``raw`` are the counts of the stored controls."""
     line = summary.design.line
     if raw is not None:
         means = _count_means(cells, scaling, line, log_rate_slope(raw, scaling.scale))
@@ -196,7 +196,7 @@ def _search_data(
 def _count_means(
     cells: ConditionStatistics, scaling: Scaling, line: np.ndarray, slope: np.ndarray
 ) -> ConditionMeansModel:
-    """The model of the conditions' means of counts, from two more passes over them."""
+    """The model of condition means of counts, from two passes over the cells."""
     counts, columns = copy.copy(cells.reader), len(slope) + 1
     counts.cells = cells.reader.cells.counts()
     totals, group = counts.statistics(columns, own=False), cells.group(scaling.groups)
@@ -206,7 +206,7 @@ def _count_means(
 
 
 def _tensors(summary: TrainingSummary, store: CellStore | None) -> tuple[MeasuredConditions, Controls]:
-    """The treated conditions and the controls as the module takes them."""
+    """The treated conditions and the controls as tensors."""
     statistics = summary.statistics
     own = None if statistics.own is None else torch.as_tensor(statistics.own[1:])
     n = statistics.n[1:] if store is None else store.size[1:].numpy().astype(float)
@@ -220,7 +220,7 @@ def _tensors(summary: TrainingSummary, store: CellStore | None) -> tuple[Measure
 
 
 def _batchwise(cells: ConditionStatistics, scaling: Scaling, mean: np.ndarray) -> BatchwiseConditions:
-    """The treated parts; ``mean`` is that of every part, standardised."""
+    """The treated conditions by batch; ``mean`` is the standardized mean of every part."""
     treated, group = ~cells.control, cells.group(scaling.groups)
     return BatchwiseConditions(
         mean[treated], cells.raw.n[treated], cells.label[treated] - 1, scaling.size[group[treated]]
@@ -228,17 +228,17 @@ def _batchwise(cells: ConditionStatistics, scaling: Scaling, mean: np.ndarray) -
 
 
 def _placebos(cells: ConditionStatistics, scaling: Scaling, summary: TrainingSummary, seed: int) -> Placebos:
-    """Placebo conditions of the sizes and groups of real ones."""
+    """Placebo conditions with the sizes and groups of real conditions."""
     treated, group = ~cells.control, cells.group(scaling.groups)
     of_conditions = np.zeros((len(cells.conditions), len(scaling.groups)))
     np.add.at(of_conditions, (cells.label[treated] - 1, group[treated]), cells.raw.n[treated])
-    # a projection tells cells apart in whatever order they come
+    # A random projection of its values identifies a cell independently of the order of cells.
     key = summary.standardized_controls().numpy() @ np.random.default_rng(0).normal(size=len(summary.genes))
     return Placebos.draw(summary.control_group, of_conditions, seed, key=key)
 
 
 def _check_own(table: pd.DataFrame, use: np.ndarray, n_genes: int, needs: DataRequirements) -> None:
-    """Own scatters are conditions x genes x genes (x 16 for the basis of networks)."""
+    """Raise if the scatters of all conditions, conditions x genes x genes (x 16 for the basis of networks), are too large."""
     if not needs.own:
         return
     n = len(table.loc[use, ["control", *KEYS, "batch"]].drop_duplicates())
@@ -252,7 +252,7 @@ def _check_own(table: pd.DataFrame, use: np.ndarray, n_genes: int, needs: DataRe
 
 
 def _choose_controls(table: pd.DataFrame, use: np.ndarray, seed: int) -> np.ndarray:
-    """Row numbers of the control cells to keep, ascending."""
+    """Indices of the control cells to store, ascending."""
     rng, kept = np.random.default_rng(seed), []
     rows = np.flatnonzero(use & table["control"].to_numpy())
     line = table["line"].to_numpy()[rows]

@@ -1,4 +1,4 @@
-"""What training learned of the data, in plain arrays: enough for every verb without an AnnData."""
+"""Summary of the training data in plain arrays, sufficient for all methods of a trained model without the AnnData."""
 
 from __future__ import annotations
 
@@ -25,26 +25,26 @@ class TrainingSummary:
     Parameters
     ----------
     genes
-        Sorted names; the order of every array here.
+        Names of the genes, sorted; the order of all arrays.
     scale
-        Pooled control standard deviation in training units, ``(genes,)``.
+        Pooled control SD on the training scale, ``(genes,)``.
     group_line, group_batch, group_mean, group_size
-        Control groups (line x batch): names, control means ``(groups, genes)`` and cells.
+        Control groups (line x batch): names, control means ``(groups, genes)`` and number of cells.
     design, statistics
-        Treated conditions; their standardised statistics with the controls as condition 0.
+        Design of the treated conditions, and their standardized statistics with the controls as condition 0.
     controls, control_group, control_names
-        Up to 10,000 control cells a line on the training scale, sparse; the group and name of each.
+        Up to 10,000 control cells per line on the training scale, sparse, and their groups and names.
     data_hash
-        Of the statistics and the design.
+        Hash of the statistics and the features.
     measured
-        What the trained mechanisms leave of every treated condition: ``n`` ``(conditions, 1)`` and the arrays of
-        :class:`~scgim.module.Moments`, and under ``features`` those of :class:`~scgim.module.FeatureEvidence`, where features were
-        heard; empty before training.
+        Moments of every treated condition under the trained mechanisms: ``n`` ``(conditions, 1)`` and the arrays of
+        :class:`~scgim.module.Moments`. ``features`` contains the arrays of :class:`~scgim.module.FeatureEvidence`, if there are
+        cross-fitted predictions. Empty before training.
     responses
-        State of :class:`~scgim.module.Responses`: the changes of measured drugs by their own data; empty before training.
+        State of :class:`~scgim.module.Responses`, the responses of measured drugs; empty before training.
     line_scale
-        Control SD of every line relative to ``scale``, ``(lines, genes)``, by which its cells are standardised; empty in models
-        of older versions, where it was 1.
+        Control SD of every line relative to ``scale``, ``(lines, genes)``, for the standardization of its cells. Empty in models of older
+        versions, in which it is 1.
     """
 
     genes: np.ndarray
@@ -69,36 +69,36 @@ class TrainingSummary:
         return np.average(self.group_mean[rows], axis=0, weights=self.group_size[rows])
 
     def relative_scale(self, line: np.ndarray | int) -> np.ndarray:
-        """Control SD of lines, by index, relative to the pooled one; 1 for a line that was not in training (-1)."""
+        """Control SD of lines, by index, relative to the pooled control SD; 1 for an unseen line (-1)."""
         one = np.ones((1, len(self.genes)))
         known = self.line_scale if len(self.line_scale) else np.repeat(one, len(self.design.lines), 0)
         return np.concatenate([known, one])[line]
 
     def standardized_controls(self) -> torch.Tensor:
-        """Control cells minus their group's mean over the control SD of their line, ``(cells, genes)``."""
+        """Control cells less the mean of their group, in control SD of their line, ``(cells, genes)``."""
         line = np.searchsorted(self.design.lines, self.group_line)[self.control_group]
         return torch.as_tensor(self.controls_in_sd() / self.relative_scale(line))
 
     def controls_in_sd(self) -> np.ndarray:
-        """The same over the pooled control SD."""
+        """Control cells less the mean of their group, in pooled control SD, ``(cells, genes)``."""
         x = self.controls.toarray().astype(np.float64)
         return (x - self.group_mean[self.control_group]) / self.scale
 
     def measure(self, conditions: MeasuredConditions, moments: Moments, features: FeatureEvidence | None) -> Self:
-        """The same with what the trained mechanisms leave of the conditions, and what features say of them."""
+        """Add moments of the conditions under the trained mechanisms, and cross-fitted predictions from features."""
         measured: dict = {"n": conditions.n.numpy(), **_arrays(moments)}
         return replace(self, measured=measured | ({} if features is None else {"features": _arrays(features)}))
 
     def conditions(self) -> tuple[MeasuredConditions, Moments, FeatureEvidence | None]:
-        """The measured conditions as the module's posterior takes them."""
+        """Measured conditions, moments and predictions from features, the arguments of the module's posterior."""
         parts = dict(self.measured)
         features, n = parts.pop("features", None), torch.as_tensor(parts.pop("n"))
         moments = Moments(**_tensors(parts))
-        said = None if features is None else FeatureEvidence(**_tensors(features))
-        return MeasuredConditions(n, moments.value, moments.spread, self.design.inputs()), moments, said
+        predicted = None if features is None else FeatureEvidence(**_tensors(features))
+        return MeasuredConditions(n, moments.value, moments.spread, self.design.inputs()), moments, predicted
 
     def rows(self) -> Rows:
-        """The measured conditions, as their responses take them."""
+        """The measured conditions as arguments of :class:`~scgim.module.Responses`."""
         inputs = self.design.inputs()
         return Rows(self.design.drug, inputs.log_dose.numpy(), self.design.line)
 

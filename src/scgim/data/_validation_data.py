@@ -1,4 +1,4 @@
-"""Validation conditions: training conditions that are held out of training."""
+"""Validation conditions: conditions of the training set that are not used in training."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def read_validation_data(
     needs: DataRequirements,
     seed: int,
 ) -> tuple[MeasuredConditions, CellStore | None]:
-    """Held-out conditions on the training scale; the first of their cell store, which would be controls, is empty."""
+    """Validation conditions on the training scale. The first condition of their cell store, the controls, is empty."""
     table, matrix = screen.conditions, screen.matrix()
     cells = ConditionStatistics.read(matrix, table, held, own=needs.own and not needs.cells)
     statistics = cells.standardized(scaling.standard, scaling.groups).merge(cells.label - 1)
@@ -50,7 +50,7 @@ def read_validation_data(
 
 
 def _encoded(design: ScreenDesign, conditions: pd.DataFrame, features: pd.DataFrame) -> TreatmentInputs:
-    """Conditions of any drugs, as the generator takes them."""
+    """Inputs of the generator for conditions of any drugs."""
     names = conditions["drug"].to_numpy(str)
     known = np.searchsorted(design.drugs, names).clip(max=len(design.drugs) - 1)
     index = np.where(design.drugs[known] == names, known, -1)
@@ -60,7 +60,7 @@ def _encoded(design: ScreenDesign, conditions: pd.DataFrame, features: pd.DataFr
 
 
 def validation_cells(table: pd.DataFrame, share: float, seed: int) -> np.ndarray:
-    """Cells of a random share of the training conditions, whole; at least one condition and never all, ``(cells,)`` bool."""
+    """Cells of a random share of whole training conditions, at least one condition and not all; ``(cells,)`` bool."""
     use = (table["train"] & ~table["control"]).to_numpy()
     conditions, code = group_conditions(table[use], ("drug", "dose", "line"))
     if len(conditions) < 2:

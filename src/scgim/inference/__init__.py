@@ -1,1 +1,1 @@
-"""A trained model, asked. Knows AnnData only at the ends."""
+"""Predictions and target rankings of a trained model. Only the input and output of predictions are AnnData."""

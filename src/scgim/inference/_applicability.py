@@ -1,4 +1,4 @@
-"""How far a request lies from what was measured: the applicability domain."""
+"""The applicability domain: the distance of a query from the measured conditions."""
 
 from __future__ import annotations
 
@@ -14,17 +14,19 @@ if TYPE_CHECKING:
 
     from ._query import Query
 
-MIN_SIMILARITY = 0.4  # of an unseen drug at the edge of the domain; a convention, not calibrated on held-out drugs
-MAX_DOUBLINGS = 1.0  # by which a dose at the edge lies outside the drug's own doses; a convention too
+MIN_SIMILARITY = (
+    0.4  # least similarity of an unseen drug at the edge of the domain; a convention, not calibrated on held-out drugs
+)
+MAX_DOUBLINGS = 1.0  # largest distance of a dose at the edge from the drug's doses, in doublings; a convention
 GRADES = np.array(["in-domain", "edge", "extrapolation"])
 
 
 def applicability(query: Query, design: ScreenDesign) -> pd.DataFrame:
-    """Columns nearest_drug, similarity, dose_in_range and trust; one row for every row of the query.
+    """Applicability of every row of the query: columns nearest_drug, similarity, dose_in_range and trust.
 
-    ``trust`` is ``"in-domain"`` for a measured drug within its doses; ``"edge"`` for an unseen drug of similarity >= 0.4, a dose
-    outside the range by a factor of up to 2, or a combination of drugs that are each at least that; ``"extrapolation"`` beyond. A
-    combination takes the least similar of its drugs.
+    ``trust`` is ``"in-domain"`` for a measured drug within the range of its doses. It is ``"edge"`` for an unseen drug with a similarity of
+    at least 0.4, for a dose outside the range by a factor of up to 2, and for a combination without a drug beyond these limits. All other
+    rows are ``"extrapolation"``. The columns of a combination describe its least similar drug.
     """
     measured = query.index >= 0
     best, value = _nearest(query, design)
@@ -49,7 +51,7 @@ def applicability(query: Query, design: ScreenDesign) -> pd.DataFrame:
 
 
 def _nearest(query: Query, design: ScreenDesign) -> tuple[np.ndarray, np.ndarray]:
-    """The most similar training drug of every part of a query, itself where it was measured, and the similarity."""
+    """The most similar training drug of every part of a query (the drug itself if it was measured), and the similarity."""
     alike = (
         similarity(query.features, design.features)
         if query.features.shape[1]

@@ -1,4 +1,4 @@
-"""Interventions of rows, and of combinations of drugs."""
+"""Interventions of drugs and of combinations of drugs."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ if TYPE_CHECKING:
 
 
 class InterventionDistribution(NamedTuple):
-    """What is said of every row's every gene, ``(rows, genes)`` each."""
+    """Distribution of the interventions of every row, ``(rows, genes)`` each."""
 
-    probability: np.ndarray  # that its mechanism is touched
-    psi: np.ndarray  # how, given that it is
-    error: np.ndarray  # standard deviation of psi
-    noise: np.ndarray  # what its noise is multiplied by, given that it is touched
+    probability: np.ndarray  # probability of a target
+    psi: np.ndarray  # effect, given that the gene is a target
+    error: np.ndarray  # SD of psi
+    noise: np.ndarray  # factor of the noise, given that the gene is a target
 
     def row(self, i: int) -> InterventionDistribution:
-        """One row, ``(genes,)`` each."""
+        """Select a row, ``(genes,)`` each."""
         return InterventionDistribution(*(a[i] for a in self))
 
 
@@ -28,22 +28,24 @@ class InterventionDistribution(NamedTuple):
 def intervention_distribution(
     module: GIMModule, inputs: TreatmentInputs, row: np.ndarray, n_rows: int
 ) -> InterventionDistribution:
-    r"""Of rows that are one drug or several.
+    r"""Distribution of interventions of rows with one or several drugs.
 
-    Drugs act independently: a mechanism is touched if any of them touches it (noisy or), and their psi add if they shift;
-    the values that hard interventions set are averaged:
+    Drugs act independently: a gene is a target of a combination if it is a target of any of its drugs (noisy or). The psi of shifts
+    add. The values of hard interventions are averaged. For drugs :math:`a` of a row,
 
     .. math:: p_j = 1 - \prod_a (1 - p_{aj}), \qquad p_j \psi_j = \sum_a p_{aj} \psi_{aj} \text{ (shift)}, \qquad
         \psi_j = \frac{\sum_a p_{aj} \psi_{aj}}{\sum_a p_{aj}} \text{ (hard)}
 
     Parameters
     ----------
-    conditions
-        Of every drug of every row.
+    module
+        The trained module.
+    inputs
+        Inputs of every drug of every row.
     row
-        Which row each belongs to, ``(parts,)`` int, ascending.
+        Row of every drug, ``(parts,)`` int, ascending.
     n_rows
-        Rows.
+        Number of rows.
     """
     logits, psi = module.generator(inputs)
     scale = torch.zeros_like(psi) if module.scale_map is None else module.scale_map(inputs)
@@ -63,7 +65,7 @@ def intervention_distribution(
         np.sqrt(total((p * error) ** 2)) / np.maximum(by, 1e-300),
         np.exp(total(p * np.log(noise)) / summed),
     )
-    # a single drug keeps its bits whatever else is asked
+    # Rows with a single drug take their values without the operations above, so that they are bitwise independent of other rows.
     single = np.bincount(row, minlength=n_rows) == 1
     first = np.searchsorted(row, np.arange(n_rows))
     return InterventionDistribution(*(np.where(single[:, None], a[first], b) for a, b in zip(one, mixed, strict=True)))

@@ -1,4 +1,4 @@
-"""Source cells of a prediction: the training controls that the model keeps, or control cells of the user's."""
+"""Source cells of a prediction: the training controls stored in the model, or control cells of the user."""
 
 from __future__ import annotations
 
@@ -16,45 +16,47 @@ if TYPE_CHECKING:
 
     from scgim.data._training_summary import TrainingSummary
 
-MAX_MISSING = 0.05
+MAX_MISSING = 0.05  # largest share of missing genes
 
 
 @dataclass(frozen=True)
 class ControlCells:
-    """Control cells of one line: ``x`` (cells, genes) sparse or dense on the training scale, names, and their mean."""
+    """Control cells of a line: ``x`` (cells, genes) on the training scale, and names of the cells."""
 
     line: str
     x: sp.csr_matrix
     names: np.ndarray
-    centre: np.ndarray  # (cells, genes) or (genes,): the control mean that each cell is measured against
+    center: np.ndarray  # (cells, genes) or (genes,): control mean that is subtracted from each cell
     mean: np.ndarray  # (genes,)
-    scale: np.ndarray  # (genes,) units of the standardised scale
+    scale: np.ndarray  # (genes,) unit of the standardized scale
 
 
 def training_controls(summary: TrainingSummary) -> list[ControlCells]:
-    """The controls kept in training, line by line."""
+    """The controls stored in training, line by line."""
     out = []
     for line in summary.design.lines:
         rows = np.flatnonzero(summary.group_line[summary.control_group] == line)
-        centre = summary.group_mean[summary.control_group[rows]]
+        center = summary.group_mean[summary.control_group[rows]]
         names, scale = summary.control_names[rows], _scale(summary, line)
-        out.append(ControlCells(str(line), summary.controls[rows], names, centre, summary.line_mean(line), scale))
+        out.append(ControlCells(str(line), summary.controls[rows], names, center, summary.line_mean(line), scale))
     return out
 
 
 def user_controls(
     adata: AnnData, summary: TrainingSummary, settings: dict, childless: np.ndarray
 ) -> list[ControlCells]:
-    """Control cells of the user's, genes matched by name.
+    """Control cells of the user, with genes matched by name.
 
     Parameters
     ----------
     adata
-        Only controls; a drug column, if there is one, must say so.
+        Control cells only. If there is a drug column, all its values must be the control.
+    summary
+        Summary of the training data.
     settings
-        Of the set-up.
+        Settings of the set-up.
     childless
-        Genes that no other depends on, ``(genes,)`` bool: only these may be missing.
+        Genes without children in the graph, ``(genes,)`` bool. Only these genes may be missing.
 
     Raises
     ------
@@ -100,7 +102,7 @@ def user_controls(
 
 
 def _present(adata: AnnData, genes: np.ndarray, childless: np.ndarray) -> np.ndarray:
-    """Which of the model's genes the data has, ``(genes,)`` bool."""
+    """Genes of the model that are in the data, ``(genes,)`` bool."""
     check_genes(adata)
     present = np.isin(genes, adata.var_names.to_numpy(str))
     missing = genes[~present]
@@ -117,12 +119,12 @@ def _present(adata: AnnData, genes: np.ndarray, childless: np.ndarray) -> np.nda
 
 
 def _scale(summary: TrainingSummary, line: str) -> np.ndarray:
-    """Control SD of a line, the pooled one where the line was not in training; ``(genes,)``."""
+    """Control SD of a line, or the pooled control SD for an unseen line; ``(genes,)``."""
     return summary.scale * summary.relative_scale(summary.design.line_index(line))
 
 
 def _known_mean(summary: TrainingSummary, line: str) -> np.ndarray:
-    """Control mean of a line, of all controls where the line was not in training; ``(genes,)``."""
+    """Control mean of a line, or the mean of all controls for an unseen line; ``(genes,)``."""
     if line in summary.design.lines:
         return summary.line_mean(line)
     return np.average(summary.group_mean, axis=0, weights=summary.group_size)

@@ -1,4 +1,4 @@
-"""Predicted cells: interventions from the generator, run through the causal model from control cells."""
+"""Predicted cells: counterfactuals of control cells under the interventions of the generator."""
 
 from __future__ import annotations
 
@@ -25,18 +25,19 @@ if TYPE_CHECKING:
 
 As = Literal["cells", "samples", "mean", "delta"]
 Targets = Literal["expectation", "map", "sample"]
-_SOME_CELLS = 200  # that a mean change is taken over where mechanisms are not linear
+_SOME_CELLS = 200  # most cells for a mean change under nonlinear mechanisms
 
 
 class CounterfactualSampler:
-    """Runs interventions through a fitted causal model.
+    """Applies interventions to cells by a trained causal model.
 
     Parameters
     ----------
     mechanisms
-        Mechanisms and the genes by depth of their DAG: predictions are means over them, and draws come from the first.
+        Mechanisms with the topological generations of their DAG. Mean changes are averaged over them. The scatter of cells is from the
+        first.
     seed
-        Of everything drawn.
+        Seed of all random draws.
     """
 
     def __init__(self, mechanisms: Sequence[tuple[nn.Module, Sequence[Tensor]]], seed: int) -> None:
@@ -44,11 +45,11 @@ class CounterfactualSampler:
         self.mechanisms = mechanisms
 
     def _counterfactual(self, z: Tensor, change: dict) -> Tensor:
-        """What cells would have been: the noise of each by the graph found, their mean change the mean over graphs."""
+        """Counterfactual cells, with the noise from the graph of the data and the mean change averaged over graphs."""
         return counterfactual(self.mechanism, self.levels, z, **change) + self._between_graphs(z.shape[1], change)
 
     def _between_graphs(self, n_genes: int, change: dict) -> Tensor | float:
-        """By how much the change of the mean cell is another one on average over graphs."""
+        """Change of the mean cell averaged over graphs, less its change under the graph of the data."""
         if len(self.mechanisms) == 1:
             return 0.0
         action = change["action"]
@@ -58,9 +59,9 @@ class CounterfactualSampler:
         return sum(others, found) / len(self.mechanisms) - found
 
     def rows(self, controls: ControlCells, as_: As, n_cells: int | None, change: Intervention) -> Block:
-        """Predicted values of one change from one line's control cells."""
+        """Predicted values of an intervention on the control cells of a line."""
         x, control, names = self._rows(controls, as_, n_cells, change)
-        # cells keep their noise, and their mean goes to where the data have it
+        # The data of measured conditions move the mean of the cells; the deviations of cells from the mean are unchanged.
         x = x + self._by_data(controls, change)
         if not change.parts:
             return Block(x, control, names, None)
@@ -71,13 +72,13 @@ class CounterfactualSampler:
         return Block(x + data, control, names, total if as_ == "delta" else control + total)
 
     def _by_data(self, controls: ControlCells, change: Intervention) -> np.ndarray | float:
-        """What measured conditions add to the mean that the action gives, on the training scale."""
+        """Correction of the mean change by the data of measured conditions, on the training scale."""
         if change.measured is None:
             return 0.0
         if change.measured.weight == 1:
             return change.measured.own
-        said, *_ = self._rows(controls, "delta", None, change.expected())
-        return change.measured.own - (1 - change.measured.weight) * said
+        expected, *_ = self._rows(controls, "delta", None, change.expected())
+        return change.measured.own - (1 - change.measured.weight) * expected
 
     @torch.no_grad()
     def _rows(
@@ -90,7 +91,7 @@ class CounterfactualSampler:
             generator = torch.Generator().manual_seed(int(rng.integers(2**63)))
             noise = self._noise_mean(controls) + draw_noise(self.mechanism, n, generator)
             z = propagate(self.mechanism, self.levels, noise, **change.at(n, rng))
-            if not change.sampled:  # the mean over graphs, the scatter of the one found
+            if not change.sampled:  # mean from all graphs, scatter from the graph of the data
                 z = z + self._between_graphs(z.shape[1], change.at(1, rng))
             x = controls.mean + z.numpy() * controls.scale
             return x, np.broadcast_to(controls.mean, x.shape), np.full(n, "")
@@ -99,35 +100,37 @@ class CounterfactualSampler:
         elif as_ == "cells" or not self.mechanism.affine:
             rows = self._pick(controls, n_cells if as_ == "cells" else None)
             x, z = self._cells(controls, rows)
-            n_draws = len(z) if as_ == "cells" else 1  # every row of the answer draws its targets
+            n_draws = len(z) if as_ == "cells" else 1  # with sampled targets, every row draws its own targets
             constant = change.delta is not None and change.same_for_all
-            moved = z + torch.as_tensor(change.delta) if constant else self._counterfactual(z, change.at(n_draws, rng))
-            x_moved = x + (moved - z).numpy() * controls.scale
+            changed = (
+                z + torch.as_tensor(change.delta) if constant else self._counterfactual(z, change.at(n_draws, rng))
+            )
+            x_changed = x + (changed - z).numpy() * controls.scale
             if as_ == "cells":
-                return x_moved, x, controls.names[rows]
-            delta = (x_moved - x).mean(0, keepdims=True)
+                return x_changed, x, controls.names[rows]
+            delta = (x_changed - x).mean(0, keepdims=True)
         else:
             zero = torch.zeros(1, len(controls.scale), dtype=torch.float64)
-            moved = self._counterfactual(zero, change.at(1, rng))
-            delta = (moved - zero).numpy() * controls.scale
+            changed = self._counterfactual(zero, change.at(1, rng))
+            delta = (changed - zero).numpy() * controls.scale
         control = controls.mean[None]
         return (delta if as_ == "delta" else control + delta), control, np.array([""])
 
     def _pick(self, controls: ControlCells, n_cells: int | None) -> np.ndarray:
-        """Row numbers of the source cells in use; the same for every drug, so that drugs differ by nothing else."""
+        """Indices of the source cells, the same for every drug, so that drugs do not differ by their source cells."""
         n = controls.x.shape[0]
         if n_cells is None or n_cells >= n:
             return np.arange(n)
         return np.sort(condition_rng(self.seed, controls.line).choice(n, n_cells, replace=False))
 
     def _cells(self, controls: ControlCells, rows: np.ndarray) -> tuple[np.ndarray, Tensor]:
-        """Source cells on the training scale and standardised, ``(rows, genes)`` each."""
+        """Source cells on the training scale and on the standardized scale, ``(rows, genes)`` each."""
         x = controls.x[rows].toarray().astype(np.float64)
-        centre = controls.centre[rows] if controls.centre.ndim == 2 else controls.centre
-        return x, torch.as_tensor((x - centre) / controls.scale)
+        center = controls.center[rows] if controls.center.ndim == 2 else controls.center
+        return x, torch.as_tensor((x - center) / controls.scale)
 
     def _noise_mean(self, controls: ControlCells) -> Tensor:
-        """Mean noise of the control cells, so that fresh draws without a drug have the mean of the controls."""
+        """Mean noise of the control cells, so that new cells without a drug have the mean of the controls."""
         z = torch.zeros(1, len(controls.scale), dtype=torch.float64)
         if not self.mechanism.affine:
             _, z = self._cells(controls, np.arange(controls.x.shape[0]))
@@ -138,24 +141,24 @@ class CounterfactualSampler:
 def mean_changes(
     mechanisms: Sequence[tuple[nn.Module, Sequence[Tensor]]],
     intervention: type[Shift] | type[Hard],
-    said: InterventionDistribution,
+    distribution: InterventionDistribution,
     z: Tensor,
     *,
     targets: Targets = "expectation",
 ) -> np.ndarray:
-    """Mean change of control cells ``z`` under every row of interventions, mean over graphs; ``(rows, genes)`` standardised.
+    """Mean change of control cells ``z`` under every row of interventions, averaged over graphs; ``(rows, genes)`` standardized.
 
-    Linear mechanisms take all rows at once: a shift by the matrix of total effects, which is one for all of them.
+    For shifts of linear mechanisms it is the product of the expected shifts with the matrix of total effects.
     """
-    weight = (said.probability > 0.5).astype(float) if targets == "map" else said.probability
-    if mechanisms[0][0].affine and intervention.keeps_parents and (said.noise == 1).all():
+    weight = (distribution.probability > 0.5).astype(float) if targets == "map" else distribution.probability
+    if mechanisms[0][0].affine and intervention.keeps_parents and (distribution.noise == 1).all():
         total = sum(
             torch.linalg.inv(torch.eye(z.shape[1], dtype=z.dtype) - each.coefficients) for each, _ in mechanisms
         )
-        return (torch.as_tensor(weight * said.psi) @ (total / len(mechanisms))).numpy()
-    act = intervention.act(*map(torch.as_tensor, (weight, said.psi, said.noise)))
-    if mechanisms[0][0].affine:  # the mean cell moves as the cells do on average
-        zero = torch.zeros(len(said.psi), z.shape[1], dtype=z.dtype)
+        return (torch.as_tensor(weight * distribution.psi) @ (total / len(mechanisms))).numpy()
+    act = intervention.act(*map(torch.as_tensor, (weight, distribution.psi, distribution.noise)))
+    if mechanisms[0][0].affine:  # the change of the mean cell is the mean change of cells
+        zero = torch.zeros(len(distribution.psi), z.shape[1], dtype=z.dtype)
         return (sum(counterfactual(*each, zero, act) - zero for each in mechanisms) / len(mechanisms)).numpy()
     z = z[:: -(-len(z) // _SOME_CELLS)]
     rows = (
@@ -166,74 +169,74 @@ def mean_changes(
 
 
 def condition_rng(seed: int, *label: object) -> np.random.Generator:
-    """A random stream for everything that is drawn for one condition, whatever else is asked in the same call."""
+    """Random generator of a condition, independent of the other conditions in the same call."""
     return np.random.default_rng([seed, crc32("\n".join(map(str, label)).encode())])
 
 
 class Measured(NamedTuple):
-    """What measured conditions say of a mean change on the training scale: ``own`` ``(genes,)``, beside ``weight`` times what the action does."""
+    """Mean change on the training scale from the data of measured conditions: ``own`` plus ``weight`` times the change of the action."""
 
-    own: np.ndarray
+    own: np.ndarray  # (genes,)
     weight: float
 
 
 class Intervention:
-    """One intervention on the standardised scale: an action on every gene, or genes set to a value.
+    """An intervention on the standardized scale: an action on every gene, or genes set to a value.
 
-    ``label`` tells it from the others: its random draws depend on that. ``parts`` are what a combination is made of, and ``measured``
-    what is known of its mean besides.
+    ``label`` identifies the intervention and determines its random draws. ``parts`` are the interventions of the drugs of a combination.
+    ``measured`` is the correction of the mean change by measured conditions.
     """
 
     parts: tuple[Intervention, ...] = ()
     measured: Measured | None = None
-    delta: np.ndarray | None = None  # mean change of control cells in SD of their line, where it is known beforehand
-    same_for_all = False  # whether every cell changes by that
-    sampled = False
+    delta: np.ndarray | None = None  # mean change of control cells in SD of their line, if it was computed before
+    same_for_all = False  # whether every cell has the same change
+    sampled = False  # whether every cell draws its targets
 
     def __init__(self, label: tuple, action: Action, fixed: dict[int, float] | None = None) -> None:
         self.label, self.action, self.fixed = label, action, fixed
 
     def expected(self) -> Intervention:
-        """The same with targets that are not sampled."""
+        """The intervention with expected targets in place of sampled targets."""
         return self
 
     def at(self, n_rows: int, rng: np.random.Generator) -> dict:
-        """Arguments of :func:`~scgim.module.propagate` for so many cells."""
+        """Arguments of :func:`~scgim.module.propagate` for ``n_rows`` cells."""
         return {"action": self.action, "fixed": self.fixed}
 
 
 class DrugIntervention(Intervention):
-    """An intervention drawn by the generator, one row of a :class:`InterventionDistribution`."""
+    """The intervention of a drug or combination, from a row of an :class:`InterventionDistribution`."""
 
     def __init__(
         self,
         label: tuple,
-        said: InterventionDistribution,
+        distribution: InterventionDistribution,
         targets: Targets,
         intervention: type[Shift] | type[Hard],
         parts: tuple[Intervention, ...] = (),
         measured: Measured | None = None,
         delta: np.ndarray | None = None,
     ) -> None:
-        self.said, self.intervention, self.parts, self.measured = said, intervention, parts, measured
+        self.distribution, self.intervention, self.parts, self.measured = distribution, intervention, parts, measured
         self.delta = None if targets == "sample" else delta
-        self.same_for_all = intervention.keeps_parents and bool((said.noise == 1).all())
-        weight = (said.probability > 0.5).astype(float) if targets == "map" else said.probability
+        self.same_for_all = intervention.keeps_parents and bool((distribution.noise == 1).all())
+        weight = (distribution.probability > 0.5).astype(float) if targets == "map" else distribution.probability
         super().__init__(label, self._act(weight))
         self.sampled = targets == "sample"
 
     def expected(self) -> DrugIntervention:
-        """The same with targets that are not sampled."""
+        """The intervention with expected targets in place of sampled targets."""
         out = copy(self)
         out.sampled = False
         return out
 
     def at(self, n_rows: int, rng: np.random.Generator) -> dict:
-        """Every cell draws its own targets if targets are sampled."""
+        """Arguments of :func:`~scgim.module.propagate` for ``n_rows`` cells, each with its own targets if targets are sampled."""
         if not self.sampled:
             return super().at(n_rows, rng)
-        p = self.said.probability
+        p = self.distribution.probability
         return {"action": self._act((rng.random((n_rows, len(p))) < p).astype(float)), "fixed": None}
 
     def _act(self, weight: np.ndarray) -> Action:
-        return self.intervention.act(*map(torch.as_tensor, (weight, self.said.psi, self.said.noise)))
+        return self.intervention.act(*map(torch.as_tensor, (weight, self.distribution.psi, self.distribution.noise)))

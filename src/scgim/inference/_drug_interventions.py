@@ -1,4 +1,4 @@
-"""The interventions of a request: what the generator says of every row and line, and what its own data say."""
+"""The interventions of a query, from the generator and from the data of measured conditions."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 
 def not_measured(drug: str, dose: float | None, line: str) -> NoReturn:
-    """Raise ValueError: a request for data of a condition without any."""
+    """Raise a ValueError, because ``evidence="data"`` requires a measured condition."""
     known = dose is not None and not np.isnan(dose)
     where = f"{drug!r}" + (f" at {dose:g}" if known else "") + (f" in {line!r}" if line else "")
     raise ValueError(
@@ -33,11 +33,11 @@ def not_measured(drug: str, dose: float | None, line: str) -> NoReturn:
 
 
 class _OfLine(NamedTuple):
-    """What is known of all rows of a request in one cell line."""
+    """Interventions of all rows of a query in a cell line."""
 
-    said: InterventionDistribution
-    own: np.ndarray  # (rows, genes) changes by the drugs' own data, training scale
-    delta: np.ndarray | None  # (rows, genes) mean changes, where one matrix product gives them all
+    distribution: InterventionDistribution
+    own: np.ndarray  # (rows, genes) changes from the data of the drugs, training scale
+    delta: np.ndarray | None  # (rows, genes) mean changes, if a matrix product gives the changes of all rows
 
 
 class DrugInterventions:
@@ -46,15 +46,15 @@ class DrugInterventions:
     Parameters
     ----------
     summary, kind
-        What training learned of the data, and the kind of intervention.
+        Summary of the training data, and kind of intervention.
     query, targets, evidence
-        What is asked, see :meth:`scgim.GIM.predict`.
+        The query and options of :meth:`scgim.GIM.predict`.
     only
-        Keys of the conditions that are wanted; ``None`` for all rows in all lines.
+        Keys of the requested conditions; ``None`` for all rows in all lines.
     generated
-        Asks the generator of a query's rows in a line.
+        Function that returns the generator's interventions for a query in a line.
     mean_changes
-        Mean changes under interventions, where one matrix product gives those of all rows; else ``None``.
+        Function that returns the mean changes of all rows by a matrix product; ``None`` for nonlinear mechanisms.
     """
 
     def __init__(
@@ -77,7 +77,7 @@ class DrugInterventions:
         self.measured, self._lines = set(measured), {}
 
     def source(self, line: str, i: int) -> str | None:
-        """What a prediction rests on: "data", "drug" or "features"; ``None`` where none is wanted."""
+        """Source of a prediction: "data", "drug" or "features"; ``None`` if the condition is not requested."""
         query, drug = self.query, self.query.drug[i]
         dose = None if np.isnan(query.dose[i]) else float(query.dose[i])
         if self.only is not None and (drug, dose, line) not in self.only:
@@ -93,7 +93,7 @@ class DrugInterventions:
         return found
 
     def intervention(self, line: str, i: int) -> DrugIntervention:
-        """The intervention of a row in a line."""
+        """Intervention of a row in a line."""
         query, known = self.query, self._of_line(line)
         label = (query.drug[i], self.doses[i] if self.combined[i] else query.dose[i])
         measured = None
@@ -101,27 +101,27 @@ class DrugInterventions:
             measured = Measured(known.own[i], self.responses.weight)
         delta = None if known.delta is None else known.delta[i]
         parts = self._parts(line, i) if self.combined[i] else ()
-        return DrugIntervention(label, known.said.row(i), self.targets, self.kind, parts, measured, delta)
+        return DrugIntervention(label, known.distribution.row(i), self.targets, self.kind, parts, measured, delta)
 
     def _of_line(self, line: str) -> _OfLine:
         if line not in self._lines:
-            said = self.generated(self.query, line)
-            delta = None if self.mean_changes is None else self.mean_changes(said, self.targets)
-            self._lines[line] = _OfLine(said, self._own(self.query, line), delta)
+            distribution = self.generated(self.query, line)
+            delta = None if self.mean_changes is None else self.mean_changes(distribution, self.targets)
+            self._lines[line] = _OfLine(distribution, self._own(self.query, line), delta)
         return self._lines[line]
 
     def _own(self, query: Query, line: str) -> np.ndarray:
         return self.responses.own(query.rows(self.summary.design, line)) * self.summary.scale
 
     def _parts(self, line: str, i: int) -> tuple[DrugIntervention, ...]:
-        """The drugs of a combination, each alone."""
+        """Interventions of the single drugs of a combination."""
         alone = self.query.alone(i)
-        said = self.generated(alone, line)
+        distribution = self.generated(alone, line)
         data: list[Measured | None] = [None] * len(alone.drug)
         if self.evidence != "features" and self.responses.processes:
             own = zip(self._own(alone, line), alone.index, strict=True)
             data = [Measured(x, self.responses.weight) if k >= 0 else None for x, k in own]
         return tuple(
-            DrugIntervention((name, dose), said.row(a), self.targets, self.kind, measured=data[a])
+            DrugIntervention((name, dose), distribution.row(a), self.targets, self.kind, measured=data[a])
             for a, (name, dose) in enumerate(zip(alone.drug, alone.dose, strict=True))
         )

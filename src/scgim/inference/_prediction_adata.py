@@ -1,4 +1,4 @@
-"""Predictions as an AnnData."""
+"""Predictions as AnnData."""
 
 from __future__ import annotations
 
@@ -15,34 +15,36 @@ if TYPE_CHECKING:
 
 
 class Block(NamedTuple):
-    """Predicted values and controls ``(rows, genes)`` on the training scale, names of source cells, additive baseline."""
+    """Predicted values of an intervention in a line, on the training scale."""
 
-    x: np.ndarray
-    control: np.ndarray
-    names: np.ndarray
-    additive: np.ndarray | None
+    x: np.ndarray  # (rows, genes) predicted values
+    control: np.ndarray  # (rows, genes) controls
+    names: np.ndarray  # (rows,) names of the source cells
+    additive: np.ndarray | None  # (rows, genes) additive baseline of a combination
 
 
 def assemble(parts: Iterator[tuple[Block, dict]], order: np.ndarray, genes: np.ndarray, about: dict) -> AnnData:
-    """One AnnData out of predicted blocks.
+    """Join predicted blocks to an AnnData.
 
     Parameters
     ----------
     parts
-        Blocks, and the obs columns that all rows of the block share.
+        Blocks, each with the obs values of its rows.
     order
-        Columns of the answer among the sorted genes.
+        Index of every output gene among the sorted genes.
     genes
-        Their names.
+        Names of the output genes.
     about
-        Goes to ``.uns["scgim"]["prediction"]``.
+        Content of ``.uns["scgim"]["prediction"]``.
     """
     values, controls, additive, sources, shared = [], [], [], [], []
-    least = 0.0 if about["scale"] == "counts" and about["kind"] != "delta" else -np.inf  # a logarithm of counts
+    least = (
+        0.0 if about["scale"] == "counts" and about["kind"] != "delta" else -np.inf
+    )  # log-normalized counts are not negative
     for block, common in parts:
         values.append(np.maximum(block.x, least)[:, order].astype(np.float32))
         controls.append(block.control[:, order].astype(np.float32))
-        # one drug alone is its own sum
+        # The additive baseline of a single drug is its prediction.
         added = None if block.additive is None else np.maximum(block.additive, least)[:, order].astype(np.float32)
         additive.append(values[-1] if added is None else added)
         sources.append(block.names)
@@ -72,5 +74,5 @@ def assemble(parts: Iterator[tuple[Block, dict]], order: np.ndarray, genes: np.n
         out.layers[_keys.ADDITIVE_LAYER] = np.concatenate(additive)
     out.uns[_keys.UNS] = {"prediction": about}
     if about["scale"] != "continuous" and about["kind"] != "delta":
-        out.uns["log1p"] = {}  # scanpy then knows that these are logarithms
+        out.uns["log1p"] = {}  # scanpy's mark of log-transformed values
     return out

@@ -1,4 +1,4 @@
-"""A trained model, asked: requests are resolved, the generator is asked, and the causal model runs."""
+"""The predictor: queries of a trained model are resolved, given interventions by the generator, and propagated."""
 
 from __future__ import annotations
 
@@ -40,28 +40,29 @@ if TYPE_CHECKING:
     from ._query import Query
     from ._target_ranking import Evidence
 
-MAX_CELLS = 1_000  # that a mean effect is taken over; each costs as much as a prediction
+MAX_CELLS = 1_000  # most cells for a mean total effect; each cell costs as much as a prediction
 
 
 @dataclass(frozen=True)
 class Predictor:
-    """Everything that a trained model can be asked, without the training data.
+    """Predictions and target rankings of a trained model, without the training data.
 
     Parameters
     ----------
     module, summary, drug_table
-        What training learned, and the drugs.
+        The trained module, the summary of the training data, and the drugs.
     setup
         Arguments of :meth:`scgim.GIM.setup_anndata`.
     genes
-        Names in the order of the training AnnData.
+        Names of the genes in the order of the training AnnData.
     averaging
-        Graphs that interventions are averaged over; ``None``: the graph found alone.
+        Graphs for the average over interventions; ``None`` for the graph of the data alone.
     averages_drugs
-        Whether drugs, too, are predicted by all graphs: those learned from means are as likely. A graph learned from cells made
-        the drugs' shifts, as residuals, and on another graph they would not add up to what was measured.
+        Whether predictions of drugs are averaged over graphs. This holds for graphs learned from means, because all graphs of the
+        ensemble are about equally likely. With a graph learned from cells, the shifts of drugs are residuals of this graph. On another
+        graph they would not reproduce the measured changes.
     plain
-        A module without a graph that predicts drugs, where the graph does harm; else ``None``.
+        A module without a graph for predictions of drugs, if the graph does harm; else ``None``.
     """
 
     module: GIMModule
@@ -74,7 +75,7 @@ class Predictor:
     plain: GIMModule | None = None
 
     def resolve(self, **asked: object) -> Query:
-        """A request, checked; see :func:`~scgim.inference._query.resolve`."""
+        """Validate a query by :func:`~scgim.inference._query.resolve`."""
         return resolve(
             self.summary.design,
             self.drug_table,
@@ -84,12 +85,12 @@ class Predictor:
         )
 
     def query_of(self, conditions: pd.DataFrame) -> Query:
-        """Every drug and dose of some conditions, columns drug and dose, that the model can speak of.
+        """Query of all drugs and doses of ``conditions`` (columns drug and dose) that the model can predict.
 
         Raises
         ------
         ValueError
-            If there is none.
+            If the model can predict none of the conditions.
         """
         pools = self.module.generator.pools_drugs
         known = self.drug_table.frame.index if pools else self.summary.design.drugs
@@ -106,7 +107,7 @@ class Predictor:
     # ---- targets -----------------------------------------------------------------------------------------------------
 
     def rank_targets(self, query: Query, evidence: Evidence, only: set[tuple] | None = None) -> pd.DataFrame:
-        """The ranking of a query's drugs and doses in every line, or in those of the conditions ``only`` that it covers."""
+        """Rank the targets of a query's drugs and doses in every line, or in the conditions with keys in ``only``."""
         summary, design = self.summary, self.summary.design
         found = posterior(self.module, summary)
         measured = {key: i for i, key in enumerate(condition_keys(design.names()))}
@@ -117,16 +118,16 @@ class Predictor:
         )
         at = np.array([measured.get(key, -1) for key in condition_keys(asked)])
         at[np.repeat(query.combined, len(lines))] = -1
-        # one row a drug and dose, its lines side by side
-        said = [self.interventions(query, line) for line in lines]
-        prior = [np.stack(parts, axis=1).reshape(len(asked), -1) for parts in zip(*said, strict=True)]
+        # Rows are ordered by drug and dose, and by line within these.
+        distributions = [self.interventions(query, line) for line in lines]
+        prior = [np.stack(parts, axis=1).reshape(len(asked), -1) for parts in zip(*distributions, strict=True)]
         if only is not None:
             wanted = np.array([key in only for key in condition_keys(asked)])
             asked, at, prior = asked[wanted], at[wanted], [a[wanted] for a in prior]
         if evidence == "data" and (at < 0).any():
             not_measured(*asked.iloc[np.flatnonzero(at < 0)[0]])
         data = (at >= 0) & (evidence != "features")
-        # what the generator says is in control SD of the own line
+        # The generator predicts in control SD of the line. The ranking is in pooled control SD, so that lines are comparable.
         unit = summary.relative_scale(np.searchsorted(design.lines, asked["cell_line"].to_numpy(str)))
         prior = prior[0], prior[1] * unit, prior[2] * unit
         values = (np.where(data[:, None], own[at], other) for own, other in zip(found, prior, strict=True))
@@ -139,7 +140,7 @@ class Predictor:
         return table.assign(doses=np.repeat(query.doses, len(table) // len(query.doses)))
 
     def interventions(self, query: Query, line: str, module: GIMModule | None = None) -> InterventionDistribution:
-        """What the generator (of another module) says of a query's rows in a cell line."""
+        """Interventions of a query's rows in a cell line by the generator of the module, or of another module."""
         inputs = query.inputs(self.summary.design, line)
         return intervention_distribution(module or self.module, inputs, query.row, len(query.drug))
 
@@ -156,16 +157,16 @@ class Predictor:
         targets: Targets = "expectation",
         evidence: Evidence = "auto",
     ) -> AnnData:
-        """Predictions of a query's drugs and doses in every line."""
+        """Predict a query's drugs and doses in every line."""
         blocks = self._drug_blocks(query, adata, as_, n_cells, seed, targets, evidence)
         return self._assembled(blocks, as_, {"targets": targets, "seed": seed})
 
     def changes(
         self, query: Query, evidence: Evidence = "auto", only: set[tuple] | None = None
     ) -> tuple[pd.DataFrame, np.ndarray]:
-        """Predicted mean changes on the training scale, ``(rows, genes)`` with genes sorted, and drug, dose and line of every row.
+        """Drug, dose and line of every row, and predicted mean changes on the training scale, ``(rows, genes)`` with genes sorted.
 
-        ``only`` are keys of the conditions that are wanted; ``None`` for all of the query in all lines.
+        ``only`` are keys of the requested conditions; ``None`` for all rows in all lines.
         """
         blocks = list(self._drug_blocks(query, None, "delta", None, 0, "expectation", evidence, only))
         rows = pd.DataFrame([about for _, about in blocks])[["drug", "dose", "cell_line"]]
@@ -181,7 +182,7 @@ class Predictor:
         n_cells: int | None,
         provenance: dict,
     ) -> AnnData:
-        """Predictions of one intervention on genes; ``about`` fills the columns of its rows, ``change`` takes a line."""
+        """Predict an intervention on genes. ``change`` returns the intervention in a line, ``about`` the obs values of its rows."""
         asked = [(change, lambda line: "do", about)]
         blocks = self._blocks(asked, adata, as_, n_cells, provenance["seed"], self._mechanisms())
         return self._assembled(blocks, as_, provenance)
@@ -229,7 +230,7 @@ class Predictor:
         seed: int,
         mechanisms: list[tuple],
     ) -> Iterator[tuple[Block, dict]]:
-        """Every intervention run from every line's control cells, with what its rows share."""
+        """Blocks of every intervention in every line, each with the obs values of its rows."""
         if n_cells is not None and n_cells < 1:
             raise ValueError(f"n_cells must be at least 1, got {n_cells}.")
         if adata is None:
@@ -258,32 +259,32 @@ class Predictor:
     # ---- changes of means --------------------------------------------------------------------------------------------
 
     def measured_changes(self) -> np.ndarray:
-        """Mean changes of the measured conditions in pooled control SD, in which lines are compared; ``(conditions, genes)``."""
+        """Mean changes of the measured conditions in pooled control SD, comparable between lines; ``(conditions, genes)``."""
         statistics, design = self.summary.statistics, self.summary.design
         return self.summary.relative_scale(design.line) * (statistics.mean[1:] - statistics.mean[0])
 
-    def mean_changes(self, said: InterventionDistribution, targets: Targets = "expectation") -> np.ndarray:
+    def mean_changes(self, distribution: InterventionDistribution, targets: Targets = "expectation") -> np.ndarray:
         """Mean change of control cells under interventions, ``(rows, genes)``, in control SD of their line."""
         n_genes, linear = len(self.summary.genes), self.module.mechanism.affine
         z = torch.zeros(1, n_genes, dtype=torch.float64) if linear else self.summary.standardized_controls()
-        return mean_changes(self._drug_mechanisms(), self.module.intervention, said, z, targets=targets)
+        return mean_changes(self._drug_mechanisms(), self.module.intervention, distribution, z, targets=targets)
 
     def generated_changes(self) -> tuple[np.ndarray, np.ndarray] | tuple[None, None]:
-        """What the generator says of the measured conditions, and what it said of them when they were held out.
+        """Predicted mean changes of the measured conditions by the generator, and by generators trained without the condition.
 
-        ``(conditions, genes)`` each, in pooled control SD; ``None`` where the generator says nothing of other conditions.
+        ``(conditions, genes)`` each, in pooled control SD; ``None`` without cross-fitted predictions.
         """
         conditions, _, features = self.summary.conditions()
         if features is None:
             return None, None
         unit, n = self.summary.relative_scale(self.summary.design.line), len(self.summary.design.drug)
         every = intervention_distribution(self.module, conditions.inputs, np.arange(n), n)
-        blind = every._replace(probability=features.probability.numpy(), psi=features.psi.numpy())
-        return unit * self.mean_changes(every), unit * self.mean_changes(blind)
+        held_out = every._replace(probability=features.probability.numpy(), psi=features.psi.numpy())
+        return unit * self.mean_changes(every), unit * self.mean_changes(held_out)
 
     @torch.no_grad()
     def total_effects(self, z: torch.Tensor) -> np.ndarray:
-        """Mean change of every gene (column) when a gene (row) is shifted by 1, over cells ``z``; ``(genes, genes)``."""
+        """Mean change of every gene (column) under a shift of a gene (row) by 1, over cells ``z``; ``(genes, genes)``."""
         mechanism, d = self.module.mechanism, z.shape[1]
         if mechanism.affine:
             zero = torch.zeros(d, d, dtype=z.dtype)
@@ -293,14 +294,14 @@ class Predictor:
         return np.array([(counterfactual(mechanism, depth, z, Action(e)) - z).mean(0).numpy() for e in unit])
 
     def _drug_mechanisms(self) -> list[tuple]:
-        """Mechanisms that drugs act on, with the levels of their graph."""
+        """Mechanisms for predictions of drugs, with the topological generations of their graph."""
         if self.plain is not None:
             nothing = levels(self.plain.mechanism.graph.numpy())
             return [(self.plain.mechanism, [torch.as_tensor(level) for level in nothing])]
         return self._mechanisms() if self.averages_drugs else [(self.module.mechanism, self._levels())]
 
     def _mechanisms(self) -> list[tuple]:
-        """Mechanisms that direct interventions are averaged over, with the levels of the graph of each; the trained ones come first."""
+        """Mechanisms for interventions on genes, with the topological generations of their graph; the trained mechanisms come first."""
         if self.averaging is None:
             return [(self.module.mechanism, self._levels())]
         return self.averaging.mechanisms(self.module)

@@ -1,4 +1,4 @@
-"""What a user asks of a model: drugs by name, SMILES or features, at doses. Resolved and checked in one place."""
+"""Queries of a model: drugs by name, SMILES or features, at doses, with their validation."""
 
 from __future__ import annotations
 
@@ -24,12 +24,12 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Query:
-    """Drugs or combinations x doses, in the order asked: one row each; a row has a part for each of its drugs."""
+    """Drugs or combinations x doses, one row each, in the order of the request. A row has a part for each of its drugs."""
 
-    drug: np.ndarray  # (rows,) names; of a combination joined by " + ", in alphabetical order
+    drug: np.ndarray  # (rows,) name; the names of a combination are joined by " + " in alphabetical order
     dose: np.ndarray  # (rows,) NaN for combinations
     smiles: np.ndarray  # (rows,)
-    row: np.ndarray  # (parts,) which row it belongs to, ascending
+    row: np.ndarray  # (parts,) row of the part, ascending
     part: np.ndarray  # (parts,) name of the drug
     part_dose: np.ndarray  # (parts,)
     index: np.ndarray  # (parts,) training index, -1 if unseen
@@ -37,24 +37,24 @@ class Query:
 
     @property
     def combined(self) -> np.ndarray:
-        """Which rows are combinations, ``(rows,)`` bool."""
+        """Rows that are combinations, ``(rows,)`` bool."""
         return np.bincount(self.row, minlength=len(self.drug)) > 1
 
     @property
     def doses(self) -> np.ndarray:
         """Doses of every row as text: ``"0.5 + 2"`` for a combination."""
         text = np.array([f"{dose:g}" for dose in self.part_dose], dtype=object)
-        known = ~np.isnan(self.part_dose)  # of no part of a row without doses
+        known = ~np.isnan(self.part_dose)  # a row without doses has an empty text
         return np.array([" + ".join(text[known & (self.row == i)]) for i in range(len(self.drug))], dtype=object)
 
     def rows(self, design: ScreenDesign, line: str) -> Rows:
-        """Of every row's first drug in a cell line, as responses take them."""
+        """Arguments of :class:`~scgim.module.Responses` for every row's first drug in a cell line."""
         first = np.searchsorted(self.row, np.arange(len(self.drug)))
         inputs = self.inputs(design, line)
         return Rows(self.index[first], inputs.log_dose.numpy()[first], np.full(len(first), design.line_index(line)))
 
     def take(self, rows: np.ndarray) -> Query:
-        """Some rows: numbers or a mask."""
+        """Select rows by indices or a mask."""
         rows = np.arange(len(self.drug))[rows]
         parts = [np.flatnonzero(self.row == i) for i in rows]
         flat = np.concatenate([np.empty(0, dtype=int), *parts]).astype(int)
@@ -63,14 +63,14 @@ class Query:
         return Query(*of_rows, row, *(getattr(self, name)[flat] for name in ("part", "part_dose", "index", "features")))
 
     def alone(self, row: int) -> Query:
-        """The drugs of one row, each as a row of its own."""
+        """The drugs of a row, each as a separate row."""
         at = np.flatnonzero(self.row == row)
         name, dose = self.part[at], self.part_dose[at]
         blank = np.full(len(at), "", dtype=object)
         return Query(name, dose, blank, np.arange(len(at)), name, dose, self.index[at], self.features[at])
 
     def inputs(self, design: ScreenDesign, line: str) -> TreatmentInputs:
-        """Of every part in a cell line, as the generator takes them."""
+        """Inputs of the generator for every part in a cell line."""
         at = np.full(len(self.index), design.line_index(line))
         return design.encode(self.features, self.index, self.part_dose, at)
 
@@ -86,7 +86,7 @@ def resolve(
     features: pd.DataFrame | None = None,
     dose: float | tuple[float, ...] | Sequence[float | tuple[float, ...]] | None = None,
 ) -> Query:
-    """Check a request and look its drugs up; see :meth:`scgim.GIM.predict` for what may be asked."""
+    """Validate the arguments of :meth:`scgim.GIM.predict` and look up the drugs."""
     if drug is None and (smiles is not None or features is not None):
         what = "smiles" if smiles is not None else "features"
         raise ValueError(f"{what}= was passed without drug=, the names that it belongs to.")
@@ -116,7 +116,7 @@ def resolve(
     return Query(
         drug=np.array([" + ".join(names) for names, _ in rows], dtype=object),
         dose=np.array([values[0] if len(values) == 1 else np.nan for _, values in rows], dtype=np.float64),
-        # a dot is how SMILES write molecules side by side
+        # SMILES separate molecules by a dot.
         smiles=np.array(
             [".".join(filter(None, (structures.get(n, "") for n in names))) for names, _ in rows], dtype=object
         ),
@@ -124,7 +124,7 @@ def resolve(
         part=np.array(part, dtype=object),
         part_dose=np.array(part_dose, dtype=np.float64),
         index=np.array([index.get(name, -1) for name in part]),
-        # rows side by side, whatever the table's layout: it decides the last bit of a product
+        # A contiguous layout, because the last bit of matrix products depends on the layout of the table.
         features=np.ascontiguousarray(frame.reindex(part).to_numpy(np.float64).reshape(len(part), -1))
         / design.feature_scale,
     )
@@ -133,7 +133,7 @@ def resolve(
 def _rows(
     design: ScreenDesign, asked: list[tuple[str, ...]], dose: object
 ) -> Iterator[tuple[tuple[str, ...], tuple[float, ...]]]:
-    """Every drug or combination with its doses, the drugs of a combination in alphabetical order: order does not matter."""
+    """Every drug or combination with its doses. The drugs of a combination are in alphabetical order."""
     most = max(map(len, asked))
     alone, together = (_doses(design, dose), []) if most == 1 else _split_doses(design, dose)
     for names in asked:
@@ -154,7 +154,7 @@ def _rows(
 
 
 def _split_doses(design: ScreenDesign, dose: object) -> tuple[np.ndarray, list[tuple[float, ...]]]:
-    """Doses of single drugs (numbers) and of combinations (tuples); one tuple alone is one combination's."""
+    """Doses of single drugs (numbers) and of combinations (tuples). A single tuple is the dose of a combination."""
     if dose is None:
         return np.empty(0), []
     entries = [dose] if isinstance(dose, tuple) or not np.iterable(dose) else list(dose)
@@ -176,7 +176,7 @@ def _split_doses(design: ScreenDesign, dose: object) -> tuple[np.ndarray, list[t
 
 
 def _structures(drug: object, asked: list[tuple[str, ...]], smiles: object) -> dict[str, str]:
-    """SMILES by drug; for a combination they come as a tuple, like its names."""
+    """SMILES by drug. The SMILES of a combination are a tuple, as its names."""
     if isinstance(smiles, Mapping) or isinstance(smiles, bytes) or not np.iterable(smiles):
         raise TypeError(f"smiles is one SMILES or a list of them in the order of drug, not a {type(smiles).__name__}.")
     one = isinstance(smiles, str) or (isinstance(smiles, tuple) and isinstance(drug, tuple))
@@ -197,7 +197,7 @@ def _structures(drug: object, asked: list[tuple[str, ...]], smiles: object) -> d
 
 
 def _names(drug: object, control: str, measured: np.ndarray) -> list[tuple[str, ...]]:
-    """What was asked, every drug or combination as a tuple of names."""
+    """Requested drugs and combinations, each as a tuple of names."""
     one = isinstance(drug, (str, tuple)) or not np.iterable(drug)
     entries = [entry if isinstance(entry, tuple) else (entry,) for entry in ([drug] if one else drug)]
     for entry in entries:
@@ -224,7 +224,7 @@ def _names(drug: object, control: str, measured: np.ndarray) -> list[tuple[str, 
 def _given_features(
     table: DrugTable, drugs: list[str], smiles: dict[str, str] | None, features: pd.DataFrame | None
 ) -> pd.DataFrame | None:
-    """Rows that the caller brought, in the model's columns; a measured drug must agree with its own."""
+    """Features passed by the user, in the model's columns. The features of a measured drug must equal its training features."""
     if smiles is not None and features is not None:
         raise ValueError("Pass smiles or features, not both.")
     if smiles is None and features is None:

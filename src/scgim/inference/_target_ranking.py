@@ -17,14 +17,14 @@ if TYPE_CHECKING:
     from scgim.train._graph_averaging import Averaging
 
 Evidence = Literal["auto", "data", "features"]
-LEAST_VARIANCE = 0.01  # of psi around the generator's, in control variances
+LEAST_VARIANCE = 0.01  # least prior variance of effects around the generator's psi, in control variances
 
 
 @torch.no_grad()
 def posterior(module: GIMModule, summary: TrainingSummary) -> tuple[np.ndarray, ...]:
-    """Probability, effect and its standard error in pooled control sd, ``(conditions, genes)`` each; see ``GIMModule.posterior``."""
+    """Probability, effect and its standard error in pooled control SD by ``GIMModule.posterior``, ``(conditions, genes)`` each."""
     conditions, moments, features = summary.conditions()
-    # a generator that fits perfectly must not silence a condition's own data
+    # A generator that fits the training conditions perfectly has a variance of 0, and the posterior would ignore the cells.
     prior = (module.generator.uncertainty(conditions.inputs) ** 2).clamp(min=LEAST_VARIANCE)
     unit = summary.relative_scale(summary.design.line)
     found = module.posterior(conditions, moments, prior, features, torch.as_tensor(unit))
@@ -35,7 +35,7 @@ def posterior(module: GIMModule, summary: TrainingSummary) -> tuple[np.ndarray, 
 def decisive_edges_of(
     module: GIMModule, summary: TrainingSummary, averaging: Averaging | None, probability: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
-    """The edge that every measured target hangs on most, as text, and the probability of its direction, ``(conditions, genes)``."""
+    """The decisive edge of every measured target as text, and the probability of its direction, ``(conditions, genes)`` each."""
     conditions, moments, _ = summary.conditions()
     mechanism = module.mechanism
     weight = mechanism.effects(summary.standardized_controls())[0].numpy() if mechanism.graph.any() else mechanism.graph
@@ -62,13 +62,13 @@ def rank(
     direction: np.ndarray,
     change: np.ndarray,
 ) -> pd.DataFrame:
-    """Tidy frame: for every row of ``names`` all genes by score = probability x abs(effect), ties by name.
+    """Tidy table of all genes for every row of ``names``, sorted by score = probability x abs(effect), ties by name.
 
-    ``genes`` are sorted by name; ``probability``, ``effect``, ``error``, the edge it ``rests_on``, the
-    probability of that edge's ``direction`` and the measured ``change`` (NaN where there is none) are ``(rows, genes)``.
+    ``genes`` are sorted by name. ``probability``, ``effect``, ``error``, the decisive edge ``rests_on``, the probability ``direction`` of the
+    edge's direction and the measured ``change`` (NaN if not measured) are ``(rows, genes)``.
     """
     score = probability * np.abs(effect)
-    # twice, because the first gives which gene has a rank, and the second which rank a gene has
+    # The first argsort gives the gene of every rank, the second the rank of every gene.
     by_change = np.argsort(np.argsort(-np.abs(change), axis=1, kind="stable"), axis=1) + 1.0
     order = np.argsort(-score, axis=1, kind="stable")
     rows = np.repeat(np.arange(len(names)), len(genes))

@@ -1,4 +1,4 @@
-"""The model class and its verbs; the one place that knows scvi-tools."""
+"""The model class. Only this folder imports scvi-tools."""
 
 from ._gim import GIM
 

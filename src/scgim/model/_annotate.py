@@ -1,4 +1,4 @@
-"""Writing results back into an AnnData."""
+"""Writing of results into an AnnData."""
 
 from __future__ import annotations
 
@@ -25,17 +25,16 @@ def write_shift(
     rows: pd.DataFrame,
     predicted: np.ndarray,
 ) -> None:
-    """Predicted change of every cell's own drug, dose and line, and its control mean plus that.
+    """Write the predicted change of every cell's drug, dose and line, and the sum of its control mean and this change.
 
     Parameters
     ----------
     table
         Drug, dose, line, batch and control of every cell.
     order
-        Columns of the answer among the sorted genes.
+        Index of every gene of the AnnData among the sorted genes.
     rows, predicted
-        Drug, dose and line of predicted changes ``(rows, genes)``, genes sorted. Cells of a drug that the model cannot speak of
-        get NaN.
+        Drug, dose and line of the rows, and predicted changes ``(rows, genes)``, genes sorted. Cells without a prediction get NaN.
     """
     asked = rows.set_axis(["drug", "dose", "line"], axis=1)
     row = pd.MultiIndex.from_frame(asked.fillna({"dose": 0.0})).get_indexer(
@@ -45,10 +44,10 @@ def write_shift(
     change = np.vstack([known, np.full(adata.n_vars, np.nan, dtype=np.float32)])[row]
     control = table["control"].to_numpy()
     change[control] = 0.0
-    mute = ~control & (row < 0)
-    if mute.any():
-        names = sorted(set(table.loc[mute, "drug"]))
-        warn(f"No prediction for {int(mute.sum()):,} cells of {names[:3]}: their change is NaN.")
+    missing = ~control & (row < 0)
+    if missing.any():
+        names = sorted(set(table.loc[missing, "drug"]))
+        warn(f"No prediction for {int(missing.sum()):,} cells of {names[:3]}: their change is NaN.")
     groups = pd.MultiIndex.from_arrays([summary.group_line, summary.group_batch])
     group = groups.get_indexer(pd.MultiIndex.from_frame(table[["line", "batch"]]))
     adata.obsm[_keys.SHIFT] = change
@@ -56,14 +55,14 @@ def write_shift(
 
 
 def write_graph(adata: AnnData, weight: np.ndarray) -> None:
-    """Edge weights (row = source) and degrees; ``weight`` is ``(genes, genes)`` in the order of ``adata.var_names``."""
+    """Write edge weights (row = source) and degrees; ``weight`` is ``(genes, genes)`` in the order of ``adata.var_names``."""
     adata.varp[_keys.GRAPH] = sp.csr_matrix(weight)
     adata.var[_keys.IN_DEGREE] = (weight != 0).sum(0)
     adata.var[_keys.OUT_DEGREE] = (weight != 0).sum(1)
 
 
 def write_targets(adata: AnnData, table: pd.DataFrame, *, drug_key: str, control: str) -> None:
-    """The ranking in scanpy's format; see :func:`~scgim.inference._target_ranking.rank_genes_groups`."""
+    """Write the ranking in scanpy's format by :func:`rank_genes_groups`."""
     colon = sorted({drug for drug in [*table["drug"], control] if ":" in drug})
     if colon:
         warn(
@@ -76,8 +75,8 @@ def write_targets(adata: AnnData, table: pd.DataFrame, *, drug_key: str, control
 def rank_genes_groups(table: pd.DataFrame, *, drug_key: str, control: str) -> dict:
     """A ranking in scanpy's ``rank_genes_groups`` format: a group per drug, best score over doses and lines.
 
-    P-values are NaN: cells of one well are no replicates, so none could be computed honestly. The control's group of
-    zeros is what scanpy's plots expect of a reference.
+    P-values are NaN, because the cells of a well are no independent replicates. The control has a group of zeros, because scanpy's plots
+    expect a group of the reference.
     """
     best = table.sort_values(["score", "gene"], ascending=[False, True], kind="stable").drop_duplicates(
         ["drug", "gene"]
@@ -111,6 +110,6 @@ def rank_genes_groups(table: pd.DataFrame, *, drug_key: str, control: str) -> di
 
 
 def _records(values: list[np.ndarray], names: list[str], *, text: bool = False) -> np.ndarray:
-    """A record array with one field a drug; field names are the one place where any name is safe in a file."""
+    """A record array with a field per drug. Names of fields may contain any character in a file, unlike names of groups."""
     arrays = [np.asarray(v, dtype=object if text else np.float64) for v in values]
     return np.rec.fromarrays(arrays, dtype=[(name, "O" if text else "f8") for name in names])

@@ -1,4 +1,4 @@
-"""The model's verb that writes results into an AnnData."""
+"""The method that writes results into an AnnData."""
 
 from __future__ import annotations
 
@@ -23,34 +23,33 @@ if TYPE_CHECKING:
 
 
 class AnnotationMixin(ModelState):
-    """Results where scanpy's plots look for them."""
+    """Results in the places of an AnnData that scanpy's plots use."""
 
     def annotate(self, adata: AnnData | None = None, *, evidence: Evidence = "auto") -> None:
         """Write predictions, targets and graph into an AnnData.
 
-        ``.obsm["scgim_shift"]``: predicted change of every cell's own drug and dose, 0 for controls;
-        ``.obsm["scgim_pred"]``: its control mean plus that; ``.uns["scgim_targets"]``: targets in ``rank_genes_groups``
-        format, ``scores`` = probability x abs(effect), ``logfoldchanges`` = effect in control sd, p-values NaN: a group for
-        each of the AnnData's drugs (best over its doses and lines) and one of zeros for the control;
+        ``.obsm["scgim_shift"]``: predicted change for every cell's drug and dose, 0 for controls;
+        ``.obsm["scgim_pred"]``: control mean plus predicted change; ``.uns["scgim_targets"]``: targets in ``rank_genes_groups``
+        format, ``scores`` = probability x abs(effect), ``logfoldchanges`` = effect in control SD, p-values NaN: a group for
+        each of the AnnData's drugs (best over its doses and lines) and a group of zeros for the control;
         ``.varp["scgim_graph"]``: edge weights, row = source; ``.var["scgim_in_degree"]``, ``.var["scgim_out_degree"]``;
         ``.uns["scgim"]``: provenance.
 
         Parameters
         ----------
         adata
-            The training AnnData by default; another one must have the same genes, drug columns, lines and batches.
+            The training AnnData by default. Another AnnData must have the same genes, drug columns, lines and batches.
         evidence
-            As in :meth:`predict` and :meth:`rank_targets`.
+            Evidence of :meth:`predict` and :meth:`rank_targets`: ``"auto"``, ``"data"`` or ``"features"``.
 
         Returns
         -------
-        Nothing; the AnnData is written to.
+        Nothing; the AnnData is modified.
 
         Raises
         ------
         ValueError
-            If ``adata`` is a view, holds other genes, lines or batches than the training data, or no drug that the model
-            can speak of.
+            If ``adata`` is a view, has other genes, lines or batches than the training data, or no drug that the model can predict.
 
         Examples
         --------
@@ -73,7 +72,7 @@ class AnnotationMixin(ModelState):
         genes = adata.var_names.to_numpy(str)
         require_genes(genes, summary.genes)
         columns = ScreenColumns.of_setup(self.registry_["setup_args"])
-        cells = columns.table(adata, split=False)  # the side of a split does not matter here, and new data has none
+        cells = columns.table(adata, split=False)  # annotation does not use the split, and new data may have none
         groups = set(zip(summary.group_line, summary.group_batch, strict=True))
         if alien := sorted(set(zip(cells["line"], cells["batch"], strict=True)) - groups):
             raise ValueError(f"No training controls for line, batch = {alien[0]}, so nothing to add a change to.")
@@ -92,7 +91,7 @@ class AnnotationMixin(ModelState):
         adata.uns[_keys.UNS] = self._provenance()
 
     def _provenance(self) -> dict:
-        """What a reader of the file needs to know of where the results come from; None becomes an empty string."""
+        """Provenance of the results for readers of the file; None becomes an empty string."""
         args = {name: "" if value is None else value for name, value in self.registry_["setup_args"].items()}
         settings = args | self._written_settings()
         summary = self._require_trained()
@@ -114,7 +113,7 @@ class AnnotationMixin(ModelState):
         }
 
     def _generator_choice(self) -> dict:
-        """Why this generator, and the scores of all that were compared."""
+        """Reason of the choice of the generator, and the scores of all candidates."""
         about = {"asked": self.settings_["generator"], "reason": self._choice.reason}
         scores = self._choice.scores
         if scores is None:
@@ -122,7 +121,7 @@ class AnnotationMixin(ModelState):
         return about | {"generator": scores.index.to_numpy(str)} | {name: scores[name].to_numpy() for name in scores}
 
     def _written_settings(self) -> dict:
-        """The settings as a file takes them: no None, and priors as their tables."""
+        """The settings as values that a file can store, without None."""
         settings = {name: "" if value is None else value for name, value in self.settings_.items()}
         prior, regulators = self.settings_["prior_graph"], self.settings_["regulators"]
         return settings | {

@@ -1,4 +1,4 @@
-"""The model's verbs that judge: would one get this graph again, and what is a prediction worth? They read the data anew."""
+"""Methods that evaluate a model: stability of the graph, and accuracy of predictions and targets. They read the data again."""
 
 from __future__ import annotations
 
@@ -23,31 +23,31 @@ logger = logging.getLogger("scgim")
 
 
 class EvaluationMixin(ModelState):
-    """What a trained model and its data say of its worth."""
+    """Evaluation of a trained model."""
 
     def stability(self, n: int = 20, *, max_rounds: int = 20, seed: int = 0) -> pd.DataFrame:
-        """How often the edges of the graph come back if conditions and cells had been others.
+        """Frequency of the edges of the graph in refits on resampled data.
 
-        The search is repeated, at the charge and penalty of training, on ``n`` draws of the sufficient statistics. A draw takes
-        every drug's lines with replacement, with all doses in a line, then cells within conditions by a parametric bootstrap, and at
-        last draws the direction of every edge given the others, by the score. The data are read once, whatever ``n``. Assumptions
-        that fail in every line stay unseen.
-        :meth:`get_graph` and :meth:`annotate` know of the result from then on.
+        The search is repeated with the target penalty and edge penalty of training on ``n`` draws of the sufficient statistics. A draw
+        samples the lines of every drug with replacement, with all doses in a line, and cells within conditions by a parametric bootstrap.
+        Afterwards the direction of every edge is drawn given the other edges, by the score. The data are read once. Violations of the
+        assumptions that occur in every line are not detected. :meth:`get_graph` and :meth:`annotate` include the result.
 
         Parameters
         ----------
         n
-            Refits.
+            Number of refits.
         max_rounds
             Rounds of each search.
         seed
-            Of the draws.
+            Seed of the draws.
 
         Returns
         -------
         DataFrame source, target, ``stability`` (share of refits with the edge), ``adjacency`` (with the edge or its
-        reverse), ``recurs`` (in at least half of them, and in at least .8 of those that join the two genes in this direction), ``module``: number of the group of genes that recurring edges
-        join without agreeing on their direction, -1 if both genes are in none. Least stable last.
+        reverse), ``recurs`` (in at least half of the refits, and in this direction in at least 80 % of the refits that join the two genes),
+        ``module`` (index of the group of genes joined by recurring edges of undecided direction; -1 if the genes are not in the same
+        group). The most stable edge is first.
 
         Raises
         ------
@@ -89,46 +89,46 @@ class EvaluationMixin(ModelState):
         seed: int = 0,
         train_kwargs: dict | None = None,
     ) -> pd.DataFrame:
-        """Score predictions for the test conditions of ``split_key``, beside every baseline on the same rows.
+        """Score predictions for the test conditions of ``split_key``, and the predictions of baselines on the same rows.
 
         Methods: ``"scgim"``; ``"control"`` (no change); ``"training mean"`` of the same line at the nearest dose; ``"nearest
         drug"`` by features at the nearest dose; ``"dose interpolation"`` between a drug's own doses; ``"ridge"``,
-        ``"kernel ridge"`` and ``"network"`` on features and dose; ``"duplicate"``, one half of the condition's own cells for the
-        other: the ceiling; and, trained anew on the same rows, scgim with an ``"empty graph"`` (the same generator), with ``"shuffled
-        features"`` and with ``"zeroed features"`` (then the training mean is all it can say).
+        ``"kernel ridge"`` and ``"network"`` on features and dose; ``"duplicate"``, half of the condition's cells as prediction of the other
+        half, an upper bound; and, trained on the same rows, scgim with an ``"empty graph"`` (the same generator), with ``"shuffled
+        features"`` and with ``"zeroed features"`` (then it predicts the training mean).
 
         Parameters
         ----------
         refit
-            Whether to train the last three.
+            Whether to train the last three methods.
         distributions
-            Whether to compare cells as well as their means (at most 200 of a condition).
+            Whether to compare distributions of cells (at most 200 per condition) in addition to means.
         seed
-            Of halves, samples and shuffles.
+            Seed of halves, samples and shuffles.
         train_kwargs
-            For the trainings.
+            Arguments of :meth:`train` for the last three methods.
 
         Returns
         -------
-        One row for each method and test condition, then means over all conditions (drug ``"(all)"``), over the strong ones and over
-        the weak ones: those whose cells can, or cannot, be told from control cells (``strong``: energy permutation test,
-        ``p_moved`` < .05). In control standard deviations: ``rmse`` over genes of the mean change, ``wmse`` weighted towards
-        genes that moved, ``size_ratio`` of predicted to true change; ``pearson`` over genes of the changes, and
-        ``pearson_centred`` of what is left of both once the training mean is removed; ``rank``, how often the prediction lies nearer to
-        its own truth than to another condition's (chance .5); ``energy`` distance, mean per-gene ``w1`` and RMSE of standard
-        deviations ``sd`` between cells. ``.attrs["verdict"]`` says it in sentences: scgim beats, does not beat or cannot be told from the
-        best baseline, by the 95 % interval of the paired difference, bootstrapped over drugs (below a thousandth of the error none
-        counts); and its squared error as a share of the training mean's. Test drugs whose structure was trained on
-        under another name are warned of.
+        One row for each method and test condition, then means over all conditions (drug ``"(all)"``), over strong conditions and over weak
+        conditions. A condition is ``strong`` if its cells are distinguishable from controls (energy-distance permutation test, ``p_moved``
+        < 0.05). In control SD: ``rmse`` over genes of the mean change, ``wmse`` weighted towards changed genes, ``size_ratio`` of predicted
+        to true change. ``pearson`` is the correlation of the changes over genes, and ``pearson_centred`` the correlation after subtraction
+        of the training mean. ``rank`` is how often the prediction is closer to its own condition than to another condition (0.5 by
+        chance). Between cells: ``energy`` distance, mean per-gene ``w1``, and RMSE of SDs ``sd``. ``.attrs["verdict"]`` summarizes whether
+        scgim is better than, worse than or not distinguishable from the best baseline, by the 95 % interval of the paired difference,
+        bootstrapped over drugs (differences below a thousandth of the error are ignored). It also contains the squared error as a share of
+        the training mean's error. A warning names test drugs with the structure of a training drug.
 
         Raises
         ------
         ValueError
-            If the model has no data, no ``split_key``, no test condition, saw one in training, or has an answer for none.
+            If the model has no data, no ``split_key`` or no test condition, if a test condition was used in training, or if the model can
+            predict none.
 
         See Also
         --------
-        scgim.tl.cross_validate : the same over several splits, a model for each.
+        scgim.tl.cross_validate : evaluation over several splits, with a model for each split.
 
         Examples
         --------
@@ -164,10 +164,10 @@ class EvaluationMixin(ModelState):
         refit: bool = True,
         train_kwargs: dict | None = None,
     ) -> pd.DataFrame:
-        r"""Score the ranking of targets for drugs whose targets are known, beside what needs no model.
+        r"""Score the ranking of targets for drugs with known targets, and rankings that need no model.
 
-        Methods: ``"scgim"``, its score as in :meth:`rank_targets`; ``"scgim, empty graph"``, trained anew without a graph;
-        ``"largest |shift|"``, the mean change from the own line's controls; ``"largest |z|"``, that change over its sampling error,
+        Methods: ``"scgim"``, the score of :meth:`rank_targets`; ``"scgim, empty graph"``, a model trained without a graph;
+        ``"largest |shift|"``, the mean change from the controls of the line; ``"largest |z|"``, this change over its sampling error,
         :math:`(\bar x_k - \bar x_0) / \sqrt{s_k^2 / n_k + s_0^2 / n_0}`. Drugs that are not in the training rows are ranked by their
         features alone, beside ``"largest |shift| by ridge"``, the change that a ridge regression on features and dose predicts.
         A gene's score for a drug is its highest over the drug's doses and lines, for every method.
@@ -175,29 +175,28 @@ class EvaluationMixin(ModelState):
         Parameters
         ----------
         known
-            Columns ``drug`` and ``gene``, a row for each true target. Drugs that are not listed are not judged; of a drug that is, all its
-            targets should be, as every other gene counts as none.
+            Columns ``drug`` and ``gene``, a row for each true target. Only listed drugs are scored. All targets of a listed drug should be
+            listed, because every other gene of the drug counts as a non-target.
         k
-            Of ``recall``; by default 5, or all genes where there are fewer.
+            Number of genes of ``recall``; by default 5, or all genes if there are fewer.
         refit
-            Whether to train the model without a graph. Without it no data are needed.
+            Whether to train the model without a graph, which requires the data.
         train_kwargs
-            For that training.
+            Arguments of :meth:`train` for the model without a graph.
 
         Returns
         -------
-        One row for each method and drug, and one for all drugs (``"(all)"``); columns ``evidence`` (``"data"`` for measured drugs,
-        ``"features"`` for others, which have rows ``"(all)"`` of their own), ``n_targets``, ``n_called``, ``ap`` (average precision,
+        One row for each method and drug, and a row for all drugs (``"(all)"``); columns ``evidence`` (``"data"`` for measured drugs,
+        ``"features"`` for other drugs, which have separate rows ``"(all)"``), ``n_targets``, ``n_called``, ``ap`` (average precision,
         :func:`scgim.metrics.target_average_precision`), ``f1`` of the called targets (:func:`scgim.metrics.target_f1`), ``recall`` among
-        the first ``k`` genes (:func:`scgim.metrics.recall_at_k`), ``best_rank`` of the true target that comes first. scgim, with
-        and without graph, calls genes of probability > .5; the other methods know no threshold and are told how many targets each
-        drug has, which favours them. ``.attrs["verdict"]`` says it in sentences.
+        the first ``k`` genes (:func:`scgim.metrics.recall_at_k`), ``best_rank`` of the first true target. scgim, with and without graph,
+        calls genes with a probability above 0.5. The other methods have no threshold and are given the number of targets of each drug,
+        which favors them. ``.attrs["verdict"]`` summarizes the result.
 
         Raises
         ------
         KeyError, TypeError, ValueError
-            If ``known`` is no such table, names a drug or gene that the model does not have (the nearest are named), or ``refit`` is asked of
-            a model without data.
+            If ``known`` is not such a table or names an unknown drug or gene, or if ``refit`` is requested for a model without data.
 
         Examples
         --------

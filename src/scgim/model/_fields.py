@@ -1,4 +1,4 @@
-"""Registry fields of scvi-tools: the conditions of a screen and the drugs' features. Neither is ever batched, neither writes into obs."""
+"""Registry fields of scvi-tools: the conditions of a screen and the drugs' features. They are not batched and do not write into obs."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ CONDITION, DRUG_TABLE = "context", "drug_table"
 
 
 class _TableField(BaseAnnDataField):
-    """A field that keeps small tables in the registry and gives the DataLoader nothing."""
+    """A field that stores small tables in the registry and provides no data to the DataLoader."""
 
     @property
     def is_empty(self) -> bool:
@@ -46,12 +46,12 @@ class ConditionField(_TableField):
         self.columns = columns
 
     def validate_field(self, adata: AnnData) -> None:
-        """Raise on anything that would be found out only in training, or never."""
+        """Raise if the columns do not describe a valid screen."""
         super().validate_field(adata)
         self.columns.validate(adata)
 
     def register_field(self, adata: AnnData) -> dict:
-        """Levels of every column."""
+        """Distinct values of the columns, and numbers of conditions and controls."""
         super().register_field(adata)
         table = self.columns.table(adata)
         treated = table[~table["control"]]
@@ -73,7 +73,7 @@ class ConditionField(_TableField):
 
 
 class DrugFeaturesField(_TableField):
-    """One row of features for every drug, from ``uns``, from SMILES, or none."""
+    """A row of features for every drug, from ``uns``, from SMILES, or without features."""
 
     registry_key = property(lambda self: DRUG_TABLE)
     attr_name = property(lambda self: "uns")
@@ -84,10 +84,10 @@ class DrugFeaturesField(_TableField):
         self.columns, self.features_key, self.smiles_key = columns, features_key, smiles_key
 
     def validate_field(self, adata: AnnData) -> None:
-        """The table is checked where it is read."""
+        """No validation here, because :meth:`register_field` validates the table."""
 
     def register_field(self, adata: AnnData) -> dict:
-        """Names, feature columns (sorted), values, SMILES, and where the features come from."""
+        """Names, feature columns (sorted), values, SMILES, and source of the features."""
         cells, keys = self.columns.table(adata), {"features_key": self.features_key, "smiles_key": self.smiles_key}
         return DrugTable.read(adata, cells, control=str(self.columns.control), **keys).state()
 

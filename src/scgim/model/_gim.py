@@ -50,50 +50,50 @@ class GIM(
 ):
     r"""Generative intervention model of a drug screen: a causal graph of genes and the drugs' unknown targets.
 
-    Learns, from cells under drugs at doses, a structural equation model over genes whose mechanisms the drugs touch, and a
-    generator from drug features and dose to which mechanisms are touched and how :cite:p:`Schneider2025`.
+    It learns a structural equation model of genes from cells under drugs at doses. Drugs intervene on mechanisms of this model. A
+    generator maps drug features and dose to the probabilities of targets and the effects on them :cite:p:`Schneider2025`.
 
     Parameters
     ----------
     adata
-        Set up by :meth:`setup_anndata`.
+        The screen, after :meth:`setup_anndata`.
     mechanism
         ``"linear"``, or ``"network"``: a small network for every gene on its parents.
     intervention
-        ``"shift"``: a touched gene's mechanism gains a constant; ``"hard"``: it is replaced by one.
+        ``"shift"``: a constant is added to the mechanism of a target; ``"hard"``: a constant replaces the mechanism.
     generator
-        What says which mechanisms a drug touches: ``"hill"``, sparse linear in its features with a dose response;
+        Map from drugs to targets and effects: ``"hill"``, sparse linear in the features with a dose response;
         ``"network"``, a network of features and dose; ``"kernel"``, a Gaussian process around the training mean;
-        ``"mean"``, the training mean per dose and line, whatever the drug; ``"identity"``, every measured drug on its own;
-        ``"auto"``: ``"hill"``, ``"kernel"`` or ``"mean"``, whichever cross-validation over drugs, doses and lines prefers, or
+        ``"mean"``, the training mean per dose and line for all drugs; ``"identity"``, every measured drug separately;
+        ``"auto"``: the best of ``"hill"``, ``"kernel"`` and ``"mean"`` in cross-validation over drugs, doses and lines, or
         ``"identity"`` without features or with fewer than 8 drugs.
     likelihood
-        What the graph and targets are learned from: ``"cells"``, all cells by their sufficient statistics; ``"means"``, how
-        the conditions' means move, with the errors of both sides, and a little of how genes vary within conditions. ``"auto"``
-        takes means for ``scale="counts"``, whose measurement noise misleads within conditions, and cells otherwise.
+        Data of the graph and targets: ``"cells"``, all cells by their sufficient statistics; ``"means"``, changes of condition means with
+        their errors, and to a small degree the variation within conditions. ``"auto"`` is ``"means"`` for ``scale="counts"``, because
+        measurement noise biases the variation within conditions, and ``"cells"`` otherwise.
     structure
-        ``"auto"``: iterated local search of the graph, which predictions use unless it harms them on held-out conditions or rows are
-        fewer than genes (:attr:`graph_choice_` says why; :meth:`rank_targets` and :meth:`do` use it in any case); ``"search"``: the
-        same, and predictions always use it; ``"gradient"``: graph, mechanisms and generator learned jointly, by
-        gradient on the exact likelihood of all cells; ``"none"``: the empty graph, every gene on its own.
+        ``"auto"``: iterated local search of the graph. Predictions use the graph unless it increases the error on held-out conditions or
+        there are fewer rows than genes (:attr:`graph_choice_` gives the reason); :meth:`rank_targets` and :meth:`do` always use it.
+        ``"search"``: predictions always use the graph of the search. ``"gradient"``: graph, mechanisms and generator are learned jointly by
+        gradient steps on the exact likelihood of all cells. ``"none"``: the graph has no edges.
     prior_graph
-        What is known of the graph: a DataFrame with columns ``source``, ``target`` and ``kind``, ``"required"`` or
-        ``"forbidden"``. The graph obeys it by construction.
+        Prior knowledge of the graph: a DataFrame with columns ``source``, ``target`` and ``kind``, ``"required"`` or
+        ``"forbidden"``. The graph satisfies these constraints.
     regulators
         Names of the genes that may have children; all by default.
     scale_shift
-        Whether a touched mechanism's noise is scaled as well.
+        Whether interventions also scale the noise of their targets.
     dose_response
-        What the generator's effects are multiplied by: ``"hill"``, ``"free"`` (one curve of any shape) or ``"none"``; by
-        default what suits the generator.
+        Factor of the generator's effects: ``"hill"``, ``"free"`` (a curve of free shape) or ``"none"``; the default depends on the
+        generator.
     min_effect
-        Least effect that makes a gene a target, in control SD. Smaller effects belong to the null hypothesis, and no gene is called
-        on an effect below it. ``None``: .2; 0 calls every effect that is more than chance.
+        Smallest effect of a target in control SD. Smaller effects belong to the null hypothesis and have a probability of at most 0.5.
+        ``None``: 0.2. With 0, every significant effect is a target.
 
     Raises
     ------
     ValueError
-        If an option does not exist, the generator needs features and there are none, or the priors contradict each other.
+        If an option does not exist, the generator requires missing features, or the constraints contradict each other.
 
     Examples
     --------
@@ -169,12 +169,12 @@ class GIM(
                 "likelihood='cells'."
             )
         self.module: GIMModule | None = None
-        self._selection: GeneratorSelection | None = None  # while training goes on
+        self._selection: GeneratorSelection | None = None  # only during training
         self._chosen: GeneratorChoice | None = None
         self.stability_: EdgeFrequencies | None = None
         self.averaging_: Averaging | None = None
         self.graph_choice_: GraphChoice | None = None
-        self.plain_: GIMModule | None = None  # predicts without a graph, where that is better
+        self.plain_: GIMModule | None = None  # predicts without a graph, if the graph does harm
         self.summary_: TrainingSummary | None = None
         self.init_params_ = self._get_init_params(locals())
 
@@ -197,42 +197,42 @@ class GIM(
         split_key: str | None = None,
         **kwargs: Any,
     ) -> None:
-        """Declare what the columns of a screen mean, and check all of it before any training.
+        """Declare the columns of a screen and validate the data.
 
-        Nothing of the AnnData is changed except for scvi-tools' two identifiers in ``.uns``.
+        The AnnData is unchanged except for scvi-tools' two identifiers in ``.uns``.
 
         Parameters
         ----------
         adata
-            In memory or backed, dense or sparse; no view.
+            AnnData in memory, backed or on dask, dense or sparse, but not a view.
         drug_key
-            Column of ``.obs`` with the drug, the controls among them.
+            Column of ``.obs`` with the drug of every cell, including controls.
         control
-            Its value for control cells.
+            Value of ``drug_key`` for control cells.
         scale
-            ``"counts"``: whole counts, trained as log1p(1e4 x / size); ``"lognorm"``: log-normalised; ``"continuous"``:
-            anything else real. Every value is checked against it; it is never guessed.
+            ``"counts"``: whole counts, trained as log1p(1e4 x / size factor); ``"lognorm"``: log-normalized; ``"continuous"``:
+            other real values. Every value is checked against the declared scale.
         layer
-            Where the matrix is; ``.X`` by default.
+            Layer of the matrix; ``.X`` by default.
         dose_key, dose_unit
-            Column of doses (positive numbers; ignored for controls) and their unit. They come together.
+            Column of doses (positive numbers; ignored for controls) and their unit. Both or neither must be given.
         smiles_key
-            Column with one SMILES per drug; Morgan fingerprints are made of it unless ``features_key`` is given.
+            Column with one SMILES per drug. Morgan fingerprints are computed from it unless ``features_key`` is given.
         features_key
             Key of ``.uns`` with a DataFrame of drug features, index = drug names.
         cell_line_key, batch_key
-            Columns whose levels have controls of their own; effects are measured against those.
+            Columns of cell lines and batches. Every line and batch must have controls; effects are measured against these controls.
         size_factor_key
-            Column of cell sizes for ``scale="counts"``; row sums by default.
+            Column of size factors for ``scale="counts"``; row sums by default.
         split_key
-            Column of ``"train"`` / ``"test"``; nothing is learned from test rows.
+            Column of ``"train"`` / ``"test"``; test rows are not used in training.
 
         Raises
         ------
         KeyError
-            If a key does not exist, naming the nearest one.
+            If a key does not exist. The message names the nearest key.
         ValueError
-            If values are not what was declared: the message names them and the fix.
+            If values contradict the declaration. The message names the values and a remedy.
 
         Examples
         --------
@@ -240,7 +240,7 @@ class GIM(
         >>> adata = scgim.datasets.sachs()
         >>> scgim.setup_anndata(adata, drug_key="drug", control="cd3cd28", scale="continuous", smiles_key="smiles")
         """
-        setup_method_args = cls._get_setup_method_args(**locals())  # before anything else: it records every local
+        setup_method_args = cls._get_setup_method_args(**locals())  # first, because it records all local variables
         check_matrix(adata, layer=layer, scale=scale, size_factor_key=size_factor_key)
         columns = ScreenColumns(drug_key, control, dose_key, dose_unit, cell_line_key, batch_key, split_key)
         fields = [
@@ -248,26 +248,26 @@ class GIM(
             ConditionField(columns),
             DrugFeaturesField(columns, features_key=features_key, smiles_key=smiles_key),
         ]
-        # a copy carries the identifier of what it was copied from, and would take its place in scvi-tools' store
+        # A copied AnnData has the identifier of its original and would replace the original in scvi-tools' store.
         own = adata.uns.pop("_scvi_uuid", None)
         manager = AnnDataManager(fields=fields, setup_method_args=setup_method_args)
         try:
             manager.register_fields(adata, **kwargs)
         except Exception:
-            if own is not None:  # an earlier set-up stays what it was
+            if own is not None:  # an earlier set-up remains valid
                 adata.uns["_scvi_uuid"] = own
             raise
         cls.register_manager(manager)
 
-    # ---- what the mixins share ---------------------------------------------------------------------------------------
+    # ---- shared by the mixins ----------------------------------------------------------------------------------------
 
     def _screen(self) -> RegisteredScreen:
-        """The training AnnData as set-up described it."""
+        """The training AnnData with the settings of its set-up."""
         self._require_data()
         return RegisteredScreen(self.adata, self.registry_["setup_args"])
 
     def _predictor(self) -> Predictor:
-        """The trained model, which can be asked."""
+        """The predictor of the trained model."""
         return Predictor(
             self._trained_module(),
             self._require_trained(),
@@ -303,19 +303,19 @@ class GIM(
 
     @property
     def _choice(self) -> GeneratorChoice:
-        """The generator in use and why it was taken."""
+        """The generator in use, and the reason of its choice."""
         choice = self._chosen if self._selection is None else self._selection.choice
         if choice is None:
             raise AttributeError("No generator is chosen before training: model.train().")
         return choice
 
     def _edge_constraints(self, genes: np.ndarray) -> EdgeConstraints:
-        """What is known of the graph, for sorted genes."""
+        """Constraints of the graph for sorted genes."""
         return edge_constraints(self.settings_["prior_graph"], self.settings_["regulators"], genes)
 
     @property
     def _structure(self) -> str:
-        """How the graph is learned."""
+        """Method of structure learning."""
         asked = self.settings_["structure"]
         return "search" if asked == "auto" else asked
 

@@ -1,4 +1,4 @@
-"""The model's verbs that ask: predict, do, rank_targets, get_graph. They need no AnnData."""
+"""Predictions and results of a trained model: predict, do, rank_targets, get_graph. They do not require the training AnnData."""
 
 from __future__ import annotations
 
@@ -30,11 +30,11 @@ AS, TARGETS, EVIDENCE = get_args(As), get_args(Targets), get_args(Evidence)
 
 
 class InferenceMixin(ModelState):
-    """What a trained model can be asked."""
+    """Predictions and results of a trained model."""
 
     @property
     def drugs(self) -> list[str]:
-        """Drugs of the screen, controls not among them; sorted."""
+        """Drugs of the screen without controls, sorted."""
         return self.get_state_registry(CONDITION)["drugs"].tolist()
 
     @property
@@ -64,8 +64,8 @@ class InferenceMixin(ModelState):
 
         Returns
         -------
-        One row a generator; columns ``loss`` (squared error of held-out conditions in noise variances), ``se`` of its difference to the
-        best, the parts of the loss by what was held out, and ``chosen``. ``None`` if no generators were compared.
+        One row per generator; columns ``loss`` (squared error of held-out conditions in noise variances), ``se`` of its difference to the
+        best, the parts of the loss by kind of folds, and ``chosen``. ``None`` if no generators were compared.
 
         Examples
         --------
@@ -100,46 +100,46 @@ class InferenceMixin(ModelState):
         adata
             Control cells to start from, genes matched by name; the training controls by default.
         drug
-            A name or a list of names; all measured drugs by default. A tuple of names is a combination: each mechanism is
-            touched if one of the drugs touches it, and their shifts add; the order of its drugs does not matter.
+            A name or a list of names; all measured drugs by default. A tuple of names is a combination: a gene is a target if it is a
+            target of any of the drugs, and shifts add. The order of the drugs does not matter.
         smiles
             SMILES of the drugs, one each (a tuple for a combination), for a model whose features come from SMILES.
         features
             DataFrame with the model's feature columns, index = drugs.
         dose
-            A number or a list, in the unit of set-up; by default a drug's own training doses, all of them for an unseen
-            drug. Drugs and doses are combined in all pairs; combinations take tuples of doses, one a drug.
+            A number or a list, in the unit of set-up; by default the training doses of the drug, or all training doses for an unseen
+            drug. Drugs and doses are combined in all pairs. Combinations take tuples of doses, one per drug.
         as_
-            ``"cells"``: each control cell's counterfactual, its own noise kept; ``"samples"``: fresh draws; ``"mean"``: one
+            ``"cells"``: the counterfactual of each control cell with its noise kept; ``"samples"``: new cells; ``"mean"``: one
             row for each drug x dose x line; ``"delta"``: mean minus control.
         n_cells
-            Cells for each drug x dose x line; all control cells by default, and for ``"cells"`` at most those.
+            Cells for each drug x dose x line; by default the number of control cells, which is the maximum for ``"cells"``.
         seed
-            Of draws and of the choice of cells. What is drawn for a drug at a dose does not depend on what else is asked.
+            Seed of draws and of the choice of cells. The draws for a drug at a dose do not depend on the rest of the query.
         targets
-            ``"expectation"``: every gene's intervention enters with weight probability (a shift of probability x psi; a hard
-            intervention as a mixture of mechanism and value); ``"map"``: in full where the probability exceeds .5;
+            ``"expectation"``: interventions are weighted by the probability of a target (a shift of probability x psi; a hard
+            intervention as a mixture of mechanism and value); ``"map"``: interventions with a probability above 0.5 have weight 1;
             ``"sample"``: every row draws its targets.
         evidence
-            What the mean change rests on. ``"features"``: the generator and the graph alone, as for a drug that nobody has tried.
-            ``"data"``: the drug's own conditions, a posterior mean (:class:`~scgim.module.Responses`) that lies the closer to what was
-            measured the better that was measured; it needs a measured drug x dose x line. ``"auto"``: data where there are any, other
-            doses and lines of a measured drug included, and of all drugs of a combination. Cells keep their own noise.
+            Source of the mean change. ``"features"``: the generator and the graph alone, as for an unmeasured drug. ``"data"``: the
+            conditions of the drug, by a posterior mean (:class:`~scgim.module.Responses`) that is close to precise measurements; it
+            requires a measured drug x dose x line. ``"auto"``: data where available, including other doses and lines of a measured drug
+            and the drugs of a combination. The deviations of cells from the mean do not depend on the source.
 
         Returns
         -------
         AnnData on the training scale: ``X`` dense float32, genes as in training, ``layers["control"]`` the source cell or
         the line's control mean. ``obs``: drug, smiles, dose, cell_line, source_cell, nearest_drug, similarity,
-        dose_in_range, trust, and evidence: ``"data"`` where the condition was measured, ``"drug"`` where other doses or lines of the
-        drug were, or the drugs of a combination, else ``"features"``. On the scale of counts no value is below 0. Rows by drug, dose, line, source cell, in the order asked. If a combination was asked for,
-        ``obs["doses"]`` holds its doses as text (``obs["dose"]`` is NaN) and ``layers["additive"]`` the baseline to
-        compare with: the control plus the sum of what each of its drugs does alone.
+        dose_in_range, trust (applicability domain), and evidence: ``"data"`` for a measured condition, ``"drug"`` for other doses or lines of
+        a measured drug and for combinations of measured drugs, else ``"features"``. For counts no value is below 0. Rows are in the order
+        of the query, by drug, dose, line and source cell. For combinations, ``obs["doses"]`` contains the doses as text (``obs["dose"]`` is
+        NaN), and ``layers["additive"]`` the additive baseline: the control plus the sum of the changes by each drug alone.
 
         Raises
         ------
         KeyError, ValueError
-            If a drug, dose, gene or cell is not what it should be, or ``evidence="data"`` and a condition was not measured; the message
-            names it and the fix.
+            If a drug, dose, gene or cell is not valid, or if ``evidence="data"`` and a condition was not measured. The message names the
+            value and a remedy.
 
         Examples
         --------
@@ -174,26 +174,26 @@ class InferenceMixin(ModelState):
         n_cells: int | None = None,
         seed: int = 0,
     ) -> AnnData:
-        """Predict cells in which genes are intervened on directly.
+        """Predict cells under interventions on genes.
 
         Parameters
         ----------
         interventions
-            Gene to value, in control sd.
+            Gene to value, in control SD.
         kind
-            ``"shift"`` adds the value to the gene's mechanism; ``"set"`` fixes the gene at control mean + value x sd, cut
-            from its parents.
+            ``"shift"`` adds the value to the gene's mechanism; ``"set"`` fixes the gene at control mean + value x SD, without influence
+            of its parents.
         adata, as_, n_cells, seed
-            As in :meth:`predict`.
+            Arguments of :meth:`predict`.
 
         Returns
         -------
-        As :meth:`predict`'s; ``obs["drug"]`` names the intervention.
+        AnnData in the format of :meth:`predict`; ``obs["drug"]`` names the intervention.
 
         Raises
         ------
         KeyError
-            If a gene is not in the model, naming the nearest.
+            If a gene is not in the model. The message names the nearest gene.
 
         Examples
         --------
@@ -232,7 +232,7 @@ class InferenceMixin(ModelState):
         shared |= {"dose_in_range": True, "trust": "do"}
 
         def change(line: str) -> Intervention:
-            # values are in pooled control sd, the standardised scale in those of the line
+            # The values are in pooled control SD, and the standardized scale is in control SD of the line.
             unit = summary.relative_scale(summary.design.line_index(line))
             at = None if fixed is None else {gene: value / unit[gene] for gene, value in fixed.items()}
             return Intervention((shared["drug"],), Action(torch.as_tensor(shift / unit)), at)
@@ -248,26 +248,25 @@ class InferenceMixin(ModelState):
         dose: float | tuple[float, ...] | Sequence[float | tuple[float, ...]] | None = None,
         evidence: Evidence = "auto",
     ) -> pd.DataFrame:
-        """Rank every gene as a direct target of drugs at doses. Hypotheses of the model, not measured binding.
+        """Rank every gene as a direct target of drugs at doses. The targets are hypotheses of the model, not measured binding.
 
         Parameters
         ----------
         drug, smiles, features, dose
-            As in :meth:`predict`; by default every measured drug x dose x line.
+            Arguments of :meth:`predict`; by default every measured drug x dose x line.
         evidence
-            ``"data"``: posterior of a measured condition, from its own residuals and the generator's prior;
-            ``"features"``: the generator alone; ``"auto"``: data where measured.
+            ``"data"``: posterior of a measured condition, from its residuals and the generator's prior;
+            ``"features"``: the generator alone; ``"auto"``: data for measured conditions, else features.
 
         Returns
         -------
-        One row for every drug x dose x line x gene: ``rank`` from 1 by ``score`` = probability x abs(effect), ties by
-        name; ``probability`` that the gene's mechanism is touched; ``effect``, its shift in control sd, before it
-        propagates (what it is set to, for hard interventions), and ``effect_se``, its standard error, both given that the
-        mechanism is touched; ``direction``; ``evidence``, where the row comes from; ``rests_on``, the edge at the gene
-        whose removal or reversal would change the score most, by a tenth at least (else ``""``), and ``direction_probability``, how likely
-        that edge points this way among graphs that join its genes, found on data as they might have been (NaN where there is no
-        such edge, or no search to repeat); ``change``, the measured mean change of the gene in control sd, and
-        ``rank_by_change``, the rank that its size gives the gene without any graph (NaN where ``evidence`` is ``"features"``).
+        One row for every drug x dose x line x gene: ``rank`` from 1 by ``score`` = probability x abs(effect), ties by name;
+        ``probability`` of a target; ``effect``, the shift in control SD before propagation (the value, for hard interventions), and
+        ``effect_se``, its standard error, both given that the gene is a target; ``direction``; ``evidence``, the source of the row;
+        ``rests_on``, the edge at the gene with the largest effect of removal or reversal on the score, at least a tenth (else ``""``);
+        ``direction_probability``, the probability of this edge's direction among resampled graphs that join its genes (NaN without such
+        an edge or a search); ``change``, the measured mean change of the gene in control SD; ``rank_by_change``, the rank by the size of
+        this change, without a graph (NaN if ``evidence`` is ``"features"``).
 
         Raises
         ------
@@ -300,15 +299,15 @@ class InferenceMixin(ModelState):
         Parameters
         ----------
         kind
-            ``"direct"``: edges. ``weight`` is the change of target per unit of source, both in control sd; ``strength`` is
+            ``"direct"``: edges. ``weight`` is the change of target per unit of source, both in control SD; ``strength`` is
             :math:`E[(f_j(x) - f_j(x^{\pi i}))^2] / 2\sigma_j^2`, the nats per cell that the edge carries.
-            ``"total"``: ancestor pairs. ``weight`` is the mean change of target, in control sd, when the source's mechanism
-            is shifted by +1 sd.
+            ``"total"``: ancestor pairs. ``weight`` is the mean change of target, in control SD, under a shift of the source's mechanism
+            by +1 SD.
 
         Returns
         -------
         DataFrame source, target, weight, sign (-1 or 1; 0 where the derivative changes sign), and for edges strength, and
-        stability once :meth:`~scgim.GIM.stability` has been asked; the strongest first.
+        stability after a call of :meth:`~scgim.GIM.stability`; the strongest edge is first.
 
         Examples
         --------

@@ -34,7 +34,7 @@ def write(path: str | Path, state: dict, *, overwrite: bool) -> None:
 
 
 def read(path: str | Path) -> dict:
-    """What :func:`write` wrote.
+    """Read the state that :func:`write` wrote.
 
     Raises
     ------
@@ -55,7 +55,7 @@ def read(path: str | Path) -> dict:
 
 
 def _pack(value: Any, key: str, tensors: dict[str, np.ndarray]) -> Any:
-    """JSON of a value; numeric arrays go to ``tensors`` under their place in the tree."""
+    """JSON of a value; numeric arrays are stored in ``tensors`` under their path in the tree."""
     if isinstance(value, dict):
         return {name: _pack(item, f"{key}/{name}", tensors) for name, item in value.items()}
     if isinstance(value, (list, tuple)):

@@ -1,4 +1,4 @@
-"""The model's verbs that write: annotate, save, load, and how it shows itself."""
+"""Saving, loading and representation of a model."""
 
 from __future__ import annotations
 
@@ -32,24 +32,24 @@ if TYPE_CHECKING:
 
     from scgim.module import GIMModule
 
-# what older versions called it
+# Names in models of older versions.
 RENAMED = {"charge": "target_penalty", "generator_charge": "generator_target_penalty"}
 
 
 class PersistenceMixin(ModelState):
-    """A model on disk, and in one look."""
+    """Saving, loading and representation of a model."""
 
     def save(self, dir_path: str | Path, overwrite: bool = False, save_anndata: bool = False) -> None:
-        """Save everything that asking needs, without pickle: safetensors and JSON.
+        """Save the trained model as safetensors and JSON, without pickle and without the AnnData.
 
         Parameters
         ----------
         dir_path
-            A folder, made if need be.
+            A folder, which is created if necessary.
         overwrite
-            Whether a model there may be replaced.
+            Whether an existing model may be replaced.
         save_anndata
-            For scvi-tools' callbacks, which say ``False``; the model needs no AnnData.
+            Must be ``False``. The argument exists for scvi-tools' callbacks.
 
         Raises
         ------
@@ -101,15 +101,14 @@ class PersistenceMixin(ModelState):
 
     @classmethod
     def load(cls, dir_path: str | Path, adata: AnnData | None = None) -> Self:
-        """Load a model; without an AnnData it still predicts, ranks and draws its graph.
+        """Load a model. Predictions, target rankings and the graph do not require an AnnData.
 
         Parameters
         ----------
         dir_path
-            Where :meth:`save` put it.
+            Folder of :meth:`save`.
         adata
-            Data to bind, which is set up as the model's was: to annotate, or to train again. It may hold drugs that the
-            model has not seen.
+            Data for annotation or further training. It is set up with the settings of the model and may contain unseen drugs.
 
         Raises
         ------
@@ -138,28 +137,28 @@ class PersistenceMixin(ModelState):
         model.seed_, model.calibration_ = state["seed"], state["calibration"]
         model.search_ = {RENAMED.get(name, name): value for name, value in state["search"].items()}
         model.stability_ = None if state["stability"] is None else EdgeFrequencies(**state["stability"])
-        # models of older versions have none of these
+        # Models of older versions do not contain these entries.
         averaging, chosen, plain = (state.get(name) for name in ("averaging", "graph_choice", "plain"))
         model.averaging_ = None if averaging is None else Averaging.from_state(averaging)
         model.module = model._restored(state["module"], len(fitted.genes), design)
         model.graph_choice_ = None if chosen is None else GraphChoice(**chosen)
         model.plain_ = None if plain is None else model._restored(plain, len(fitted.genes), design)
         model.summary_, model.is_trained_ = fitted, True
-        # older versions kept a table of generators beside the histories
+        # Older versions stored the scores of the generators in the history.
         model.history_ = {name: curve for name, curve in state["history"].items() if name != "generator_choice"}
         return model
 
     def _restored(self, state: dict, n_genes: int, design: ScreenDesign) -> GIMModule:
         """A trained module from its saved state."""
         module = self._build(n_genes, design, self.generator_).requires_grad_(False)
-        # models of older versions took every effect for one, however small, and no misfit for noise
+        # Older versions had no smallest relevant effect and no misfit, so both are 0.
         older = {"min_effect": np.zeros(()), "misfit": np.zeros(n_genes)}
         state = older | {RENAMED.get(name, name): array for name, array in state.items()}
         module.load_state_dict({name: torch.as_tensor(array) for name, array in state.items()})
         return module.eval()
 
     def _facts(self) -> dict[str, str]:
-        """What ``repr`` shows."""
+        """Content of ``repr``."""
         stats, args = self.summary_stats, self.registry_["setup_args"]
         dose = f", dose in {args['dose_unit']}" if args["dose_key"] else ""
         facts = {

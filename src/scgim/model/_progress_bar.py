@@ -1,4 +1,4 @@
-"""What a user sees of training: one progress line."""
+"""The progress bar of training."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ if TYPE_CHECKING:
 
 
 class PhaseProgress(ProgressBar):
-    """One line that names the phase, its loss and the validation loss."""
+    """A progress bar with the phase, its loss and the validation loss."""
 
     def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: TrainingPlan) -> None:
-        """Name the phase; the bar redraws itself at its own pace."""
+        """Show the phase, without forcing a redraw."""
         self.main_progress_bar.set_description(pl_module.phase, refresh=False)
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: TrainingPlan) -> None:
-        """Advance."""
+        """Advance the bar by an epoch."""
         self.main_progress_bar.update()
         if trainer.current_epoch % 5 == 0:
             metrics = {k: f"{float(v):.4g}" for k, v in trainer.callback_metrics.items()}
@@ -34,7 +34,7 @@ class PhaseProgress(ProgressBar):
 
 @contextmanager
 def quiet_lightning() -> Iterator[None]:
-    """One progress line and no flood: Lightning's notes on hardware and on why it stopped are left out."""
+    """Suppress Lightning's messages on hardware and on the end of training."""
     names = ("lightning.pytorch.utilities.rank_zero", "lightning.pytorch.accelerators.cuda")
     loggers = [logging.getLogger(name) for name in names]
     before = [log.level for log in loggers]
@@ -49,7 +49,7 @@ def quiet_lightning() -> Iterator[None]:
 
 @contextmanager
 def few_threads(n_genes: int) -> Iterator[None]:
-    """One thread for small matrices: handing them out costs more than the work, and far more where cores are shared."""
+    """Use one thread for small matrices, because the overhead of several threads exceeds the work."""
     before = torch.get_num_threads()
     if n_genes <= 1000:
         torch.set_num_threads(1)

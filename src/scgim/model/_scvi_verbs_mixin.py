@@ -1,4 +1,4 @@
-"""Verbs of scvi-tools' base class that mean something else here, or nothing."""
+"""Methods of scvi-tools' base class that behave differently in scgim, or do not exist."""
 
 from __future__ import annotations
 
@@ -18,18 +18,18 @@ def _refuse(verb: str, instead: str) -> NoReturn:
 
 
 class ScviVerbsMixin:
-    """What scvi-tools' base class promises: it works on scgim's own files, or refuses in a sentence."""
+    """Methods of scvi-tools' base class. They work on the files of scgim or raise an error with an alternative."""
 
     @staticmethod
     def load_registry(dir_path: str | Path, prefix: str | None = None) -> dict:
-        """The registry of a saved model: the arguments of set-up, and what set-up found.
+        """The registry of a saved model: the arguments and results of set-up.
 
         Parameters
         ----------
         dir_path
-            Where :meth:`save` put the model.
+            Folder of :meth:`save`.
         prefix
-            Not used: a folder holds one model.
+            Not used, because a folder contains a single model.
         """
         return _io.read(dir_path)["registry"]
 
@@ -40,7 +40,7 @@ class ScviVerbsMixin:
         Parameters
         ----------
         dir_path, prefix
-            As in :meth:`load_registry`.
+            Arguments of :meth:`load_registry`.
         """
         pprint(_io.read(dir_path)["registry"]["setup_args"], sort_dicts=False)
 
@@ -69,7 +69,7 @@ class ScviVerbsMixin:
 
     @property
     def device(self) -> torch.device:
-        """Where the module is: scgim trains and answers on the CPU."""
+        """Device of the module, always the CPU."""
         return torch.device("cpu")
 
     def to_device(self, device: str | int) -> None:

@@ -1,4 +1,4 @@
-"""What the parts of the model class may use of each other."""
+"""Attributes and methods that the parts of the model class share."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 
 class ModelState:
-    """Attributes of :class:`scgim.GIM` by name and type; nothing is defined here."""
+    """Names and types of the attributes of :class:`scgim.GIM`, without definitions."""
 
     # of scvi-tools
     adata: AnnData | None
@@ -37,11 +37,11 @@ class ModelState:
     history_: dict[str, pd.DataFrame] | None
     is_trained_: bool
 
-    # what was asked, and the drugs
+    # settings and drugs
     settings_: dict[str, Any]
     drug_table_: DrugTable
 
-    # what training found; `module` and `summary_` are None before
+    # results of training; `module` and `summary_` are None before training
     module: GIMModule | None
     summary_: TrainingSummary | None
     plain_: GIMModule | None

@@ -1,4 +1,4 @@
-"""The model's verb that learns."""
+"""Training of a model."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def on_cpu(accelerator: str) -> str:
 
 
 class TrainingMixin(ModelState):
-    """Training: graph, mechanisms, generator, and what a trained module is asked once."""
+    """Training of graph, mechanisms and generator, and the results that are computed once after training."""
 
     def train(
         self,
@@ -62,37 +62,35 @@ class TrainingMixin(ModelState):
         seed: int = 0,
         **trainer_kwargs: Any,
     ) -> None:
-        """Learn graph, mechanisms and generator; a second call starts afresh.
+        """Train graph, mechanisms and generator. A second call starts from the untrained state.
 
-        The cells are read once, and up to twice more for counts, networks and lines of different noise. After that, time does not
-        depend on the number of cells.
+        There is one pass over the cells, and up to two further passes for counts, networks and lines of different noise. The remaining
+        time does not depend on the number of cells.
 
         Parameters
         ----------
         max_epochs
-            Search rounds and gradient steps in all; if fewer than the schedule wants, every phase is shortened in
-            proportion.
+            Upper bound on the number of epochs. If it is smaller than the default number, every phase is shortened in proportion.
         accelerator, devices
-            As in Lightning. Every phase runs on the CPU, because its arrays are small sufficient statistics; another accelerator is
-            answered by a warning.
+            Arguments of Lightning's trainer. Every phase runs on the CPU, because its arrays are small sufficient statistics. Another
+            accelerator causes a warning.
         train_size
-            Share of conditions to train on; the others, whole, give ``nll_validation``.
+            Share of training conditions; the other conditions are validation conditions, for ``nll_validation``.
         early_stopping
             End the last phase when ``nll_validation`` has not improved for ``early_stopping_patience`` steps, and restore
-            the best weights. Needs ``train_size < 1``.
+            the best weights. Requires ``train_size < 1``.
         early_stopping_patience
-            Steps of the last phase.
+            Number of steps of the last phase.
         plan_kwargs
             Options of the schedule: ``target_penalty``, ``search_rounds``, ``search_patience``, ``search_target_penalty``,
             ``search_penalty``, ``mechanism_steps``, ``mechanism_lr``, ``forced_steps``, ``cells_per_step``, ``weight_decay``,
             ``generator_steps``, ``generator_lr``, ``forced_share``, ``prune_at``, ``generator_target_penalty``, ``steps_per_epoch``;
             with ``structure="gradient"`` also ``orientation`` (``"smooth"`` or ``"gumbel"``), ``gradient_steps``, ``gradient_lr``,
-            ``gradient_graphs``. ``scgim.train.TrainingOptions`` says what each is.
+            ``gradient_graphs``. ``scgim.train.TrainingOptions`` describes the options.
         seed
-            Of the search, the validation conditions and the control cells that the model keeps. Global random state is
-            not touched.
+            Seed of the search, the validation conditions and the stored control cells. The global random state is unchanged.
         trainer_kwargs
-            For the Lightning trainer: ``callbacks``, ``logger``, ``enable_progress_bar``, ...
+            Arguments of the Lightning trainer: ``callbacks``, ``logger``, ``enable_progress_bar``, ...
         """
         self._require_data()
         accelerator = on_cpu(accelerator)
@@ -112,7 +110,7 @@ class TrainingMixin(ModelState):
         options = TrainingOptions.within(max_epochs, plan_kwargs or {})
         data = self._read(seed, validation=1 - train_size)
         plan = self._plan(data, options, seed, early_stopping_patience if early_stopping else None)
-        # all of it already here, so that scvi-tools' SaveCheckpoint can save the model under way
+        # These attributes are set before training, so that scvi-tools' SaveCheckpoint can save the model during training.
         self.history_, self.is_trained_, self.module = None, False, plan.module
         self._selection, self.calibration_ = plan.selection, {}
         self.graph_choice_, self.plain_ = None, None
@@ -122,12 +120,12 @@ class TrainingMixin(ModelState):
             self._fit(plan, data, {"accelerator": accelerator, "devices": devices, **trainer_kwargs})
             self._finish(plan, data, how)
         except BaseException:
-            self.summary_ = None  # half-trained is not trained
+            self.summary_ = None  # an interrupted model counts as untrained
             raise
         self._chosen, self._selection = plan.selection.choice, None
 
     def _plan(self, data: TrainingData, options: TrainingOptions, seed: int, patience: int | None) -> TrainingPlan:
-        """The schedule of a module of the model's settings."""
+        """The training plan for the model's settings."""
         design, n_genes = data.summary.design, len(data.summary.genes)
         selection = GeneratorSelection(
             lambda name, n_genes: self._build_generator(n_genes, design, name),
@@ -148,14 +146,14 @@ class TrainingMixin(ModelState):
         )
 
     def _fit(self, plan: TrainingPlan, data: TrainingData, trainer: dict) -> None:
-        """Run the schedule with one progress line."""
+        """Run the training plan with a progress bar."""
         trainer["callbacks"] = list(trainer.get("callbacks") or [])  # scvi-tools appends to the list
         if trainer.setdefault("enable_progress_bar", True):
             trainer["simple_progress_bar"] = False
             trainer["callbacks"].append(PhaseProgress())
         trainer.setdefault("checkpointing_monitor", "generator_nll" if data.held is None else "nll_validation")
         with warnings.catch_warnings(), quiet_lightning(), few_threads(len(data.summary.genes)):
-            # advice for loaders of cells; ours holds one object
+            # These warnings concern loaders of cells. The loader of the statistics has a single batch.
             warnings.filterwarnings("ignore", message=".*does not have many workers")
             warnings.filterwarnings("ignore", message=".*smaller than the logging interval")
             # lightning 2.6 on torch 2.13
@@ -166,11 +164,11 @@ class TrainingMixin(ModelState):
             TrainRunner(self, training_plan=plan, data_splitter=loader, max_epochs=max_epochs, **trainer)()
 
     def _finish(self, plan: TrainingPlan, data: TrainingData, how: dict) -> None:
-        """What a trained module is asked once: the measured conditions, other graphs, and whether predictions take the graph."""
+        """Compute results once after training: measured conditions, ensemble of graphs, responses, and choice of the graph."""
         module = self.module = plan.module.to("cpu").requires_grad_(False)
         summary = self.summary_ = self._require_trained().measure(*plan.measured())
         design, n_genes = summary.design, len(summary.genes)
-        # the graph, which auto then does not use
+        # With fewer rows than genes, structure="auto" predicts without the graph, so no ensemble is necessary.
         undetermined = self.settings_["structure"] == "auto" and summary.statistics.n_cells < n_genes
         affordable = n_genes * len(design.drug) < TOO_LARGE
         if self._structure == "search" and affordable and not undetermined:
@@ -178,9 +176,9 @@ class TrainingMixin(ModelState):
             with few_threads(n_genes):
                 self.averaging_ = average(module.mechanism, plan.regression, plan.constraints, block, seed=self.seed_)
         predictor, error = self._predictor(), change_error(data)
-        said, held_out = predictor.generated_changes()
-        # features are a prior of measured drugs where the generator has any to ask
-        prior = (said, held_out) if module.generator.needs_features else (None, None)
+        predicted, held_out = predictor.generated_changes()
+        # Predictions from features are a prior of measured drugs, if the generator uses features.
+        prior = (predicted, held_out) if module.generator.needs_features else (None, None)
         measured, unit = predictor.measured_changes(), summary.relative_scale(design.line)
         responses = Responses.fit(summary.rows(), measured, unit**2 * error, *prior)
         self.summary_ = replace(summary, responses=responses.state())
@@ -191,20 +189,20 @@ class TrainingMixin(ModelState):
         }
         if self.settings_["structure"] != "auto":
             return
-        without = None if said is None else plan.cross_fit_without_graph(error)
+        without = None if predicted is None else plan.cross_fit_without_graph(error)
         without = None if without is None else unit * (without.probability * without.psi).numpy()
         self._choose_graph(measured, held_out, without, how)
 
     def _choose_graph(
         self, change: np.ndarray, with_graph: np.ndarray | None, without: np.ndarray | None, how: dict
     ) -> None:
-        """Leave the graph out of predictions where it harms: they come from a generator of its own then, without a graph.
+        """Choose between predictions with and without the graph, and train a model without a graph if the graph does harm.
 
-        ``how`` are the arguments of `train`: the model without a graph has the same training and validation conditions.
+        ``how`` are the arguments of `train`, so that both models have the same training and validation conditions.
         """
         module, summary = self._trained_module(), self._require_trained()
         if self._from_means():
-            # measured changes of few counts are on a compressed scale, on which the graph's better predictions look worse
+            # The log scale compresses changes of low counts, so squared errors on this scale would understate the graph's accuracy.
             with_graph = without = None
         rows = int(summary.statistics.n_cells)
         choice = self.graph_choice_ = choose_graph(change, with_graph, without, summary.design.drug, rows=rows)
@@ -212,20 +210,20 @@ class TrainingMixin(ModelState):
             return
         logger.info("Graph: %s.", choice.reason)
         changes = {"structure": "none", "prior_graph": None, "regulators": None, "generator": self.generator_}
-        plain = copy.copy(self)  # the same set-up, whatever the AnnData was set up for since
+        plain = copy.copy(self)  # a copy keeps the set-up, even if the AnnData was set up again
         plain.settings_ = self.settings_ | changes
         plain.train(**how, seed=self.seed_, enable_progress_bar=False)
         self.plain_ = plain.module
         self.summary_ = replace(summary, responses=plain._require_trained().responses)
 
     def _read(self, seed: int, validation: float = 0.0) -> TrainingData:
-        """The training rows, but for a share of their conditions, as the plan sees them."""
+        """Training data, with a share ``validation`` of the conditions as validation conditions."""
         screen = self._screen()
         held = validation_cells(screen.conditions, validation, seed) if validation else None
         return read_training_data(screen, self.drug_table_.frame, seed=seed, needs=self._needs(), held=held)
 
     def _needs(self) -> DataRequirements:
-        """What the settings need of the cells."""
+        """Data requirements of the settings."""
         affine = MECHANISMS[self.settings_["mechanism"]].affine
         hard = INTERVENTIONS[self.settings_["intervention"]].needs_own
         if self._from_means():
@@ -234,7 +232,7 @@ class TrainingMixin(ModelState):
         return DataRequirements(own=hard or scaled, cells=not affine)
 
     def _build(self, n_genes: int, design: ScreenDesign, generator: str) -> GIMModule:
-        """A module of the model's settings and a design's sizes."""
+        """A module with the model's settings and the sizes of a design."""
         return GIMModule(
             n_genes,
             self._build_generator(n_genes, design, generator),
@@ -245,7 +243,7 @@ class TrainingMixin(ModelState):
         )
 
     def _build_generator(self, n_genes: int, design: ScreenDesign, name: str) -> Generator:
-        """A generator of a design's sizes."""
+        """A generator with the sizes of a design."""
         response = self.settings_["dose_response"]
         return GENERATORS[name](
             self.drug_table_.frame.shape[1],

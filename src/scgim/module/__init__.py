@@ -1,4 +1,4 @@
-"""The model in torch: mechanisms, interventions, generators, the likelihood that joins them, and the causal model at work."""
+"""The model in torch: mechanisms, interventions, generators, likelihood, posterior and structural equations."""
 
 from ._module import GIMModule
 from ._moments import CellStore, Controls, FeatureEvidence, MeasuredConditions, Moments, cell_moments

@@ -35,25 +35,24 @@ class GIMModule(nn.Module):
     Parameters
     ----------
     n_genes
-        Genes.
+        Number of genes.
     generator
-        See :data:`~scgim.module.GENERATORS`.
+        An instance of a class in :data:`~scgim.module.GENERATORS`.
     mechanism, intervention
         Keys of :data:`~scgim.module.MECHANISMS` and :data:`~scgim.module.INTERVENTIONS`.
     scale_map
-        What says how far a touched mechanism's noise is scaled; ``None``: it is not.
-    charge
-        Occam charge in nats for every target, at first the same for all genes: :attr:`target_penalty` is ``(genes,)``.
+        Map from drug features to the scale of the noise of intervened-on genes; ``None``: interventions do not scale noise.
+    target_penalty
+        Negative log prior odds of a target in nats. The buffer :attr:`target_penalty` is ``(genes,)``, initially the same for all genes.
     generator_target_penalty
-        Most nats that a target costs a condition where features call it: the map from features pays for an effect once, by its
-        penalty, and conditions that are too weak to pay ``charge`` each still show what they have in common.
+        Upper bound (nats) on the target penalty while the generator is trained. The feature map is already regularized, so the full
+        penalty in every condition would stop weak conditions from contributing to it.
     min_effect
-        Least effect that makes a gene a target of a measured condition, in control standard deviations; see
-        :func:`negligible_gain` and :func:`capped`.
+        Smallest effect of a target in a measured condition, in control SD, for :func:`negligible_gain` and :func:`capped`.
     """
 
     mechanism: LinearMechanism | NetworkMechanism
-    # buffers, which torch declares as tensors or modules
+    # Annotations of buffers, because torch declares them as tensors or modules.
     target_penalty: Tensor
     generator_target_penalty: Tensor
     min_effect: Tensor
@@ -83,9 +82,9 @@ class GIMModule(nn.Module):
             "generator_target_penalty", torch.tensor(float(generator_target_penalty), dtype=torch.float64)
         )
         self.register_buffer("min_effect", torch.tensor(float(min_effect), dtype=torch.float64))
-        # share of the variance of untouched mechanisms' mean residuals that is misfit and not sampling
+        # Share of misfit in the variance of the mean residuals of genes that are not targets; the rest is sampling variance.
         self.register_buffer("misfit", torch.zeros(n_genes, dtype=torch.float64))
-        # learned from means: a priori variance of a shift, and what chance can gain
+        # Only for graphs learned from means: prior variance of shifts, and the largest gain that is expected by chance.
         self.register_buffer("slab", torch.zeros(n_genes, dtype=torch.float64))
         self.register_buffer("chance", torch.zeros(n_genes, dtype=torch.float64))
 
@@ -96,7 +95,7 @@ class GIMModule(nn.Module):
 
     @property
     def generator_penalty(self) -> Tensor:
-        """What a target costs a condition while the generator learns on frozen mechanisms, ``(genes,)``."""
+        """Target penalty while the generator is trained on frozen mechanisms, ``(genes,)``."""
         return (
             self.target_penalty.clamp(max=self.generator_target_penalty)
             if self.generator.pools_drugs
@@ -104,22 +103,22 @@ class GIMModule(nn.Module):
         )
 
     def drug_parameters(self) -> list[torch.nn.Parameter]:
-        """All parameters but those of the mechanisms."""
+        """All parameters except the parameters of the mechanisms."""
         return [p for name, p in self.named_parameters() if not name.startswith("mechanism.")]
 
     def log_scale(self, conditions: MeasuredConditions) -> Tensor | float:
-        """Log of what a touched mechanism's noise is multiplied by, ``(conditions, genes)``; 0 if it never is."""
+        """Log of the noise scale of intervened-on genes, ``(conditions, genes)``; 0 without a scale map."""
         return 0.0 if self.scale_map is None else self.scale_map(conditions.inputs)
 
     def profile_log_likelihood_ratio(self, conditions: MeasuredConditions, moments: Moments) -> Tensor:
-        """By how many nats a touched mechanism explains a condition better, its psi chosen at best; ``(conditions, genes)``."""
+        """Log-likelihood gain of a target at its maximum-likelihood psi, in nats; ``(conditions, genes)``."""
         best, _ = self.intervention.observed(moments)
         with_target, without = log_likelihoods(self.intervention, moments, best, conditions.n, self.mechanism.variance)
         return with_target - without
 
     @torch.no_grad()
     def freeze(self, conditions: MeasuredConditions, moments: Moments) -> QuadraticEvidence | None:
-        """The log-likelihood of frozen mechanisms, cheap in every step; ``None`` if noise is scaled by what is learned."""
+        """The log-likelihood under frozen mechanisms, a parabola in psi; ``None`` with a scale map, because it is no parabola."""
         if self.scale_map is not None:
             return None
         best, _ = self.intervention.observed(moments)
@@ -136,7 +135,8 @@ class GIMModule(nn.Module):
     ) -> Tensor:
         """Log-likelihood of the conditions' cells under the generator, ``(conditions, genes)``, exact over unknown targets.
 
-        ``targets``, ``(conditions, genes)``, forces them (bool), or gives their probabilities; ``charge`` is :attr:`target_penalty` unless given.
+        ``targets``, ``(conditions, genes)``, are known targets (bool) or probabilities of targets. ``target_penalty`` defaults to
+        :attr:`target_penalty`.
         """
         return self._log_likelihood(conditions, moments, *self.generator(conditions.inputs), targets, target_penalty)
 
@@ -169,17 +169,17 @@ class GIMModule(nn.Module):
         weight: Tensor | None = None,
         target_penalty: Tensor | None = None,
     ) -> tuple[Tensor, Tensor]:
-        """Minus log likelihood of the conditions' cells, and the penalty of what is learned of drugs; nats.
+        """Negative log-likelihood of the conditions' cells, and the penalty on the parameters of generator and scale map; nats.
 
-        ``weight`` is what a condition counts for, ``(conditions, 1)``; ``charge`` is :attr:`target_penalty` unless given. With frozen moments, what
-        they leave out is missing.
+        ``weight`` is the weight of every condition, ``(conditions, 1)``. ``target_penalty`` defaults to :attr:`target_penalty`. With
+        :class:`QuadraticEvidence`, the log-likelihood without targets is omitted.
         """
         logits, psi = self.generator(conditions.inputs)
         penalty = self.generator.penalty(logits, psi)
         if self.scale_map is not None:
             penalty = penalty + self.scale_map.penalty()
-        found = self._log_likelihood(conditions, moments, logits, psi, targets, target_penalty)
-        return -(found if weight is None else weight * found).sum(), penalty
+        value = self._log_likelihood(conditions, moments, logits, psi, targets, target_penalty)
+        return -(value if weight is None else weight * value).sum(), penalty
 
     def joint_loss(
         self,
@@ -189,9 +189,9 @@ class GIMModule(nn.Module):
         targets: Tensor | None = None,
         weight: Tensor | None = None,
     ) -> tuple[Tensor, Tensor]:
-        """Minus log likelihood of all training cells, ``n_cells`` of them, and the generator's penalty; nats.
+        """Negative log-likelihood of all ``n_cells`` training cells, and the generator's penalty; nats.
 
-        ``weight`` is what a condition counts for, ``(conditions, 1)``: more than 1 if they are a sample of all.
+        ``weight`` is the weight of every condition, ``(conditions, 1)``: more than 1 in a minibatch of conditions.
         """
         nll, penalty = self.generator_loss(conditions, moments, targets, weight)
         return nll + noise_loss(moments.pooled, self.mechanism.variance, n_cells).sum(), penalty
@@ -205,43 +205,42 @@ class GIMModule(nn.Module):
         features: FeatureEvidence | None = None,
         unit: Tensor | float = 1.0,
     ) -> tuple[Tensor, Tensor, Tensor]:
-        r"""Targets of measured conditions: their own cells, and what features say of them by other conditions.
+        r"""Posterior of targets and effects in measured conditions, from their cells and from the features of their drugs.
 
-        The log odds are those of :func:`~scgim.module.posterior.target_log_odds`. An effect that is too small to matter belongs to the null
-        hypothesis (:func:`negligible_gain`). An effect below :attr:`min_effect`, or below its standard error, is never called
-        (:func:`capped`). A graph learned from means is taken for wrong with some probability (:func:`graph_averaged`).
+        :func:`~scgim.module.posterior.target_log_odds` gives the log odds. A negligible effect belongs to the null hypothesis
+        (:func:`negligible_gain`). A gene with an effect below :attr:`min_effect`, or below its standard error, has a probability of at
+        most 0.5 (:func:`capped`). The graph is assumed to be wrong with some probability if it was learned from means
+        (:func:`graph_averaged`).
 
         Parameters
         ----------
         conditions, moments
-            Measured conditions.
+            Measured conditions and their moments.
         prior_variance
-            :math:`\tau^2` where there are no ``features``, ``(genes,)`` or ``(conditions, genes)``.
+            :math:`\tau^2` without ``features``, ``(genes,)`` or ``(conditions, genes)``.
         features
-            What features say of the conditions, learned without them. ``None``: they say nothing, and :math:`\hat\psi` is the generator's.
+            Cross-fitted predictions from features. ``None``: no log odds from features, and :math:`\hat\psi` is the generator's.
         unit
-            Of the conditions' values in pooled control SD, in which the least effect is given; ``(conditions, genes)``.
+            Unit of the conditions' values in pooled control SD, the unit of :attr:`min_effect`; ``(conditions, genes)``.
 
         Returns
         -------
-        Probabilities of targets, effects and their standard errors, the latter two given that the gene is a target;
-        ``(conditions, genes)`` each.
+        Probabilities of targets, and effects and their standard errors given that the gene is a target; ``(conditions, genes)`` each.
         """
         prior, least = self._effect_prior(conditions, prior_variance, features), self.min_effect / unit
         data = self._effect_data(conditions, moments, least)
         log_odds, share = target_log_odds(prior, data, self.misfit)
         probability = torch.sigmoid(log_odds)
         if self._from_means:
-            # without a graph, the residual of a gene is its whole change
+            # With a graph without edges, the residual of a gene is its whole change.
             whole = moments._replace(residual=moments.value, within=moments.spread)
             moved, _ = target_log_odds(prior, self._effect_data(conditions, whole, least), self.misfit)
             probability = graph_averaged(probability, torch.sigmoid(moved))
         effect, error = effect_moments(prior, data, share)
         if not self.generator.pools_drugs and not self._from_means:
-            error = data.variance.sqrt().expand_as(
-                effect
-            )  # the prior variance of names alone says nothing of the error
-        # what the mechanism would give is no effect: 0 of a shift, and of a value that is set the mean left alone
+            # Without features the prior variance is not estimated from other conditions, so the error is the sampling error alone.
+            error = data.variance.sqrt().expand_as(effect)
+        # An effect is measured from the value without intervention: 0 for a shift, the mechanism's prediction for a hard intervention.
         without = 0.0 if self.intervention.keeps_parents else moments.value - moments.residual
         return capped(probability, effect - without, error, least), effect, error
 
@@ -251,7 +250,7 @@ class GIMModule(nn.Module):
         return bool(self.slab.any())
 
     def _effect_data(self, conditions: MeasuredConditions, moments: Moments, least: Tensor | float) -> EffectData:
-        """What the cells of measured conditions say of effects."""
+        """Estimates of effects from the cells of measured conditions."""
         variance, scale = self.mechanism.variance, self.log_scale(conditions)
         best, _ = self.intervention.observed(moments)
         with_target, without = log_likelihoods(self.intervention, moments, best, conditions.n, variance, scale)
@@ -264,10 +263,11 @@ class GIMModule(nn.Module):
     def _effect_prior(
         self, conditions: MeasuredConditions, variance: Tensor, features: FeatureEvidence | None
     ) -> EffectPrior:
-        """What is known of the effects in measured conditions beforehand."""
+        """Prior of the effects in measured conditions."""
         penalty, by_name = self.target_penalty, not self.generator.pools_drugs
         if by_name and self._from_means:
-            # one gene is expected to be a target, and no gain counts that chance can bring about
+            # The penalty is the largest gain expected by chance, less the Occam factor that the posterior subtracts. Its lower bound
+            # corresponds to one expected target.
             sampling = self.mechanism.variance / conditions.n
             occam = 0.5 * torch.log((self.slab + sampling) / sampling)
             penalty = (self.chance - occam).clamp(min=math.log(max(len(penalty) - 1, 2)))

@@ -12,17 +12,17 @@ if TYPE_CHECKING:
 
 
 class MeasuredConditions(NamedTuple):
-    """What training sees of the treated conditions, in the order of the registry."""
+    """Statistics and inputs of the treated conditions, in the order of the registry."""
 
     n: Tensor  # (conditions, 1) cells
-    mean: Tensor  # (conditions, genes) standardised
+    mean: Tensor  # (conditions, genes) standardized
     spread: Tensor  # (conditions, genes) variance within the condition
     inputs: TreatmentInputs
-    own: object = None  # what `LinearMechanism.families` made of every condition's own scatter, where that is needed
+    own: object = None  # every condition's scatter, gathered by `LinearMechanism.families`, if the likelihood needs it
 
 
 class Controls(NamedTuple):
-    """Size and mean of the controls, and a scatter within conditions: theirs alone if conditions bring their own, else everyone's."""
+    """Size and mean of the controls, and their scatter, pooled with all conditions if these have no scatter of their own."""
 
     n: Tensor  # ()
     mean: Tensor  # (1, genes)
@@ -30,37 +30,37 @@ class Controls(NamedTuple):
 
 
 class FeatureEvidence(NamedTuple):
-    """What features say of measured conditions, learned from other drugs; ``(conditions, genes)`` each or ``(genes,)``."""
+    """Predictions of measured conditions from features, learned from other drugs; ``(conditions, genes)`` or ``(genes,)`` each."""
 
-    probability: Tensor  # of a target by the generator without the condition
-    log_odds: Tensor  # of a target, as far as that is believed
-    psi: Tensor  # the effect that they expect
-    variance: Tensor  # of effects around that
+    probability: Tensor  # probability of a target by a generator trained without the condition's drug
+    log_odds: Tensor  # log odds of a target, shrunk by the reliability of the held-out predictions
+    psi: Tensor  # expected effect of a target
+    variance: Tensor  # variance of effects around psi
 
 
 class Moments(NamedTuple):
-    """All that the likelihood needs of the conditions, given the mechanisms: means over a condition's cells.
+    """Sufficient statistics of the likelihood given the mechanisms: means and variances over a condition's cells.
 
-    The residual is ``x - f(x)``. Where conditions do not bring their own scatter ``within`` is 0 and ``pooled`` holds it,
-    which is enough for shifts: they move a condition's mean and leave its scatter alone.
+    The residual is ``x - f(x)``. Without a scatter of every condition, ``within`` is 0 and ``pooled`` contains the scatter. This
+    is sufficient for shifts, because a shift changes the mean of a condition but not its scatter.
     """
 
-    residual: Tensor  # (conditions, genes) its mean
-    within: Tensor  # (conditions, genes) its variance within the condition
+    residual: Tensor  # (conditions, genes) mean residual
+    within: Tensor  # (conditions, genes) variance of the residual within the condition
     value: Tensor  # (conditions, genes) mean of x
     spread: Tensor  # (conditions, genes) variance of x within the condition
-    pooled: Tensor  # (genes,) residual sum of squares that no unknown target enters
+    pooled: Tensor  # (genes,) residual sum of squares that does not depend on unknown targets
 
 
 class CellStore:
-    """Cells that were kept for mechanisms that need them, sorted by condition, the controls first.
+    """Sampled cells for nonlinear mechanisms, sorted by condition, the controls first.
 
     Parameters
     ----------
     x
-        Standardised, ``(cells, genes)`` float32.
+        Standardized values, ``(cells, genes)`` float32.
     size
-        Cells of every condition, ``(1 + conditions,)`` int64; they lie in this order.
+        Number of cells of every condition in the order of ``x``, ``(1 + conditions,)`` int64.
     """
 
     def __init__(self, x: Tensor, size: Tensor) -> None:
@@ -68,26 +68,26 @@ class CellStore:
         self.start = torch.cumsum(size, 0) - size
 
     def draw(self, conditions: Tensor, n_cells: int, generator: torch.Generator) -> Tensor:
-        """So many cells of each of some conditions, with replacement; ``(conditions, n_cells, genes)``."""
+        """Draw ``n_cells`` cells of each of the conditions, with replacement; ``(conditions, n_cells, genes)``."""
         u = torch.rand(len(conditions), n_cells, generator=generator, dtype=torch.float64)
         rows = self.start[conditions, None] + (u * self.size[conditions, None]).long()
         return self.x[rows]
 
     def blocks(self, rows: int = 4096) -> Iterator[tuple[Tensor, Tensor]]:
-        """All cells in blocks, with the condition of each."""
+        """All cells in blocks, with the index of every cell's condition."""
         code = torch.repeat_interleave(torch.arange(len(self.size)), self.size)
         yield from zip(self.x.split(rows), code.split(rows), strict=True)
 
 
 def cell_moments(mechanism: torch.nn.Module, cells: CellStore) -> Moments:
-    """Moments over all kept cells."""
+    """Moments over all sampled cells."""
     k, d = len(cells.size), cells.x.shape[1]
     sums = [torch.zeros(k, d, dtype=torch.float64) for _ in range(4)]
     for x, code in cells.blocks():
         x, noise = x.double(), (x - mechanism(x)).double()
         sums = [s.index_add(0, code, part) for s, part in zip(sums, (noise, noise**2, x, x**2), strict=True)]
     n = cells.size[:, None].double()
-    # validation conditions come without controls
+    # Validation conditions come without controls, so the size of the controls may be 0.
     residual, square, value, square_value = (s / n.clamp(min=1) for s in sums)
     pooled = n[0] * square[0]
     within, spread = (square - residual**2).clamp(min=0), (square_value - value**2).clamp(min=0)

@@ -10,14 +10,19 @@ if TYPE_CHECKING:
 
 
 class NoiseScale(nn.Module):
-    r"""How far a touched mechanism's noise is scaled: :math:`s = F S + s_0` on the log scale, shrunk to no change.
+    r"""Log scale of the noise of intervened-on genes, a bounded linear map of the drug's features.
+
+    .. math:: s = 3 \tanh\left(\frac{F S + s_0}{3}\right)
+
+    Here :math:`F` are the features, :math:`S` the weights and :math:`s_0` the intercepts. An L2 penalty shrinks :math:`s` towards 0. The
+    bound keeps the noise within a factor of :math:`e^3`.
 
     Parameters
     ----------
     n_features, n_genes
-        Sizes. Without features every gene has one scale for all drugs.
+        Number of features and genes. Without features every gene has the same scale for all drugs.
     penalty
-        L2 weight in nats.
+        L2 weight of :math:`S` in nats.
     """
 
     def __init__(self, n_features: int, n_genes: int, penalty: float = 5.0) -> None:
@@ -27,10 +32,10 @@ class NoiseScale(nn.Module):
         self.strength = penalty
 
     def forward(self, inputs: TreatmentInputs) -> Tensor:
-        """``(rows, genes)``, 0 at dose 0, within a factor of e^3 of no change: beyond that it is a gene that stands still."""
+        """Log scale of the noise, ``(rows, genes)``; 0 at dose 0."""
         there = (inputs.log_dose > -torch.inf)[:, None]
         return there * 3 * torch.tanh((inputs.features @ self.weight + self.base) / 3)
 
     def penalty(self) -> Tensor:
-        """Nats charged for the map."""
+        """Penalty on the weights and intercepts in nats."""
         return self.strength * (self.weight**2).sum() + (self.base**2).sum()

@@ -7,11 +7,10 @@ if TYPE_CHECKING:
 
 
 class TreatmentInputs(NamedTuple):
-    """What a generator is told of rows: a drug's features and identity, the dose, the cell line."""
+    """Inputs of a generator: features and identity of the drug, dose, and cell line."""
 
     features: Tensor  # (rows, features) scaled
-    drug: Tensor  # (rows,) int64, index among training drugs, -1 unseen
-    log_dose: (
-        Tensor  # (rows,) log of dose over the training doses' geometric mean, 0 where nothing is dosed, -inf for dose 0
-    )
-    line: Tensor  # (rows,) int64, index among training lines, -1 unseen
+    drug: Tensor  # (rows,) int64, index among training drugs, -1: unseen
+    # (rows,) log of the dose over the geometric mean of the training doses; 0 in a screen without doses, -inf for dose 0
+    log_dose: Tensor
+    line: Tensor  # (rows,) int64, index among training lines, -1: unseen

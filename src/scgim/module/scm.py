@@ -1,4 +1,4 @@
-"""The causal model at work: read the noise off cells, and let changed mechanisms act downstream."""
+"""Structural equations: abduction of the noise of cells, and propagation of interventions to downstream genes."""
 
 from __future__ import annotations
 
@@ -14,18 +14,18 @@ if TYPE_CHECKING:
 
 
 class Action(NamedTuple):
-    r"""What is done to every mechanism: :math:`x_j = g_j f_j(x_{pa(j)}) + \psi_j + s_j \epsilon_j`.
+    r"""An intervention on every mechanism: :math:`x_j = g_j f_j(x_{pa(j)}) + \psi_j + s_j \epsilon_j`.
 
-    All are numbers or broadcast to ``(cells, genes)``.
+    All fields are numbers or broadcast to ``(cells, genes)``.
     """
 
     add: Tensor | float = 0.0  # psi
-    keep: Tensor | float = 1.0  # g: 1 leaves a mechanism, 0 cuts it from its parents
+    keep: Tensor | float = 1.0  # g: 1 keeps the mechanism, 0 removes the edges from the parents
     noise: Tensor | float = 1.0  # s
 
 
 def abduct(mechanism: nn.Module, x: Tensor) -> Tensor:
-    """Noise of observed cells, ``x - f(x)``: what remains a cell's own in its counterfactual; ``(cells, genes)``."""
+    """Noise of observed cells, ``x - f(x)``, which is kept in their counterfactuals; ``(cells, genes)``."""
     return x - mechanism(x)
 
 
@@ -37,20 +37,20 @@ def propagate(
     *,
     fixed: dict[int, float] | None = None,
 ) -> Tensor:
-    r"""Run the structural equations under an action, one level of the DAG a step.
+    r"""Evaluate the structural equations under an action, by topological generations of the DAG.
 
     Parameters
     ----------
     mechanism
-        See :mod:`scgim.module.mechanisms`.
+        A mechanism of :mod:`scgim.module.mechanisms`.
     levels
-        Genes by depth; a level has all its parents in earlier ones.
+        Topological generations: the parents of a gene are in earlier generations.
     noise
-        :math:`\epsilon`, ``(cells, genes)``: drawn afresh for new cells, abducted for counterfactual ones.
+        :math:`\epsilon`, ``(cells, genes)``: newly drawn for new cells, abducted for counterfactual cells.
     action
-        What is done to the mechanisms.
+        The intervention on the mechanisms.
     fixed
-        Genes set to a value, cut from their parents and without noise.
+        Genes that are set to a value, without noise and without influence of their parents.
     """
     x = noise * action.noise + action.add
     keep = action.keep.expand_as(x) if isinstance(action.keep, Tensor) else None
@@ -66,11 +66,11 @@ def propagate(
 def counterfactual(
     mechanism: nn.Module, levels: Sequence[Tensor], x: Tensor, *args: object, **kwargs: object
 ) -> Tensor:
-    """What cells ``x`` would have been under an action (see :func:`propagate`), each with its own noise kept."""
+    """Counterfactual cells: observed cells ``x`` under an action of :func:`propagate`, with the noise of every cell kept."""
     return propagate(mechanism, levels, abduct(mechanism, x), *args, **kwargs)
 
 
 def draw_noise(mechanism: nn.Module, n_cells: int, generator: torch.Generator) -> Tensor:
-    """Fresh Gaussian noise of every gene, ``(n_cells, genes)``."""
+    """Draw Gaussian noise of every gene, ``(n_cells, genes)``."""
     sigma = mechanism.variance.sqrt()
     return torch.randn(n_cells, len(sigma), generator=generator, dtype=sigma.dtype) * sigma

@@ -1,4 +1,4 @@
-"""What a condition's mean is worth as evidence, and what a target has to gain: both learned from the data."""
+"""Calibration: effective cells of every condition's mean, and the target penalty, both estimated from the data."""
 
 from __future__ import annotations
 
@@ -28,30 +28,30 @@ def with_effective_cells(
     mechanism: Mechanism,
     fit: LocalFit | None,
     conditions: MeasuredConditions,
-    held: MeasuredConditions | None,
+    validation: MeasuredConditions | None,
 ) -> tuple[MeasuredConditions, MeasuredConditions | None]:
-    """Training and validation conditions as evidence: how many independent cells each gene's mean is worth.
+    """Training and validation conditions with effective cells, the number of independent cells equivalent to each gene's mean.
 
-    ``fit`` is that of the means, on the standardised scale, if the graph was learned from them.
+    ``fit`` is the regression of the means on the standardized scale if the graph was learned from means.
     """
-    like = conditions.mean  # where training takes place
+    like = conditions.mean  # gives the device and the precision
     if fit is not None and mechanism.affine:
         mean, n = data.means.seen(fit)
         conditions = conditions._replace(mean=torch.as_tensor(mean).to(like), spread=torch.zeros_like(like))
     else:
         n = effective_cells(data, mechanism)
     conditions = conditions._replace(n=torch.as_tensor(n).to(like))
-    if held is not None and fit is not None:
+    if validation is not None and fit is not None:
         floor = torch.as_tensor((FLOOR * data.means.unit) ** 2).to(like) / mechanism.variance
-        held = held._replace(n=1 / (1 / held.n + floor), spread=torch.zeros_like(held.spread))
-    return conditions, held
+        validation = validation._replace(n=1 / (1 / validation.n + floor), spread=torch.zeros_like(validation.spread))
+    return conditions, validation
 
 
 def misfit(data: TrainingData, mechanism: Mechanism, moments: Moments, n: torch.Tensor) -> np.ndarray:
-    """Variance that conditions' residuals have beyond sampling because the graph misfits, ``(conditions, genes)``.
+    """Variance of the conditions' residuals due to misfit of the graph, ``(conditions, genes)``.
 
-    See :func:`~scgim.statistics.misfit_variance`; ``n`` is what their means are worth. The likelihood of means has a misfit of
-    its own, so there this is 0.
+    :func:`~scgim.statistics.misfit_variance` estimates it; ``n`` are effective cells. It is 0 for graphs learned from means, because
+    the likelihood of means contains a misfit of its own.
     """
     residual, change, cells = (a.detach().cpu().numpy() for a in (moments.residual, moments.value, n))
     if data.means is not None and mechanism.affine:
@@ -64,37 +64,45 @@ def misfit(data: TrainingData, mechanism: Mechanism, moments: Moments, n: torch.
 
 
 def effective_cells(data: TrainingData, mechanism: Mechanism) -> np.ndarray:
-    r"""How many independent cells every condition's mean is worth, ``(conditions, genes)``.
+    r"""Effective cells :math:`n_{kj}` of every condition's mean, ``(conditions, genes)``.
 
     .. math:: 1 / n_{kj} = 1 / n_k + 1 / n_{0k} + \tau_j^2 / (\sigma_j^2 B_k)
 
-    for :math:`n_{0k}` controls of its own line and batches and :math:`B_k` batches, between which residuals of the same
-    condition vary by :math:`\tau_j^2` beyond sampling.
+    Condition :math:`k` has :math:`n_k` cells in :math:`B_k` batches, and :math:`n_{0k}` controls in its line and batches. :math:`\sigma_j^2`
+    is the noise variance of a cell, and :math:`\tau_j^2` the variance of residuals between batches of the same condition beyond
+    sampling.
     """
     variance = mechanism.variance.cpu().numpy()
     return variance / _error(data, _residual(mechanism, torch.as_tensor(data.fine.mean)), variance)
 
 
 def change_error(data: TrainingData) -> np.ndarray:
-    """Variance of the error of every condition's mean change, ``(conditions, genes)``: as in :func:`worth`, of the genes themselves."""
+    """Variance of the error of every condition's mean change, ``(conditions, genes)``.
+
+    It has the components of :func:`effective_cells`, estimated from the genes' values in place of their residuals.
+    """
     statistics = data.summary.statistics
     freedom = max(float(statistics.n_cells) - len(statistics.n), 1.0)
     return _error(data, data.fine.mean, np.maximum(np.diag(statistics.scatter) / freedom, 1e-12))
 
 
 def _error(data: TrainingData, mean: np.ndarray, variance: np.ndarray) -> np.ndarray:
-    """Sampling, the controls' own error, and what batches of one condition differ by; ``mean`` is by batch, ``variance`` of a cell."""
+    """Sampling variance of a condition and of its controls, and variance between its batches.
+
+    ``mean`` are means by condition and batch, and ``variance`` is the variance of a cell.
+    """
     fine, n = data.fine, data.conditions.n.numpy()
     k = len(n)
     sampling = variance * (1 / fine.n + 1 / fine.controls)[:, None]
     between, batches = between_batch_variance(mean, sampling, fine.context, fine.n, k)
-    # the error of controls, at the weights with which batches enter the condition's mean
+    # A condition is compared with the controls of its batches, so the sampling error of these controls enters with the weights of
+    # the batches in the condition's mean.
     controls = np.bincount(fine.context, fine.n**2 / fine.controls, minlength=k)[:, None] / n**2
     return variance * (1 / n + controls) + between / batches
 
 
 def calibration(data: TrainingData, mechanism: Mechanism, fit: LocalFit | None) -> Calibration:
-    """Charges of all genes, from placebos; ``fit`` is that of the means, on the standardised scale."""
+    """Target penalties of all genes from placebos; ``fit`` is the regression of the means on the standardized scale."""
     least = MIN_TARGET_PENALTY if fit is None else data.means.target_penalty(fit)
     if data.raw is not None and mechanism.affine:
         return calibrate(
@@ -105,35 +113,41 @@ def calibration(data: TrainingData, mechanism: Mechanism, fit: LocalFit | None) 
 
 
 def rest(data: TrainingData, mechanism: Mechanism) -> torch.Tensor:
-    """What mechanisms leave of the control cells on average, ``(genes,)``; 0 but for what all conditions share.
+    """Mean residual of the control cells under the mechanisms, ``(genes,)``.
 
-    Predictions start from these cells, so that an effect is one against them, and not against the intercept, which many
-    conditions that share a weak one draw towards themselves.
+    Predictions start from control cells, so effects are measured from the controls' mean residual. The intercept of a mechanism is no
+    substitute, because a weak effect common to many conditions biases the intercept.
     """
     return torch.as_tensor(_residual(mechanism, data.some_controls()).mean(0))
 
 
 def _residual(mechanism: Mechanism, x: torch.Tensor) -> np.ndarray:
-    """What the mechanisms leave of cells, or of means; networks in single precision, as they train."""
-    seen = x.to(mechanism.bias.device, torch.float64 if mechanism.affine else torch.float32)
-    return (x - mechanism(seen).to("cpu", torch.float64)).numpy()
+    """Residuals of cells or of means under the mechanisms; networks are evaluated in single precision, as in training."""
+    values = x.to(mechanism.bias.device, torch.float64 if mechanism.affine else torch.float32)
+    return (x - mechanism(values).to("cpu", torch.float64)).numpy()
 
 
-LEVEL = 0.02  # share of placebos that may have any target
+LEVEL = 0.02  # accepted share of placebos with any target
 
 
-MIN_TARGET_PENALTY = 5.0
+MIN_TARGET_PENALTY = 5.0  # nats
 
 
 _METHOD = "placebos: control cells against the other controls of their line and batch"
 
 
-_PRIOR_PLACEBOS = 50  # placebos' worth of belief that a gene's overdispersion is that of all genes
+_PRIOR_PLACEBOS = (
+    50  # pseudo-placebos with the overdispersion of all genes, towards which a gene's overdispersion is shrunk
+)
 
 
 @dataclass(frozen=True)
 class Calibration:
-    """What placebos say: ``charge``, ``chance`` (what they gain) and ``overdispersion`` ``(genes,)``, the ``level``, how many."""
+    """Target penalties from placebos.
+
+    ``target_penalty``, ``chance`` (gain that is expected by chance) and ``overdispersion`` are ``(genes,)``. ``level`` is the accepted
+    false-positive rate, and ``placebos`` the number of placebos.
+    """
 
     target_penalty: np.ndarray
     chance: np.ndarray
@@ -143,11 +157,11 @@ class Calibration:
 
     @classmethod
     def given(cls, target_penalty: float, genes: int) -> Calibration:
-        """A charge that was set by hand."""
+        """A target penalty set by the user."""
         return cls(np.full(genes, target_penalty), np.full(genes, target_penalty), np.ones(genes), 0.0, 0)
 
     def about(self) -> dict:
-        """For provenance, plain values."""
+        """Plain values for provenance."""
         q = np.quantile(self.target_penalty, [0, 0.5, 1])
         return {
             "method": _METHOD if self.placebos else "none: set by hand, or too few controls for placebos",
@@ -162,43 +176,48 @@ class Calibration:
 
 
 def placebo_squares_of_cells(placebos: Placebos, residual: np.ndarray, variance: np.ndarray) -> np.ndarray:
-    r"""Squares of placebos' standardised mean residuals, ``(placebos, genes)``: 1 on average if cells are independent.
+    r"""Squared standardized mean residuals of placebos, ``(placebos, genes)``, with mean 1 if cells are independent.
 
-    ``residual`` are those of control cells, ``(cells, genes)``, and ``variance`` theirs, ``(genes,)``; what is measured is the
-    difference to the other cells of the group.
+    ``residual`` are residuals of control cells, ``(cells, genes)``, and ``variance`` is their variance, ``(genes,)``. A placebo is compared
+    with the other cells of its groups.
     """
     sums = placebos.by_group(residual)
     size = placebos.by_group(np.ones((len(residual), 1)))[..., 0]
     whole = np.bincount(placebos.group, minlength=size.shape[1]).astype(float)
     total = np.stack([residual[placebos.group == g].sum(0) for g in range(size.shape[1])])
     rest = np.maximum(whole - size, 1.0)
-    gap = (sums - size[..., None] * (total - sums) / rest[..., None]).sum(1)  # own sum less what the rest would give
+    gap = (sums - size[..., None] * (total - sums) / rest[..., None]).sum(
+        1
+    )  # sum of the placebo less its expected value
     return gap**2 / (size + size**2 / rest).sum(1)[:, None] / variance
 
 
 def placebo_squares_of_counts(
-    placebos: Placebos, x: sp.csr_matrix, evidence: ConditionMeansModel, weight: np.ndarray
+    placebos: Placebos, x: sp.csr_matrix, model: ConditionMeansModel, weight: np.ndarray
 ) -> np.ndarray:
-    """The same of log changes; ``x`` are raw counts with sizes, ``(cells, genes + 1)``, ``weight`` of the means' changes."""
-    size, group = evidence.sizes.of(x), placebos.group
+    """Squared standardized residuals of the log fold changes of placebos, ``(placebos, genes)``.
+
+    ``x`` are raw counts with size factors in the last column, ``(cells, genes + 1)``. ``weight`` are the coefficients of the means.
+    """
+    size, group = model.sizes.of(x), placebos.group
     counts, sizes = placebos.by_group(x[:, :-1]), placebos.by_group(size[:, None])
     groups = sp.csr_matrix((np.ones(len(group)), (group, np.arange(len(group)))))
     whole, total = dense_sum(groups, x[:, :-1]), groups @ size
     overall = np.maximum(whole.sum(0) / total.sum(), 0.5 / total.sum())
     left = whole - counts
     rate = (left + 1) / (total[:, None] - sizes + 1 / overall)
-    expected, dispersion = (sizes * rate).sum(1), evidence.means.dispersion
+    expected, dispersion = (sizes * rate).sum(1), model.means.dispersion
     cells = np.asarray(placebos.member.sum(1))
     own = own_dispersion(dispersion, _squares(placebos, x[:, :-1], size), counts.sum(1), cells)
     change, variance = log_fold_change(counts.sum(1), expected, own)
-    # the controls' own error, which real conditions share
+    # The estimate of the controls' rate has an error of its own, as for real conditions.
     variance = variance + dispersion * ((sizes * rate) ** 2 / (left + 1)).sum(1) / expected**2
     residual, sd = change - change @ weight, np.sqrt(variance)
-    return residual**2 / (error_of(weight, evidence.means.correlation, sd) + FLOOR**2)
+    return residual**2 / (error_of(weight, model.means.correlation, sd) + FLOOR**2)
 
 
 def _squares(placebos: Placebos, x: np.ndarray | sp.csr_matrix, size: np.ndarray) -> np.ndarray:
-    """Squares of counts about each placebo's own rate in every group, ``(placebos, genes)``."""
+    """Squared deviations of counts from each placebo's rate in every group, ``(placebos, genes)``."""
     x = sp.csr_matrix(x)
     counts, sizes = placebos.by_group(x), placebos.by_group(size[:, None])
     rate = counts / np.maximum(sizes, 1e-12)
@@ -207,9 +226,10 @@ def _squares(placebos: Placebos, x: np.ndarray | sp.csr_matrix, size: np.ndarray
 
 
 def error_of(weight: np.ndarray, correlation: np.ndarray, sd: np.ndarray) -> np.ndarray:
-    """Variance of every gene's residual given errors of all genes, ``(rows, genes)``, parents' included."""
+    """Variance of every gene's residual, ``(rows, genes)``, from the correlated errors of the gene and of its parents."""
     own = np.eye(len(weight)) - weight
     out = np.empty_like(sd)
+    # The loop over genes uses only a gene and its parents; the dense product would cost genes x genes for every gene.
     for j in range(len(weight)):
         rows = np.flatnonzero(own[:, j])
         part = sd[:, rows] * own[rows, j]
@@ -218,23 +238,27 @@ def error_of(weight: np.ndarray, correlation: np.ndarray, sd: np.ndarray) -> np.
 
 
 def calibrate(squares: np.ndarray, least: np.ndarray | float = MIN_TARGET_PENALTY, level: float = LEVEL) -> Calibration:
-    r"""Charges at which a share ``level`` of the placebos would have any target.
+    r"""Target penalties at which a share ``level`` of the placebos has any target.
 
-    A gene's gain without an effect is half a :math:`\chi^2_1` times its overdispersion :math:`\phi_j \ge 1`, the mean of
-    its placebos' squares, drawn towards that of all genes. The charge is :math:`\phi_j / 2` times the larger of the
-    :math:`\chi^2_1` quantile at :math:`1 - \alpha / d` and the placebos' own quantile at :math:`1 - \alpha` of the largest
-    :math:`z_{pj}^2 / \phi_j` over genes; never less than ``least`` nor 5 nats.
+    Without an effect, the gain of gene :math:`j` is distributed as :math:`\phi_j \chi^2_1 / 2`. The overdispersion :math:`\phi_j \ge 1` is
+    the mean of the squares of placebos, shrunk towards the mean of all genes. The target penalty is :math:`\phi_j / 2` times the
+    larger of two quantiles: the :math:`\chi^2_1` quantile at :math:`1 - \alpha / d` for :math:`d` genes, and the empirical quantile at
+    :math:`1 - \alpha` of :math:`\max_j z_{pj}^2 / \phi_j` over placebos :math:`p`. The penalty is at least ``least`` and at least 5 nats.
 
     Parameters
     ----------
     squares
         :math:`z_{pj}^2`, ``(placebos, genes)``.
+    least
+        Lower bound on the target penalty, a number or ``(genes,)``.
+    level
+        :math:`\alpha`, accepted share of placebos with any target.
     """
     n, d = squares.shape
     if n == 0:
         target_penalty = np.maximum(MIN_TARGET_PENALTY, np.broadcast_to(least, d)).astype(float)
         return Calibration(target_penalty, np.full(d, MIN_TARGET_PENALTY), np.ones(d), level, 0)
-    # a few huge squares are the tail's business
+    # The overdispersion describes typical squares. Outliers are clipped here, and the empirical quantile below accounts for them.
     mean = np.minimum(squares, chi2.ppf(1 - 1 / max(n, 2), 1)).mean(0)
     phi = np.maximum((n * mean + _PRIOR_PLACEBOS * mean.mean()) / (n + _PRIOR_PLACEBOS), 1.0)
     tail = max(chi2.ppf(1 - level / d, 1), float(np.quantile((squares / phi).max(1), 1 - level)))

@@ -1,4 +1,4 @@
-"""What the mechanisms leave of the training conditions, and what that is worth."""
+"""Moments of the training conditions under the mechanisms, and their effective cells."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ if TYPE_CHECKING:
     from ._graph_regression import GraphRegression
     from ._options import TrainingOptions
 
-LEARNING_SHARE = 0.04  # of a clear target's median gain: what a target costs while the generator learns
+LEARNING_SHARE = 0.04  # target penalty while the generator is trained, as a share of the median gain of clear targets
 
 
 @torch.no_grad()
 def clear_targets(
     module: GIMModule, conditions: MeasuredConditions, moments: Moments, target_penalty: torch.Tensor | None = None
 ) -> torch.Tensor:
-    """Targets of conditions whose gain exceeds what they cost by :data:`CLEAR_MARGIN`, ``(conditions, genes)`` bool."""
+    """Genes with a gain above the target penalty plus :data:`CLEAR_MARGIN`, ``(conditions, genes)`` bool."""
     return (
         module.profile_log_likelihood_ratio(conditions, moments)
         > (module.target_penalty if target_penalty is None else target_penalty) + CLEAR_MARGIN
@@ -36,16 +36,16 @@ def clear_targets(
 
 
 class ConditionMoments:
-    """The training conditions under a module's mechanisms: moments, effective cells, and the target penalty that placebos set.
+    """The training conditions under a module's mechanisms: moments, effective cells, and the target penalty from placebos.
 
     Parameters
     ----------
     module, data
-        What is trained, and on what.
+        The trained module and the training data.
     regression
-        Behind the search's score.
+        Regression of the score of the structure search.
     options
-        Of training.
+        Options of training.
     """
 
     def __init__(
@@ -55,18 +55,18 @@ class ConditionMoments:
         self.calibration: Calibration | None = None
 
     def about_penalty(self) -> dict:
-        """How the target penalty was set, in plain values."""
+        """Provenance of the target penalty in plain values."""
         return {} if self.calibration is None else self.calibration.about()
 
     def of(self, conditions: MeasuredConditions, controls: object, store: object) -> Moments:
-        """Moments of whole conditions, from their statistics or from all kept cells."""
+        """Moments of the conditions, from their sufficient statistics or from all sampled cells."""
         mechanism = self.module.mechanism
         if not mechanism.affine:
             return cell_moments(mechanism, store)
         return mechanism.moments(self._with_own_scatter(conditions), controls)
 
     def _with_own_scatter(self, conditions: MeasuredConditions | None) -> MeasuredConditions | None:
-        """With every condition's own scatter gathered on the graph, which divides by its cells and not by its effective cells."""
+        """The conditions with their scatter gathered on the graph, before effective cells replace their number of cells."""
         mechanism = self.module.mechanism
         if conditions is None or not mechanism.affine or not isinstance(conditions.own, torch.Tensor):
             return conditions
@@ -74,11 +74,11 @@ class ConditionMoments:
 
     @torch.no_grad()
     def weighed(
-        self, conditions: MeasuredConditions, held: MeasuredConditions | None
+        self, conditions: MeasuredConditions, validation: MeasuredConditions | None
     ) -> tuple[MeasuredConditions, MeasuredConditions | None]:
-        """The conditions with their effective cells; also sets the target penalty, once."""
+        """The conditions with their effective cells. The first call also sets the target penalty of the module."""
         module, means = self.module, self.data.means
-        conditions, held = (self._with_own_scatter(each) for each in (conditions, held))
+        conditions, validation = (self._with_own_scatter(each) for each in (conditions, validation))
         fit = None if means is None else self.regression.fit(module.mechanism.graph.cpu().numpy())
         if self.calibration is None:
             self.calibration = (
@@ -91,34 +91,36 @@ class ConditionMoments:
                 module.slab.copy_(torch.as_tensor(SLAB * means.unit**2))
                 module.chance.copy_(torch.as_tensor(self.calibration.chance))
         if module.scale_map is not None:
-            return conditions, held  # the noise's scale shows in every cell
-        return with_effective_cells(self.data, module.mechanism, fit, conditions, held)
+            return conditions, validation  # the noise scale is estimated from single cells
+        return with_effective_cells(self.data, module.mechanism, fit, conditions, validation)
 
     @torch.no_grad()
     def seen(self, conditions: MeasuredConditions, moments: Moments) -> tuple:
-        """What the conditions show, as generators take it: their best psi, and whether it is one."""
+        """Arguments of :meth:`Generator.solve`: inputs, observed psi, probabilities of targets, effective cells, noise variance."""
         best, _ = self.module.intervention.observed(moments)
         probability = torch.sigmoid(
             self.module.profile_log_likelihood_ratio(conditions, moments) - self.module.target_penalty
         )
-        if not self.module.generator.by_gradient:  # which take every shift for one, however weak
+        # Closed-form generators average all shifts, not only the shifts of targets, so an offset common to all conditions and
+        # controls would become an effect.
+        if not self.module.generator.by_gradient:
             best = best - self.rest
         return conditions.inputs, best, probability, conditions.n, self.module.mechanism.variance.detach()
 
     @cached_property
     def rest(self) -> torch.Tensor:
-        """What shifts are measured from, ``(genes,)``, with the mechanisms of the last phase; values that are set have no such place."""
+        """Mean residual of the controls under the mechanisms of the last phase, ``(genes,)``; 0 for hard interventions."""
         mechanism = self.module.mechanism
-        here = (
+        mean = (
             rest(self.data, mechanism) if self.module.intervention.keeps_parents else torch.zeros(len(mechanism.bias))
         )
-        return here.to(mechanism.bias)
+        return mean.to(mechanism.bias)
 
     def learning_penalty(self, conditions: MeasuredConditions, moments: Moments) -> float:
-        r"""Nats that a target costs a condition while the generator learns: :data:`LEARNING_SHARE` of a clear target's median gain.
+        r"""Target penalty while the generator is trained: :data:`LEARNING_SHARE` of the median gain of clear targets, in nats.
 
-        Conditions that are too weak to pay the whole penalty each can then learn what they have in common; where they are strong,
-        the whole penalty costs nothing and keeps features from calling what they cannot see.
+        With a reduced penalty, weak conditions contribute to the effects that they have in common. With strong conditions, a larger
+        penalty does not hide targets, and it prevents the prediction of targets that features do not determine.
         """
         gain = self.module.profile_log_likelihood_ratio(conditions, moments)
         clear = gain[gain > self.module.target_penalty + CLEAR_MARGIN]
@@ -126,12 +128,12 @@ class ConditionMoments:
         return max(least, LEARNING_SHARE * float(clear.median()) if len(clear) else 0.0)
 
     def with_misfit(self, conditions: MeasuredConditions, moments: Moments) -> MeasuredConditions:
-        """The conditions with effective cells that count the graph's misfit as noise; the module is told which genes misfit.
+        """The conditions with effective cells that count misfit of the graph as noise; sets the module's share of misfit.
 
-        Only calls of targets are asked this way. The generator learns from means at what sampling leaves of them, because what it
-        predicts of a drug should contain what the graph does not explain.
+        Only the posterior of targets uses these effective cells. The generator is trained without them, because its predictions should
+        include the changes that the graph does not explain.
         """
-        if self.module.scale_map is not None:  # as in weighing
+        if self.module.scale_map is not None:  # then the conditions have no effective cells
             return conditions
         variance, n = self.module.mechanism.variance.detach(), conditions.n
         beyond = torch.as_tensor(misfit(self.data, self.module.mechanism, moments, n)).to(moments.residual)
@@ -141,7 +143,7 @@ class ConditionMoments:
     def changes_as_residuals(
         self, error: np.ndarray
     ) -> tuple[MeasuredConditions, torch.Tensor, torch.Tensor, torch.Tensor]:
-        """The conditions, their mean changes, effective cells and noise variance if there were no graph.
+        """The conditions, and their mean changes, effective cells and noise variance for a graph without edges.
 
         ``error`` is the variance of the changes' error, ``(conditions, genes)``.
         """

@@ -1,4 +1,4 @@
-"""The data of training as Lightning takes them."""
+"""The training data as a Lightning data module."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ if TYPE_CHECKING:
 
 
 class StatisticsModule(pl.LightningDataModule):
-    """The whole of the data as one batch: conditions, controls, and validation conditions or ``None``."""
+    """All data as one batch: conditions, controls, and validation conditions or ``None``."""
 
     def __init__(self, data: TrainingData) -> None:
         super().__init__()
         self.batch = (data.conditions, data.controls, data.held)
 
     def train_dataloader(self) -> DataLoader:
-        """One batch an epoch."""
-        # without a generator of its own it takes its seed from the global one
+        """One batch per epoch."""
+        # Without a generator, the loader would draw its seed from the global random state.
         return DataLoader([self.batch], batch_size=None, collate_fn=lambda batch: batch, generator=torch.Generator())

@@ -1,4 +1,4 @@
-"""What is known of the graph beforehand, as masks that the search obeys."""
+"""Prior knowledge of the graph as masks of allowed and required edges."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ COLUMNS = ("source", "target", "kind")
 def check_prior(
     prior_graph: pd.DataFrame | None, regulators: Sequence[str] | None, genes: np.ndarray
 ) -> tuple[pd.DataFrame | None, list[str] | None]:
-    """The same, checked: a frame of strings with columns source, target, kind; a list of gene names.
+    """Validate a prior graph and regulators: a frame of strings with columns source, target, kind; a list of gene names.
 
     Raises
     ------
     TypeError
-        If they are not a DataFrame and a list of names.
+        If ``prior_graph`` is not a DataFrame, or ``regulators`` not a list of names.
     ValueError
-        If a column or gene does not exist, an edge is a loop, or the demands contradict each other.
+        If a column or gene does not exist, an edge is a loop, or the constraints contradict each other.
     """
     known = set(genes.tolist())
     if regulators is not None:
@@ -61,18 +61,18 @@ def check_prior(
 
 @dataclass(frozen=True)
 class EdgeConstraints:
-    """Edges that may exist and that must, ``(genes, genes)`` bool, row = source; ``None`` where nothing is known."""
+    """Allowed and required edges, ``(genes, genes)`` bool, row = source; ``None`` without a constraint."""
 
     allowed: np.ndarray | None = None
     required: np.ndarray | None = None
 
     def asdict(self) -> dict[str, np.ndarray | None]:
-        """As the search takes them."""
+        """Keyword arguments of the search."""
         return {"allowed": self.allowed, "required": self.required}
 
 
 def edge_constraints(table: pd.DataFrame | None, regulators: list[str] | None, genes: np.ndarray) -> EdgeConstraints:
-    """The constraints of a checked prior graph and a checked list of regulators."""
+    """Constraints of a validated prior graph and validated regulators."""
     if table is None and regulators is None:
         return EdgeConstraints()
     d = len(genes)
@@ -88,16 +88,16 @@ def edge_constraints(table: pd.DataFrame | None, regulators: list[str] | None, g
 
 
 def _check_genes(names: list[str], known: set[str], where: str) -> None:
-    alien = [name for name in dict.fromkeys(names) if name not in known]
-    if alien:
+    unknown = [name for name in dict.fromkeys(names) if name not in known]
+    if unknown:
         raise ValueError(
-            f"{where} holds {len(alien)} genes that adata has not: {listed(alien)} "
-            f"(nearest to {alien[0]!r}: {listed(nearest(alien[0], sorted(known), n=2)) or 'none'})."
+            f"{where} contains {len(unknown)} genes that are not in adata: {listed(unknown)} "
+            f"(nearest to {unknown[0]!r}: {listed(nearest(unknown[0], sorted(known), n=2)) or 'none'})."
         )
 
 
 def _check_agreement(table: pd.DataFrame, regulators: list[str] | None) -> None:
-    """Raise if no DAG obeys all of it."""
+    """Raise if no DAG satisfies all constraints."""
     sets = {kind: set(zip(*(table.loc[table["kind"] == kind, c] for c in COLUMNS[:2]), strict=True)) for kind in KINDS}
     both = sorted(sets["required"] & sets["forbidden"])
     if both:

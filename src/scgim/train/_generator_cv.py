@@ -1,4 +1,4 @@
-"""Which generator predicts what was not measured best: cross-validation on frozen mechanisms."""
+"""Choice of the generator by cross-validation on frozen mechanisms."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import torch
 
 from scgim.module import GENERATORS
 
-from ._folds import Evidence, Folds, answers, equal_drugs
+from ._folds import Folds, ObservedEffects, answers, equal_drugs
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -20,10 +20,11 @@ if TYPE_CHECKING:
     from scgim.module import TreatmentInputs
     from scgim.module.generators import Generator
 
-CANDIDATES = ("mean", "kernel", "hill")  # `network` lost to one of them on every screen, at half of the time of all
-MIN_DRUGS = 8  # with fewer, folds say nothing
-MOST_GENES = 32  # for generators that learn by gradient
-MANY_FOLDS, MOST_CONTEXTS = 10, 1000  # of generators in closed form: folds, and conditions beyond which they have fewer
+# `network` was worse than one of the candidates on every screen, and it took half of the time of cross-validation.
+CANDIDATES = ("mean", "kernel", "hill")
+MIN_DRUGS = 8  # fewer distinct drugs are too few for folds
+MOST_GENES = 32  # most genes in the first comparison, which includes generators trained by gradient
+MANY_FOLDS, MOST_CONTEXTS = 10, 1000  # folds of the second comparison, and most conditions for this number of folds
 
 
 def cross_validate_generators(
@@ -42,57 +43,58 @@ def cross_validate_generators(
     folds: int = 4,
     seed: int = 0,
 ) -> tuple[str, pd.DataFrame]:
-    r"""The generator that predicts held-out drugs and doses best, unless the first candidate is about as good.
+    r"""Choose the generator that predicts held-out drugs, doses and lines best, unless the first candidate is about as good.
 
-    What a screen has to predict is held out in turn: drugs, whole and together with those of equal features; in two more folds every
-    other dose of each drug that has several; and whole cell lines where there are several. A drug's loss is the mean over its
-    conditions and genes of :math:`(r_{kj} - p_{kj}\psi_{kj})^2 / \sigma_j^2`, summed over the kinds of folds that hold the condition out.
+    There are three kinds of folds: whole drugs, together with all drugs of equal features; every other dose of drugs with several doses;
+    whole cell lines. The loss of a drug is the mean over its conditions and genes of :math:`(r_{kj} - p_{kj}\psi_{kj})^2 / \sigma_j^2`,
+    summed over the kinds of folds.
 
-    First all candidates are compared, beyond 32 genes on those with the largest
-    :math:`\sum_k n_k p_{kj} r_{kj}^2 / \sigma_j^2`. A generator that learns by gradient is taken if its mean loss is
-    the least, and that of the first candidate exceeds it by more than one standard error of their difference,
-    paired over drugs: features have to show that they tell something. (Folds are trained side by side, with a shorter
-    schedule than in training.) Otherwise those in closed form are compared once more, on all genes and in ten folds
-    (beyond 1,000 conditions in as many as before), for what structure tells may be little in every gene; they shrink to what the
-    features tell by themselves, so the least loss decides. Where that of no effect at all comes within one standard error
-    of the least, nothing has been learned and the first candidate is taken.
+    The first comparison includes all candidates, on the 32 genes with the largest :math:`\sum_k n_k p_{kj} r_{kj}^2 / \sigma_j^2`. A
+    generator that is trained by gradient is chosen if its mean loss is the smallest and if the loss of the first candidate is larger by
+    more than one standard error of the difference, paired over drugs. Features then carry information. The folds are trained in
+    parallel, with fewer steps than in training.
+
+    Otherwise the generators in closed form are compared again on all genes, because the information of features may be small in every
+    gene. This comparison has ten folds of drugs, or as many as the first for more than 1,000 conditions. The smallest loss decides,
+    because these generators shrink to the mean if features carry no information. The first candidate is chosen if the loss of
+    predicting no effect is within one standard error of the smallest loss.
 
     Parameters
     ----------
     build
-        A new generator from its name and a number of genes.
-    conditions
-        Of the training conditions.
+        Function that returns a new generator from its name and a number of genes.
+    inputs
+        Inputs of the training conditions.
     residual
         Observed psi of every gene: shift, or value for hard interventions; ``(conditions, genes)``.
     gain
-        Nats by which a touched mechanism explains a condition better, psi chosen at best; for shifts
-        :math:`n_k r_{kj}^2 / 2 \sigma_j^2`; ``(conditions, genes)``.
+        Log-likelihood gain of a target at its maximum-likelihood psi in nats, :math:`n_k r_{kj}^2 / 2 \sigma_j^2` for shifts;
+        ``(conditions, genes)``.
     n, variance
-        Cells that every mean is worth, ``(conditions, genes)`` or ``(conditions, 1)``, and noise variance of a cell ``(genes,)``.
-    charge
-        Occam charge in nats for a target, ``(genes,)`` or one for all.
-    taught
-        The same while a generator learns by gradient; `charge` unless given.
+        Effective cells, ``(conditions, genes)`` or ``(conditions, 1)``, and noise variance of a cell, ``(genes,)``.
+    target_penalty
+        Target penalty in nats, ``(genes,)`` or one number.
+    generator_penalty
+        Target penalty while a generator is trained by gradient; ``target_penalty`` by default.
     expected
-        What :math:`p \psi` is compared with, ``(conditions, genes)``; ``residual`` less ``rest`` unless given.
+        Values to predict by :math:`p \psi`, ``(conditions, genes)``; ``residual`` less ``rest`` by default.
     rest
-        What mechanisms leave of the controls, ``(genes,)``; generators in closed form learn shifts from there.
+        Mean residual of the controls, ``(genes,)``, from which generators in closed form measure shifts.
     candidates
-        Names; the first is what is taken when in doubt.
+        Names of the generators; the first is the default.
     folds, seed
-        Their number in the first comparison, and the seed that deals drugs and doses out to them.
+        Number of folds of drugs in the first comparison, and seed of the folds.
 
     Returns
     -------
-    The name, and a table by candidate: ``generator``, ``loss``, ``se`` (of the difference to the best), the part of each kind of
-    folds (``loss unseen drugs``, ``loss unseen doses``, ``loss unseen lines``, where the screen has them), ``loss_all_genes`` (of the
-    second comparison, NaN if there was none), ``chosen``.
+    Name of the chosen generator, and a table by candidate: ``generator``, ``loss``, ``se`` (of the difference to the best), the loss of
+    each kind of folds (``loss unseen drugs``, ``loss unseen doses``, ``loss unseen lines``), ``loss_all_genes`` (of the second
+    comparison, NaN without it), ``chosen``.
 
     Raises
     ------
     ValueError
-        If fewer than eight drugs differ in their features: nothing can be learned across drugs.
+        If fewer than eight drugs differ in their features.
     """
     n_groups, n_features = len(torch.unique(equal_drugs(inputs))), inputs.features.shape[1]
     if n_groups < MIN_DRUGS:
@@ -106,21 +108,21 @@ def cross_validate_generators(
         if generator_penalty is None
         else torch.as_tensor(generator_penalty, dtype=gain.dtype).expand(gain.shape[1])
     )
-    every = Evidence(residual, gain, n.expand(-1, len(variance)), variance)
+    every = ObservedEffects(residual, gain, n.expand(-1, len(variance)), variance)
     expected = residual - rest if expected is None else expected
 
     def losses_of(names: Sequence[str], held: Folds, genes: Tensor) -> dict[str, Tensor]:
-        """Squared errors ``(kinds, conditions)`` of candidates, mean over genes."""
+        """Squared errors of the candidates, mean over genes; ``(kinds, conditions)`` each."""
         out = {}
         for name in names:
             gradient = GENERATORS[name].by_gradient
-            # those in closed form learn every shift from where the controls are
-            seen = every if gradient else every._replace(observed=residual - rest)
+            # Closed-form generators average all shifts, so they measure shifts from the mean residual of the controls.
+            observed_effects = every if gradient else every._replace(observed=residual - rest)
             logits, psi = answers(
                 name,
                 build(name, len(genes)),
                 inputs,
-                seen.of_genes(genes),
+                observed_effects.of_genes(genes),
                 held,
                 (generator_penalty if gradient else target_penalty)[genes],
             )
@@ -151,13 +153,13 @@ def cross_validate_generators(
 
 
 def _squared(predicted: Tensor, expected: Tensor, variance: Tensor, held: Folds) -> Tensor:
-    """Squared errors of what folds of every kind hold out, mean over genes; ``(kinds, conditions)``."""
+    """Squared errors of held-out conditions by kind of folds, mean over genes; ``(kinds, conditions)``."""
     tested = torch.stack([each.any(0) for each in held])
     return tested * ((expected - predicted) ** 2 / variance).mean(2)
 
 
 def _strongest(gain: Tensor, target_penalty: Tensor) -> Tensor:
-    """Genes that decide, ascending."""
+    """Indices of the genes of the first comparison, ascending."""
     strength = (torch.sigmoid(gain - target_penalty) * gain).sum(0)
     return torch.argsort(strength, descending=True, stable=True)[:MOST_GENES].sort().values
 
@@ -180,11 +182,14 @@ def _table(losses: dict[str, np.ndarray], parts: dict[str, Tensor], held: Folds)
 
 
 def _decide(losses: dict[str, np.ndarray], nothing: np.ndarray, *, privilege: bool = True) -> str:
-    """The best, or the first in doubt; ``nothing`` is the loss of predicting no effect, ``(drugs,)``."""
+    """The best candidate, or the first if the best is not better by one standard error.
+
+    ``nothing`` is the loss of predicting no effect, ``(drugs,)``. With ``privilege`` the best is compared with the first candidate too.
+    """
     best, first = _best(losses), next(iter(losses))
     rivals = (losses[first], nothing) if privilege else (nothing,)
-    doubt = any(gap <= se for gap, se in (_excess(loss, losses[best]) for loss in rivals))
-    return first if doubt else best
+    equal = any(gap <= se for gap, se in (_excess(loss, losses[best]) for loss in rivals))
+    return first if equal else best
 
 
 def _best(losses: dict[str, np.ndarray]) -> str:
@@ -192,6 +197,6 @@ def _best(losses: dict[str, np.ndarray]) -> str:
 
 
 def _excess(loss: np.ndarray, least: np.ndarray) -> tuple[float, float]:
-    """Mean over drugs and its standard error."""
+    """Mean over drugs of the difference of two losses, and its standard error."""
     gap = loss - least
     return float(gap.mean()), float(gap.std(ddof=1) / len(gap) ** 0.5)

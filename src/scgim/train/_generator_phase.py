@@ -29,16 +29,16 @@ class GeneratorPhase:
     Parameters
     ----------
     module, data
-        What is trained, and on what.
+        The trained module and the training data.
     condition_moments
         The training conditions under the trained mechanisms.
     selection
-        Gives the generator.
+        Selection of the generator.
     options
-        Of training.
+        Options of training.
     patience
-        With validation conditions: steps without a better ``nll_validation`` that end the phase; the best weights are restored.
-        ``None`` runs all steps.
+        Number of steps without a lower ``nll_validation`` that end the phase, if there are validation conditions. The best weights are
+        restored. ``None`` runs all steps.
     """
 
     name = "generator"
@@ -57,27 +57,29 @@ class GeneratorPhase:
         self.selection, self.options, self.patience = selection, options, patience
 
     def run(self, batch: tuple, optimizers: list, start: int = 0) -> Iterator[dict[str, float]]:
-        """One gradient step a step, or one step for a generator in closed form."""
+        """Yield after every gradient step, or once for a generator in closed form."""
         module, (joint, optimizer) = self.module, optimizers
         module.mechanism.requires_grad_(False)
-        conditions, controls, held = batch
-        conditions, held = self.condition_moments.weighed(conditions, held)
+        conditions, controls, validation = batch
+        conditions, validation = self.condition_moments.weighed(conditions, validation)
         with torch.no_grad():
             moments = self.condition_moments.of(conditions, controls, self.data.store)
             module.generator_target_penalty.fill_(self.condition_moments.learning_penalty(conditions, moments))
-            held_moments = None if held is None else self.condition_moments.of(held, controls, self.data.held_store)
+            validation_moments = (
+                None if validation is None else self.condition_moments.of(validation, controls, self.data.held_store)
+            )
         if start == 0:
             module.generator.reset()
             module.generator = self.selection.select(module, conditions, moments, self.condition_moments.rest)
             joint.state.clear()
         for each in (joint, optimizer):
             each.param_groups[-1]["params"] = module.drug_parameters()
-        seen = self.condition_moments.seen(conditions, moments)
+        observed = self.condition_moments.seen(conditions, moments)
         if module.generator.by_gradient:
-            yield from self._descend(optimizer, conditions, moments, held, held_moments, start)
-            module.generator.calibrate(*seen)
+            yield from self._descend(optimizer, conditions, moments, validation, validation_moments, start)
+            module.generator.calibrate(*observed)
         else:
-            module.generator.solve(*seen)
+            module.generator.solve(*observed)
             optimizer.step()
             with torch.no_grad():
                 yield {"generator_nll": -module.log_likelihood(conditions, moments).sum().item() / len(conditions.n)}
@@ -87,14 +89,14 @@ class GeneratorPhase:
         optimizer: torch.optim.Optimizer,
         conditions: MeasuredConditions,
         moments: Moments,
-        held: MeasuredConditions | None,
-        held_moments: Moments | None,
+        validation: MeasuredConditions | None,
+        validation_moments: Moments | None,
         start: int,
     ) -> Iterator[dict[str, float]]:
         module, options, target_penalty = self.module, self.options, self.module.generator_penalty
         targets = clear_targets(module, conditions, moments, target_penalty)
         frozen = module.freeze(conditions, moments)
-        # what the frozen form leaves out
+        # The frozen log-likelihood omits the part without targets, which is constant in this phase.
         constant = 0.0 if frozen is None else -self._without_targets(conditions, moments)
         best, best_step, best_state = np.inf, 0, None
         for step in range(start, options.generator_steps):
@@ -106,8 +108,8 @@ class GeneratorPhase:
             loss, penalty = module.generator_loss(conditions, frozen or moments, known, target_penalty=target_penalty)
             gradient_step(optimizer, loss + penalty, where=f"step {step} of phase {self.name!r}")
             metrics = {"generator_nll": (loss.item() + constant) / len(conditions.n)}
-            if held is not None:
-                value = self._validation_loss(held, held_moments)
+            if validation is not None:
+                value = self._validation_loss(validation, validation_moments)
                 metrics["nll_validation"] = value
                 if self.patience is not None and not forced:
                     if value < best:
@@ -121,15 +123,15 @@ class GeneratorPhase:
             module.generator.load_state_dict(best_state)
 
     @torch.no_grad()
-    def _validation_loss(self, held: MeasuredConditions, moments: Moments) -> float:
-        """Minus log likelihood a validation condition."""
+    def _validation_loss(self, validation: MeasuredConditions, moments: Moments) -> float:
+        """Negative log-likelihood per validation condition."""
         return -self.module.log_likelihood(
-            held, moments, target_penalty=self.module.generator_penalty
-        ).sum().item() / len(held.n)
+            validation, moments, target_penalty=self.module.generator_penalty
+        ).sum().item() / len(validation.n)
 
     @torch.no_grad()
     def _without_targets(self, conditions: MeasuredConditions, moments: Moments) -> float:
-        """Log likelihood of all conditions if no gene is a target."""
+        """Log-likelihood of all conditions without targets."""
         nothing = torch.zeros_like(moments.residual)
         _, without = log_likelihoods(
             self.module.intervention, moments, nothing, conditions.n, self.module.mechanism.variance

@@ -1,4 +1,4 @@
-"""Which generator a model takes: as asked, or by cross-validation over drugs, doses and lines."""
+"""Selection of the generator: the generator requested by the user, or cross-validation over drugs, doses and lines."""
 
 from __future__ import annotations
 
@@ -24,52 +24,52 @@ if TYPE_CHECKING:
     from scgim.module import FeatureEvidence, GIMModule, MeasuredConditions, Moments, TreatmentInputs
     from scgim.module.generators import Generator
 
-    from ._folds import Evidence
+    from ._folds import ObservedEffects
 
 logger = logging.getLogger("scgim")
 
 
 @dataclass(frozen=True)
 class GeneratorChoice:
-    """Name of the generator, why it was taken, and the scores of all that were compared, or ``None``."""
+    """Name of the generator, the reason of the choice, and the scores of all candidates, or ``None``."""
 
     name: str
     reason: str = "as asked"
     scores: pd.DataFrame | None = None
 
     def state(self) -> dict:
-        """Plain values, for a checkpoint."""
+        """Plain values for a checkpoint."""
         scores = None if self.scores is None else self.scores.to_dict("index")
         return {"name": self.name, "reason": self.reason, "scores": scores}
 
     @classmethod
     def from_state(cls, state: dict) -> GeneratorChoice:
-        """From what :meth:`state` gave."""
+        """Restore the choice from the values of :meth:`state`."""
         scores = state["scores"]
         table = None if scores is None else pd.DataFrame.from_dict(scores, orient="index").rename_axis("generator")
         return cls(state["name"], state["reason"], table)
 
 
 def distinct_drugs(design: ScreenDesign) -> int:
-    """Training drugs that differ in their features."""
+    """Number of training drugs that differ in their features."""
     return len(np.unique(design.features, axis=0)) if design.features.shape[1] else len(design.drugs)
 
 
 class GeneratorSelection:
-    """Selects the generator of the last phase once the mechanisms stand.
+    """Selects the generator of the last phase on trained mechanisms.
 
     Parameters
     ----------
     build
-        A new generator from its name and a number of genes.
+        Function that returns a new generator from its name and a number of genes.
     design
-        Of the training conditions.
+        Design of the training conditions.
     source
-        Where drug features come from; ``"identity"`` where there are none.
+        Source of the drug features; ``"identity"`` without features.
     asked
-        The generator that was asked for, or ``"auto"``.
+        Name of the requested generator, or ``"auto"``.
     seed
-        Of the folds.
+        Seed of the folds.
     """
 
     def __init__(
@@ -80,13 +80,13 @@ class GeneratorSelection:
         self.choice = GeneratorChoice(self._first())
 
     def _first(self) -> str:
-        """The generator that the mechanisms are learned with: as asked, if it learns by gradient like them."""
+        """Name of the generator of the joint phase: the requested generator if it is trained by gradient, as the mechanisms are."""
         if self.asked != "auto" and GENERATORS[self.asked].by_gradient:
             return self.asked
         return "hill" if self.source != "identity" and self.n_drugs >= MIN_DRUGS else "identity"
 
     def select(self, module: GIMModule, conditions: MeasuredConditions, moments: Moments, rest: Tensor) -> Generator:
-        """The generator, chosen on frozen moments, with what mechanisms leave of the controls, ``(genes,)``."""
+        """Choose and build the generator on frozen moments; ``rest`` is the mean residual of the controls, ``(genes,)``."""
         if self.asked != "auto":
             choice = GeneratorChoice(self.asked)
         elif self.source == "identity":
@@ -104,18 +104,31 @@ class GeneratorSelection:
         return self.take(choice, len(module.target_penalty))
 
     def take(self, choice: GeneratorChoice, n_genes: int) -> Generator:
-        """The generator of a choice, which is this selection's from now on."""
+        """Store the choice and build its generator."""
         self.choice = choice
         return self.build(choice.name, n_genes)
 
     def cross_fit(
-        self, inputs: TreatmentInputs, evidence: Evidence, sure: Evidence, module: GIMModule, share: float
+        self,
+        inputs: TreatmentInputs,
+        observed_effects: ObservedEffects,
+        sure: ObservedEffects,
+        module: GIMModule,
+        share: float,
     ) -> FeatureEvidence | None:
-        """What the generator in use says of the training conditions when their drugs are held out."""
+        """Cross-fitted predictions of the training conditions by the chosen generator."""
         name, n_genes = self.choice.name, len(module.target_penalty)
         build = lambda: self.build(name, n_genes)
         return cross_fit(
-            name, build, inputs, evidence, sure, module.target_penalty, module.generator_penalty, self.seed, share
+            name,
+            build,
+            inputs,
+            observed_effects,
+            sure,
+            module.target_penalty,
+            module.generator_penalty,
+            self.seed,
+            share,
         )
 
     def _cross_validate(
@@ -134,7 +147,8 @@ class GeneratorSelection:
             target_penalty=module.target_penalty,
             generator_penalty=module.target_penalty.clamp(max=module.generator_target_penalty),
             rest=rest,
-            # a shift that is none is one of 0; a value that was not set is not
+            # The observed shift of a gene that is not a target estimates 0, so all shifts can be predicted. For hard interventions,
+            # the value of a gene that is not a target is no estimate of an effect.
             expected=None
             if module.intervention.keeps_parents
             else torch.sigmoid(gain - module.target_penalty) * observed,

@@ -1,4 +1,4 @@
-"""A step of gradient descent, and how its size falls."""
+"""A step of gradient descent, and the schedule of the step size."""
 
 from __future__ import annotations
 
@@ -8,18 +8,18 @@ import torch
 def gradient_step(
     optimizer: torch.optim.Optimizer, loss: torch.Tensor, *, add: bool = False, where: str = "training"
 ) -> None:
-    """Descend a loss once.
+    """Perform one optimizer step on a loss.
 
     Parameters
     ----------
     optimizer
-        Of the parameters; those that need no gradient stay.
+        Optimizer of the parameters; parameters without gradient are unchanged.
     loss
-        A number.
+        Scalar loss.
     add
-        Whether the loss is this process's part of a sum over all processes.
+        Whether the loss is the part of this process in a sum over all processes.
     where
-        Names the step in the error.
+        Name of the step in the error message.
 
     Raises
     ------
@@ -32,7 +32,8 @@ def gradient_step(
             "plan_kwargs={'mechanism_lr': 1e-3, 'generator_lr': 1e-2}."
         )
     params = [p for group in optimizer.param_groups for p in group["params"] if p.requires_grad]
-    # not by backward: a strategy for several processes would average what most of our steps have in common
+    # `backward` would average gradients over processes under a distributed strategy. Most steps compute the same loss in every
+    # process, so gradients are only summed where each process has a part of the loss.
     for p, gradient in zip(params, torch.autograd.grad(loss, params, allow_unused=True), strict=True):
         p.grad = gradient
         if add and gradient is not None:
@@ -41,9 +42,9 @@ def gradient_step(
 
 
 def cooled(step: int, steps: int) -> float:
-    """Share of the step size: 1, then falling to 0 over the second half.
+    """Factor of the step size: 1 in the first half of the steps, then decreasing linearly to 0.
 
-    Adam divides by the size of recent gradients, so near the optimum steps of constant size magnify rounding, and the order of the
-    cells would show in the third digit.
+    Adam divides by the size of recent gradients. Near the optimum, steps of constant size would therefore amplify rounding errors, and
+    the third digit would depend on the order of the cells.
     """
     return min(1.0, 2 * (1 - step / steps))

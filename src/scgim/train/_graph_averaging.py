@@ -20,21 +20,21 @@ if TYPE_CHECKING:
     from ._graph_regression import GraphRegression
 
 MEMBERS, LEAST_MEMBERS = 12, 3
-LARGE = 200_000  # conditions x genes from which on there are fewer, because each takes a search
-TOO_LARGE = 800_000  # from which on there are none
-ROUNDS, PATIENCE = 2, 1  # of the search on each draw, which starts from the graph found
+LARGE = 200_000  # conditions x genes above which there are fewer members, because each member requires a search
+TOO_LARGE = 800_000  # conditions x genes above which there is no ensemble
+ROUNDS, PATIENCE = 2, 1  # of the search on each draw, which starts from the graph of the data
 
 
 @dataclass(frozen=True)
 class Averaging:
-    """Graphs found on draws of the data, with mechanisms on each.
+    """Graphs found on draws of the data, with mechanisms on each graph.
 
     Parameters
     ----------
     graphs
-        One a draw; the graph found on the data itself is none of them.
+        One graph per draw, without the graph of the data.
     weight, bias
-        Coefficient of every edge, and the intercepts ``(draws, genes)``; empty for mechanisms that are not linear.
+        Coefficient of every edge, and intercepts ``(draws, genes)``; empty for nonlinear mechanisms.
     """
 
     graphs: GraphEnsemble
@@ -42,7 +42,7 @@ class Averaging:
     bias: np.ndarray
 
     def mechanisms(self, module: GIMModule) -> list[tuple[torch.nn.Module, list[torch.Tensor]]]:
-        """Mechanisms to run, with the levels of their graph: the trained ones, and those of every draw."""
+        """Mechanisms with the topological generations of their graph: the trained mechanisms, and the mechanisms of every draw."""
         found = module.mechanism.graph.numpy()
         out = [(module.mechanism, found)]
         if len(self.bias):
@@ -54,12 +54,12 @@ class Averaging:
         return [(mechanism, [torch.as_tensor(level) for level in levels(graph)]) for mechanism, graph in out]
 
     def state(self) -> dict[str, object]:
-        """Plain arrays, for a file."""
+        """Plain arrays for a file."""
         return {**vars(self), "graphs": self.graphs._asdict()}
 
     @classmethod
     def from_state(cls, state: dict) -> Averaging:
-        """From what :meth:`state` gave."""
+        """Restore the ensemble from the values of :meth:`state`."""
         return cls(**{**state, "graphs": GraphEnsemble(**state["graphs"])})
 
 
@@ -82,10 +82,10 @@ def average(
     n: int | None = None,
     seed: int = 0,
 ) -> Averaging:
-    """Search graphs on ``n`` draws of the data, and fit mechanisms on each: twelve, and down to three on large screens.
+    """Search graphs on ``n`` draws of the data, by default twelve and down to three on large screens, and fit mechanisms on each graph.
 
-    A gene with the parents that it has in the graph found keeps its trained mechanism; others are fitted by least squares on
-    the data themselves, as behind the search's score.
+    A gene keeps its trained mechanism if it has the same parents as in the graph of the data. The other mechanisms are fitted by least
+    squares on the data, as in the score of the search.
     """
     graph, statistics = mechanism.graph.numpy(), regression.data.search
     if n is None:

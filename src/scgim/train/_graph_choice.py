@@ -1,4 +1,4 @@
-"""Whether predictions take the graph: judged on conditions that the generator did not see."""
+"""Choice between predictions with and without the graph, by held-out conditions."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import numpy as np
 
 
 class GraphChoice(NamedTuple):
-    """Whether predictions use the graph, why, and the mean squared errors in control variances (NaN where none were compared)."""
+    """Whether predictions use the graph, the reason, and the mean squared errors in control variances (NaN without a comparison)."""
 
     use: bool
     reason: str
@@ -17,7 +17,7 @@ class GraphChoice(NamedTuple):
     se: float = np.nan
 
     def about(self) -> dict:
-        """Plain values for files, without those that were not compared."""
+        """Plain values for files, without NaN."""
         return {name: value for name, value in self._asdict().items() if value == value}
 
 
@@ -29,23 +29,23 @@ def choose_graph(
     *,
     rows: int,
 ) -> GraphChoice:
-    r"""Leave the graph out where it harms held-out conditions, or where there are fewer rows than genes.
+    r"""Predict without the graph if it increases the error on held-out conditions, or if there are fewer rows than genes.
 
     Fewer rows than genes do not determine a graph. Otherwise the generator on the graph's mechanisms is compared with the same
-    generator without a graph, each predicting the mean changes of conditions that it did not see. The graph harms if its squared
-    error, mean over a drug's conditions and genes, is larger by more than one standard error of the difference over drugs. The
-    graph itself was learned from all conditions, which favours it.
+    generator without a graph. Both predict the mean changes of held-out conditions. The error of a drug is the squared error, mean over
+    its conditions and genes. The graph does harm if its error is larger by more than one standard error of the difference over
+    drugs. The comparison favors the graph, because the graph was learned from all conditions.
 
     Parameters
     ----------
     change
         Measured mean changes, ``(conditions, genes)``.
     with_graph, without
-        Predictions of them by generators that did not see the condition; ``None`` where none are possible.
+        Predictions of the changes by generators trained without the condition; ``None`` if impossible.
     drug
-        Index of every condition's, ``(conditions,)``.
+        Index of the drug of every condition, ``(conditions,)``.
     rows
-        Cells or wells that were trained on.
+        Number of training cells or wells.
     """
     n_genes = change.shape[1]
     if rows < n_genes:
@@ -55,14 +55,15 @@ def choose_graph(
     if with_graph is None or without is None:
         return GraphChoice(True, "no held-out conditions to judge the graph by, so predictions use it")
     n = np.bincount(drug)
-    errors = [np.bincount(drug, ((change - said) ** 2).mean(1))[n > 0] / n[n > 0] for said in (with_graph, without)]
+    predictions = (with_graph, without)
+    errors = [np.bincount(drug, ((change - each) ** 2).mean(1))[n > 0] / n[n > 0] for each in predictions]
     gap = errors[0] - errors[1]
     se = float(gap.std(ddof=1) / len(gap) ** 0.5)
     means = [float(error.mean()) for error in errors]
     harm = bool(gap.mean() > se)
-    said = (
+    reason = (
         f"on held-out conditions the graph {'does harm' if harm else 'does no harm'} (squared error {means[0]:.3g} with it, "
         f"{means[1]:.3g} without, standard error of the difference {se:.2g}), so predictions "
         f"{'are made without it' if harm else 'use it'}"
     )
-    return GraphChoice(not harm, said, *means, se)
+    return GraphChoice(not harm, reason, *means, se)

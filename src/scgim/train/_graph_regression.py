@@ -1,4 +1,4 @@
-"""The least-squares fit on a graph that stands behind the search's score."""
+"""The least-squares fit on a graph, as in the score of the structure search."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class GraphRegression:
-    """Regressions of all genes on their parents, by the statistics that the search climbs.
+    """Regressions of all genes on their parents, from the statistics of the structure search.
 
     Parameters
     ----------
     data
-        Of training.
-    columns, intervention, charge, penalty
-        Of the score, see :func:`~scgim.structure.search_dag`.
+        Training data.
+    columns, intervention, target_penalty, penalty
+        Parameters of the score of :func:`~scgim.structure.search_dag`.
     """
 
     data: TrainingData
@@ -43,7 +43,7 @@ class GraphRegression:
 
     @property
     def search_options(self) -> dict:
-        """The score, as :func:`~scgim.structure.search_dag` takes it."""
+        """Parameters of the score as keyword arguments of :func:`~scgim.structure.search_dag`."""
         return {
             "columns": self.columns,
             "intervention": self.intervention,
@@ -52,12 +52,12 @@ class GraphRegression:
         }
 
     def fit(self, graph: np.ndarray) -> LocalFit:
-        """Weights, intercepts and errors on a graph, on the standardised scale."""
+        """Weights, intercepts and errors on a graph, on the standardized scale."""
         means = self.data.means
         score = {"columns": self.columns, "intervention": self.intervention, "target_penalty": self.target_penalty}
         if means is None:
             return fit_graph(graph, self.data.search, **score)
         fit = means.fit(graph, self.data.summary.statistics, **score)
         weight = np.zeros((len(graph) * self.columns, len(graph)))
-        weight[:: self.columns] = fit.weight  # means say nothing of bends
+        weight[:: self.columns] = fit.weight  # the other basis functions cannot be estimated from means
         return replace(fit, weight=weight)

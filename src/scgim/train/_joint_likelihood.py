@@ -1,4 +1,4 @@
-"""What a joint descent of graph, mechanisms and generator asks of the model."""
+"""The likelihood of the model for a joint descent of graph, mechanisms and generator."""
 
 from __future__ import annotations
 
@@ -15,18 +15,18 @@ if TYPE_CHECKING:
 
 
 class JointLikelihood(torch.nn.Module):
-    """The exact likelihood of all cells, and the generator's penalty, as :func:`~scgim.structure.gradient.descend_dag` takes them.
+    """The exact likelihood of all cells, and the generator's penalty, for :func:`~scgim.structure.gradient.descend_dag`.
 
     Parameters
     ----------
     module
-        Whose generator and noise are learned; the graph and the mechanisms are those of the descent.
+        Module with the trained generator and noise. The descent has its own graph and mechanisms.
     conditions
         The training conditions.
     statistics
-        What the descent sees of them and of the controls.
+        Sufficient statistics of the conditions and controls.
     rates
-        Step sizes of the module's parameters that are learned.
+        Step sizes of the trained parameters of the module.
     """
 
     def __init__(
@@ -44,7 +44,7 @@ class JointLikelihood(torch.nn.Module):
     def forward(
         self, mean: torch.Tensor, within: torch.Tensor, pooled: torch.Tensor, forced: bool
     ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-        """Minus log likelihood and penalty in nats, and the noise's variance, of one graph's residuals."""
+        """Negative log-likelihood and penalty in nats, and noise variance, given the residuals of a graph."""
         moments = Moments(mean, within, self.conditions.mean, self.conditions.spread, pooled)
         targets = None
         if forced:

@@ -20,18 +20,18 @@ if TYPE_CHECKING:
 
 
 class MechanismPhase:
-    """Trains mechanisms by gradient on the exact likelihood, with the generator that they are learned with.
+    """Trains mechanisms and a generator jointly, by gradient steps on the exact likelihood.
 
     Parameters
     ----------
     module, data
-        What is trained, and on what.
+        The trained module and the training data.
     constraints
-        Required edges are not pruned.
+        Edge constraints; required edges are not pruned.
     options, seed
-        Of training.
+        Options and seed of training.
     processes
-        Which of several processes this is.
+        Rank and number of processes.
     """
 
     name = "mechanisms"
@@ -50,11 +50,11 @@ class MechanismPhase:
         self.required, self.seed, self.processes = constraints.required, seed, processes
 
     def run(self, batch: tuple, optimizers: list, start: int = 0) -> Iterator[dict[str, float]]:
-        """One gradient step a step."""
+        """Yield after every gradient step."""
         mechanism, options = self.module.mechanism, self.options
         optimizer, steps, n_cells = optimizers[0], options.mechanism_steps, self.data.n_cells
         if self.data.means is not None and mechanism.affine:
-            return  # cells would only attenuate what the means have said
+            return  # measurement noise of single cells would attenuate the coefficients that were fitted to means
         conditions, controls, _ = batch
         batches = Minibatches(
             self.module,
@@ -84,7 +84,7 @@ class MechanismPhase:
             yield {"mechanisms_nll": nll.item() / float(n_cells * each.share)}
 
     def _give_parameters(self, optimizer: torch.optim.Optimizer) -> None:
-        """Give the optimiser the parameters of the present graph; averages of other shapes go."""
+        """Set the optimizer's parameters to the parameters of the present graph, and delete the state of the others."""
         params = list(self.module.mechanism.parameters())
         optimizer.param_groups[0]["params"] = params
         for old in set(optimizer.state) - {*params, *optimizer.param_groups[1]["params"]}:

@@ -1,4 +1,4 @@
-"""What a gradient step of the mechanisms sees: sufficient statistics, or some cells of every condition."""
+"""Data of a gradient step of the mechanisms: sufficient statistics, or a sample of cells."""
 
 from __future__ import annotations
 
@@ -15,36 +15,36 @@ if TYPE_CHECKING:
 
     from ._options import TrainingOptions
 
-_VALUES = 100_000  # gene values of cells in a step; of a large screen a step sees some conditions
-_REFRESH = 200  # steps between two looks at which mechanisms the conditions touch
+_VALUES = 100_000  # most gene values in a step; on large screens a step samples conditions
+_REFRESH = 200  # steps between two updates of the targets
 
 
 class Processes(NamedTuple):
-    """Which of how many processes this is."""
+    """Rank of this process, and number of processes."""
 
     rank: int
     size: int
 
 
 class Batch(NamedTuple):
-    """What one process computes in a step."""
+    """Data of one process in a step."""
 
     conditions: MeasuredConditions
     moments: Moments
     targets: torch.Tensor | None  # None: unknown
-    weight: torch.Tensor | None  # what a condition counts for, (conditions, 1); 0 if another process has it
-    share: float  # of what does not belong to one condition
+    weight: torch.Tensor | None  # (conditions, 1) weight of every condition; 0 for conditions of other processes
+    share: float  # share of this process in the terms that do not belong to a condition
 
 
 class Minibatches:
     """Moments of the conditions for every step of the joint phase.
 
-    Mechanisms on sufficient statistics see everything in every step. The others see ``cells_per_step`` cells of every
-    condition, or of a share of the conditions if these are many, whose sums are scaled up to the whole: as the mixture is no
-    sum over cells, its targets are looked up from all kept cells now and then (the E step of EM), and between two looks
-    the loss is a sum, of which a batch is an unbiased sample.
+    Affine mechanisms use the sufficient statistics of all cells in every step. Other mechanisms use ``cells_per_step`` cells of every
+    condition, or of a sample of many conditions, and sums are scaled to all cells. The marginal likelihood over targets is not a sum over
+    cells. Therefore targets are updated from all sampled cells from time to time (the E step of EM). Given the targets, the loss is a sum,
+    and a batch gives an unbiased estimate.
 
-    Several processes draw the same batch and split its conditions; their losses add up to that of one process.
+    Several processes draw the same batch and divide its conditions. The sum of their losses is the loss of a single process.
     """
 
     def __init__(
@@ -80,7 +80,7 @@ class Minibatches:
             with torch.no_grad():
                 moments = cell_moments(self.module.mechanism, self.store)
             self.targets = clear_targets(self.module, self.conditions, moments)
-        # of its own for every step, so that a resumed training draws as one that went through
+        # Every step has its own seed, so that a resumed training draws the same batches as an uninterrupted training.
         return self._sample(torch.Generator().manual_seed(self.seed * 2**20 + step))
 
     def _sample(self, generator: torch.Generator) -> Batch:
@@ -91,7 +91,7 @@ class Minibatches:
         treated = self.store.draw(chosen + 1, n, generator)[own]
         control = self.store.draw(torch.zeros(1, dtype=torch.long), self.n_controls, generator)[0]
         control = control[rank::size]
-        # single precision, as cells are kept, but for the sums: half the time, and nothing next to the sampling
+        # Networks run in single precision, which halves the time. The rounding error is negligible compared with the sampling error.
         x = torch.cat([treated.flatten(0, 1), control])
         x, noise, m = x.double(), (x - mechanism(x)).double(), len(own)
         x, noise, at_control = x[: m * n].view(m, n, -1), noise[: m * n].view(m, n, -1), noise[m * n :]
@@ -110,6 +110,7 @@ class Minibatches:
 
 
 def _moments(x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """Mean and variance over a condition's cells; the values are of order 1, so nothing cancels."""
+    """Mean and variance over a condition's cells."""
+    # Standardized values are of order 1, so the difference of squares does not cancel.
     mean = x.mean(1)
     return mean, (x * x).mean(1) - mean**2

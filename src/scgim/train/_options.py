@@ -1,4 +1,4 @@
-"""The options of training, each with its default."""
+"""The options of training and their defaults."""
 
 from __future__ import annotations
 
@@ -8,40 +8,40 @@ from typing import Literal
 from scgim._checks import check_option
 from scgim.structure.gradient import RELAXATIONS
 
-_PATIENCE = {True: 20, False: 3}  # rounds of the search without gain: on sufficient statistics, on cells
-_DESCENTS = 8  # the same of descents, each a thousand times the work
+_PATIENCE = {True: 20, False: 3}  # rounds of the search without gain: for affine mechanisms, for networks
+_DESCENTS = 8  # rounds of the descent without gain; a round takes a thousand times as long as a round of the search
 
 
 @dataclass(frozen=True)
 class TrainingOptions:
     """Options of the training schedule: ``plan_kwargs`` of :meth:`scgim.GIM.train`.
 
-    An epoch is one search round or ``steps_per_epoch`` gradient steps: a step on sufficient statistics takes a millisecond, about
-    as long as all that the trainer does around an epoch.
+    An epoch is one search round or ``steps_per_epoch`` gradient steps. A step on sufficient statistics takes a millisecond, about as long
+    as the trainer's overhead per epoch.
 
     Parameters
     ----------
-    charge
-        Nats that a target costs; by default learned, for every gene, from placebos of control cells.
+    target_penalty
+        Target penalty in nats, the negative log prior odds of a target; by default estimated for every gene from placebos.
     search_rounds, search_patience, search_target_penalty, search_penalty
-        See :func:`~scgim.structure.search_dag`. Patience is 20 rounds by default, and 3 for networks, whose score ignores
-        interactions of parents: there a better score is not always a better graph. Rounds, patience (8) and penalty are also
-        those of the descent, charge and penalty those of :func:`~scgim.structure.refine_dag`, which follows for networks.
+        Parameters of :func:`~scgim.structure.search_dag`. Patience is 20 rounds by default, and 3 for networks: their score ignores
+        interactions of parents, so a better score is not always a better graph. Rounds, patience (8) and penalty also apply to the
+        descent. The penalties also apply to :func:`~scgim.structure.refine_dag`, which follows for networks.
     orientation, gradient_steps, gradient_lr, gradient_graphs
-        Of ``structure="gradient"``, see :func:`~scgim.structure.gradient.descend_dag`.
+        Parameters of ``structure="gradient"`` in :func:`~scgim.structure.gradient.descend_dag`.
     mechanism_steps, mechanism_lr, forced_steps
-        Gradient steps of the joint phase and their size, which falls to 0 over the second half; the first ``forced_steps``
-        know the targets that the data clearly show.
+        Gradient steps of the joint phase, their size, and steps with teacher forcing on clear targets. The size decreases to 0 over the
+        second half.
     cells_per_step
-        With mechanisms that need cells: how many of each condition enter a step.
+        Cells of each condition per step, for nonlinear mechanisms.
     weight_decay
-        L2 weight on coefficients in nats, a tenth of it in the second half.
+        L2 weight on coefficients in nats; a tenth of it in the second half.
     generator_steps, generator_lr, forced_share, prune_at
-        Gradient steps of the last phase, the share of them that is teacher-forced, and where effects are pruned.
+        Gradient steps of the last phase, their size, the share of steps with teacher forcing, and the share of steps before pruning.
     generator_target_penalty
-        Least nats that a target costs a condition in the last phase, where drugs are pooled by their features: the map pays for an effect
-        once, by its penalty, and conditions that are too weak to pay ``charge`` each can still learn what they have in common. It is
-        raised, up to ``charge``, to a twenty-fifth of what clear targets gain.
+        Lower bound (nats) on the target penalty of the last phase for generators that pool drugs by their features. The penalty is a
+        twenty-fifth of the median gain of clear targets, at most ``target_penalty``. The feature map is already regularized, so the
+        full penalty in every condition would stop weak conditions from contributing to it.
     steps_per_epoch
         Gradient steps between two entries of the history.
     """
@@ -69,12 +69,12 @@ class TrainingOptions:
 
     @classmethod
     def within(cls, max_epochs: int | None, given: dict) -> TrainingOptions:
-        """The options ``given``, with every phase shortened in proportion, so that all of them fit into ``max_epochs``.
+        """The options ``given``, with every phase shortened in proportion, so that all phases fit into ``max_epochs``.
 
         Raises
         ------
         ValueError
-            If an option does not exist, or the epochs do not suffice for three phases.
+            If an option does not exist, or if there are too few epochs for three phases.
         """
         for name in given:
             check_option("plan_kwargs", name, [field.name for field in fields(cls)])
@@ -87,7 +87,7 @@ class TrainingOptions:
             raise ValueError(
                 f"max_epochs={max_epochs} is too few for three phases; the schedule asks for up to {wanted}."
             )
-        # the first climb, one epoch for each of the other phases and the one that ends training are always needed
+        # Four epochs are always necessary: the first search round, one epoch of each other phase, and the epoch that ends training.
         share, per = (max_epochs - 4) / wanted, options.steps_per_epoch
         return replace(
             options,
@@ -98,21 +98,21 @@ class TrainingOptions:
 
     @property
     def max_epochs(self) -> int:
-        """Upper bound on epochs: the search ends by stagnation."""
+        """Upper bound on the number of epochs, because the search may end early."""
         return self.search_rounds + 2 + -(-(self.mechanism_steps + self.generator_steps) // self.steps_per_epoch)
 
     @property
     def teacher_forced_steps(self) -> int:
-        """Steps of the joint phase that know clear targets: at most a third of all."""
+        """Steps of the joint phase with teacher forcing, at most a third of all steps."""
         return min(self.forced_steps, self.mechanism_steps // 3)
 
     @property
     def share_of_generator_steps(self) -> float:
-        """Gradient steps of the last phase over their default, at most 1."""
+        """Gradient steps of the last phase relative to their default, at most 1."""
         return min(1.0, self.generator_steps / type(self).generator_steps)
 
     def patience(self, structure: str, affine: bool) -> int:
-        """Rounds of the search, or of the descent, without gain that end it."""
+        """Number of rounds without gain that end the search or the descent."""
         if self.search_patience is not None:
             return self.search_patience
         return _DESCENTS if structure == "gradient" else _PATIENCE[affine]

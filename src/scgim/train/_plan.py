@@ -1,4 +1,4 @@
-"""Training: one ``Trainer.fit`` with its phases in a schedule."""
+"""The training plan: all phases in one ``Trainer.fit``."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import lightning.pytorch as pl
 import torch
 
 from ._condition_moments import ConditionMoments
-from ._folds import Evidence
+from ._folds import ObservedEffects
 from ._generator_phase import GeneratorPhase
 from ._generator_selection import GeneratorChoice
 from ._graph_regression import GraphRegression
@@ -30,26 +30,26 @@ if TYPE_CHECKING:
 
 
 class TrainingPlan(pl.LightningModule):
-    """The schedule: structure (search or descent), mechanisms (jointly with a generator), generator.
+    """The phases of training: structure (search or descent), mechanisms (jointly with a generator), generator.
 
     Parameters
     ----------
     module
-        What is trained, with the generator that the mechanisms are learned with.
+        The module to train, with the generator of the joint phase.
     data
-        Training conditions, controls, and what the search and the mechanisms see of the cells.
+        Training conditions, controls, statistics of the search, and sampled cells.
     options
-        Of all phases.
+        Options of all phases.
     structure
-        ``"search"``, ``"gradient"``, or ``"none"`` (no edges but required ones).
+        ``"search"``, ``"gradient"``, or ``"none"`` (only required edges).
     constraints
-        Edges that may exist and that must.
+        Allowed and required edges.
     selection
-        Gives the generator of the last phase.
+        Selection of the generator of the last phase.
     seed
-        Of the search or descent and of batches of cells.
+        Seed of the search or descent and of minibatches.
     early_stopping_patience
-        See :class:`GeneratorPhase`.
+        ``patience`` of :class:`GeneratorPhase`.
     """
 
     def __init__(
@@ -75,7 +75,7 @@ class TrainingPlan(pl.LightningModule):
         self.automatic_optimization = False
 
     def phases(self) -> list:
-        """The phases in their order."""
+        """The phases in order."""
         shared, options = (self.module, self.data), self.options
         processes = Processes(self.trainer.global_rank, self.trainer.world_size)
         return [
@@ -98,7 +98,7 @@ class TrainingPlan(pl.LightningModule):
         ]
 
     def configure_optimizers(self) -> list[torch.optim.Optimizer]:
-        """Adam for all parameters (structure and mechanisms) and a fresh one for the generator."""
+        """Adam for all parameters (first two phases), and a second Adam for the generator (last phase)."""
         betas, drugs = (0.9, 0.99), self.module.drug_parameters()
         groups = [
             {"params": list(self.module.mechanism.parameters()), "lr": self.options.mechanism_lr},
@@ -110,11 +110,11 @@ class TrainingPlan(pl.LightningModule):
         ]
 
     def on_train_start(self) -> None:
-        """Start the schedule, where a checkpoint left it if there is one."""
+        """Start the phases, at the position of a checkpoint if training is resumed."""
         self._schedule = None
 
     def training_step(self, batch: tuple, batch_idx: int) -> torch.Tensor:
-        """Advance the schedule by an epoch and log what it reports last."""
+        """Run the steps of an epoch and log their last metrics."""
         if self._schedule is None:
             self._schedule = self._run(batch)
         metrics: dict[str, float] = {}
@@ -129,7 +129,7 @@ class TrainingPlan(pl.LightningModule):
         return torch.zeros(())
 
     def _run(self, batch: tuple) -> Iterator[dict[str, float]]:
-        """All phases from the present one on, each a resumable iterator over its own steps."""
+        """All phases from the present phase on. A phase is an iterator over its steps and can be resumed at any step."""
         phases = self.phases()
         names = [phase.name for phase in phases]
         for phase in phases[names.index(self.phase) :] if self.phase in names else ():
@@ -142,13 +142,13 @@ class TrainingPlan(pl.LightningModule):
 
     @torch.no_grad()
     def measured(self) -> tuple[MeasuredConditions, Moments, FeatureEvidence | None]:
-        """The training conditions, what the trained mechanisms leave of them, and what features say of them."""
+        """The training conditions, their moments under the trained mechanisms, and cross-fitted predictions from features."""
         module, known = self.module, self.condition_moments
         conditions, _ = known.weighed(self.data.conditions, None)
         moments = known.of(conditions, self.data.controls, self.data.store)
         called = known.with_misfit(conditions, moments)
         inputs, observed, _, n, variance = known.seen(conditions, moments)
-        learned = Evidence(
+        learned = ObservedEffects(
             observed, module.profile_log_likelihood_ratio(conditions, moments), n.expand_as(observed), variance
         )
         sure = learned._replace(
@@ -157,27 +157,29 @@ class TrainingPlan(pl.LightningModule):
         return called, moments, self._cross_fit(inputs, learned, sure)
 
     def cross_fit_without_graph(self, error: np.ndarray) -> FeatureEvidence | None:
-        """What the generator says of the held-out conditions if it learns their mean changes instead of the residuals of a graph.
+        """Cross-fitted predictions by a generator that is trained on mean changes in place of the residuals of a graph.
 
-        ``error`` is the variance of their error, ``(conditions, genes)``.
+        ``error`` is the variance of the changes' error, ``(conditions, genes)``.
         """
         conditions, change, n, variance = self.condition_moments.changes_as_residuals(error)
-        learned = Evidence(change, n * change**2 / (2 * variance), n, variance)
+        learned = ObservedEffects(change, n * change**2 / (2 * variance), n, variance)
         return self._cross_fit(conditions.inputs, learned, learned)
 
-    def _cross_fit(self, inputs: TreatmentInputs, learned: Evidence, sure: Evidence) -> FeatureEvidence | None:
+    def _cross_fit(
+        self, inputs: TreatmentInputs, learned: ObservedEffects, sure: ObservedEffects
+    ) -> FeatureEvidence | None:
         with torch.enable_grad():
             share = self.options.share_of_generator_steps
             return self.selection.cross_fit(inputs, learned, sure, self.module, share)
 
     def on_save_checkpoint(self, checkpoint: dict) -> None:
-        """Remember the place in the schedule; the graph found so far is in the module."""
+        """Store the phase and the step; the state of the module contains the graph."""
         chosen = self.selection.choice.state() if self.phase in (GeneratorPhase.name, "done") else None
         checkpoint["scgim_schedule"] = {"phase": self.phase, "step": self.step_in_phase, "chosen": chosen}
 
     def on_load_checkpoint(self, checkpoint: dict) -> None:
-        """Go on from there."""
+        """Resume at the phase and step of the checkpoint."""
         self.phase, self.step_in_phase, chosen = checkpoint["scgim_schedule"].values()
-        if chosen is not None:  # the weights that are loaded next are those of the generator of the last phase
+        if chosen is not None:  # the weights, which are loaded next, belong to the generator of the last phase
             choice = GeneratorChoice.from_state(chosen)
             self.module.generator = self.selection.take(choice, len(self.module.target_penalty))

@@ -26,20 +26,20 @@ if TYPE_CHECKING:
 
 
 class StructurePhase:
-    """Finds the graph of a module's mechanisms, and warm-starts them by least squares.
+    """Finds the graph of a module's mechanisms, and initializes the mechanisms by least squares.
 
     Parameters
     ----------
     module, data
-        What is trained, and on what.
+        The trained module and the training data.
     structure
-        ``"search"``, ``"gradient"``, or ``"none"`` (no edges but required ones).
+        ``"search"``, ``"gradient"``, or ``"none"`` (only required edges).
     constraints
-        Edges that may exist and that must.
+        Allowed and required edges.
     regression
-        Behind the search's score.
+        Regression of the score of the search.
     options, seed
-        Of training.
+        Options and seed of training.
     """
 
     name = "structure"
@@ -59,7 +59,7 @@ class StructurePhase:
         self.constraints, self.regression, self.options = constraints.asdict(), regression, options
 
     def run(self, batch: tuple, optimizers: list, start: int = 0) -> Iterator[dict[str, float]]:
-        """One round of the search or descent a step."""
+        """Yield after every round of the search or descent."""
         mechanism = self.module.mechanism
         graph = mechanism.graph.cpu().numpy()
         if self.constraints["required"] is not None:
@@ -67,10 +67,11 @@ class StructurePhase:
         for state in self._rounds(graph, batch[0]):
             graph = state.graph
             mechanism.set_graph(torch.as_tensor(graph))
-            # without gradients a no-op, but it advances the global step, without which nothing is checkpointed
+            # The step changes nothing without gradients. It advances the global step, which Lightning's checkpoints require.
             optimizers[0].step()
             yield {"structure_score": state.score}
-        if self.data.means is None:  # among hubs that a few nats tell apart, that prior would choose worse than they
+        # The score of means already distinguishes between hubs by a few nats, and the prior of this step would override it.
+        if self.data.means is None:
             graph = orient_equivalent_edges(
                 graph, self.data.search, **self.regression.search_options, **self.constraints
             )
@@ -79,7 +80,7 @@ class StructurePhase:
         mechanism.warm_start(torch.as_tensor(graph), self.regression.fit(graph))
 
     def _rounds(self, start: np.ndarray, conditions: MeasuredConditions) -> Iterator[SearchState]:
-        """Better and better graphs."""
+        """Graphs of increasing score."""
         options, score = self.options, self.regression.search_options
         patience = options.patience(self.structure, self.module.mechanism.affine)
         climb = {"max_rounds": options.search_rounds, "patience": patience, "seed": self.seed, "start": start}
@@ -103,7 +104,7 @@ class StructurePhase:
         )
 
     def _refined(self, graph: np.ndarray) -> np.ndarray:
-        """The graph after a second climb, by a score in which the parents of a gene may interact."""
+        """The graph after a second search, with a score that allows interactions between the parents of a gene."""
         store = self.data.store
         score = {name: v for name, v in self.regression.search_options.items() if name != "columns"}
         moved = self.regression.fit(graph).moved

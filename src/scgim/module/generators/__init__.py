@@ -1,6 +1,6 @@
 """Generators: from drug features, dose and cell line to a distribution over interventions.
 
-A new generator is a class in a file here and an entry in :data:`GENERATORS`; a new dose response an entry in
+A new generator is a class in a file of this folder and an entry in :data:`GENERATORS`. A new dose response is an entry in
 :data:`DOSE_RESPONSES`.
 """
 
@@ -12,7 +12,7 @@ from ._kernel import KernelGenerator
 from ._mean import MeanGenerator
 from ._network import NetworkGenerator
 
-# from simple to complex: of two that predict equally well, `scgim.model` takes the first
+# Ordered from simple to complex. Cross-validation takes the first of several generators that predict equally well.
 GENERATORS: dict[str, type[Generator]] = {
     "mean": MeanGenerator,
     "kernel": KernelGenerator,

@@ -13,34 +13,35 @@ if TYPE_CHECKING:
 
 DoseResponse = Literal["hill", "free", "none"]
 
-FEW = 3.0  # conditions, whose spread says little
-NOT_TARGETED = -30.0  # logit: probability 1e-13, and nothing overflows
+MIN_CONTEXTS = (
+    3.0  # a gene's own variance is estimated from at least this expected number of conditions with the gene as target
+)
+NOT_TARGETED = -30.0  # logit of a probability of 1e-13, without overflow
 
 
 class Generator(nn.Module, ABC):
-    r"""From what is known of a treatment to which mechanisms it touches (logits) and how (psi).
+    r"""A map from the inputs of a treatment to the logits of its targets and to the effects psi on them.
 
     Parameters
     ----------
     n_features, n_genes, n_drugs, n_lines
-        Sizes; drugs and lines are those of the training data.
+        Number of features and genes, and of drugs and lines in the training data.
     dosed
         Whether conditions have a dose.
     baseline
-        Whether psi has an offset per gene that needs no feature and no dose: hard interventions set a gene to psi, so its
-        zero is not special.
+        Whether psi has an offset per gene that does not depend on features and dose. Hard interventions set a gene to psi, so psi = 0
+        does not mean the absence of an effect.
     dose_response
         Key of :data:`~scgim.module.generators.DOSE_RESPONSES`.
     log_doses
         Distinct training log doses.
     """
 
-    pools_drugs = True  # says something of drugs that were never measured
-    needs_features = True  # has no answer without drug features
-    by_gradient = True  # learns by descending the likelihood; otherwise by `solve`
-    pays_full_penalty = (
-        True  # its logits spare few genes: in a measured condition, what they call has yet to pay for itself
-    )
+    pools_drugs = True  # predicts unmeasured drugs
+    needs_features = True  # requires drug features
+    by_gradient = True  # is trained by gradient steps on the likelihood, otherwise in closed form by `solve`
+    # Whether the logits are trained with a reduced target penalty, so that a measured condition has to pay the full penalty.
+    pays_full_penalty = True
 
     def __init__(
         self,
@@ -64,31 +65,31 @@ class Generator(nn.Module, ABC):
         """Logits and psi of rows, ``(rows, genes)`` each."""
 
     def penalty(self, logits: Tensor, psi: Tensor) -> Tensor:
-        """Nats charged for the parameters, given what they said of the training conditions."""
+        """Penalty on the parameters in nats, given the logits and psi of the training conditions."""
         return torch.zeros((), dtype=torch.float64)
 
     def prune(self) -> None:
-        """Drop what is too small to be believed. Called once, late in training."""
+        """Remove small effects. Training calls it once, late in the last phase."""
 
     def reset(self) -> None:
-        """Start over."""
+        """Return to the untrained state."""
         self.spread.zero_()
 
     def solve(
         self, inputs: TreatmentInputs, residual: Tensor, probability: Tensor, n: Tensor, variance: Tensor
     ) -> None:
-        """Learn in closed form from what the training conditions show.
+        """Fit the generator in closed form to the training conditions.
 
         Parameters
         ----------
-        conditions
-            Of the training conditions.
+        inputs
+            Inputs of the training conditions.
         residual
             Observed shift of every gene (for hard interventions: its value), ``(conditions, genes)``.
         probability
-            Posterior probability that the gene is touched, ``(conditions, genes)``.
+            Posterior probability that the gene is a target, ``(conditions, genes)``.
         n
-            Cells, ``(conditions, 1)``.
+            Effective cells, ``(conditions, 1)``.
         variance
             Noise variance of a cell, ``(genes,)``.
         """
@@ -97,25 +98,26 @@ class Generator(nn.Module, ABC):
     def calibrate(
         self, inputs: TreatmentInputs, residual: Tensor, probability: Tensor, n: Tensor, variance: Tensor
     ) -> None:
-        r"""Learn how far true shifts lie from psi; arguments as in :meth:`solve`.
+        r"""Estimate the variance of true shifts around psi. The arguments are the arguments of :meth:`solve`.
 
-        By moments over conditions: :math:`\tau_j^2 = \sum_k p_{kj}\,((r_{kj} - \psi_{kj})^2 - \sigma_j^2 / n_k) / \sum_k p_{kj}`; a gene
-        that is touched in fewer than three conditions takes the value of all genes.
+        The estimate is by moments over conditions,
+        :math:`\tau_j^2 = \sum_k p_{kj}\,((r_{kj} - \psi_{kj})^2 - \sigma_j^2 / n_k) / \sum_k p_{kj}`. The genes are pooled for a gene
+        that is a target in fewer than three conditions.
         """
         psi = self(inputs)[1]
-        excess, touched = (probability * ((residual - psi) ** 2 - variance / n)).sum(0), probability.sum(0)
-        pooled = excess.sum() / touched.sum().clamp(min=1.0)
-        own = torch.where(touched >= FEW, excess / touched.clamp(min=FEW), pooled)
+        excess, targeted = (probability * ((residual - psi) ** 2 - variance / n)).sum(0), probability.sum(0)
+        pooled = excess.sum() / targeted.sum().clamp(min=1.0)
+        own = torch.where(targeted >= MIN_CONTEXTS, excess / targeted.clamp(min=MIN_CONTEXTS), pooled)
         self.spread.copy_(own.clamp(min=0).sqrt())
 
     @torch.no_grad()
     def uncertainty(self, inputs: TreatmentInputs) -> Tensor:
-        """Standard deviation of psi given that the mechanism is touched, ``(rows, genes)``: what :meth:`calibrate` found."""
+        """SD of the true shift around psi, given that the gene is a target, from :meth:`calibrate`; ``(rows, genes)``."""
         return self.spread.expand(len(inputs.drug), -1)
 
     def at_dose_zero(self, logits: Tensor, log_dose: Tensor) -> Tensor:
-        """The logits, but where hard interventions leave a mechanism alone because there is no drug.
+        """Logits without targets at dose 0 for hard interventions.
 
-        A shift of 0 leaves it alone at any logit.
+        Shifts need no change of the logits, because psi is 0 at dose 0.
         """
         return torch.where((log_dose == -torch.inf)[:, None], NOT_TARGETED, logits) if self.baseline else logits

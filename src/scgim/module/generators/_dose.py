@@ -1,4 +1,4 @@
-"""How the effect of a drug grows with its dose."""
+"""Dose responses: the factor of psi as a function of the dose."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ MOST_KNOTS = 8
 
 
 class NoResponse(nn.Module):
-    """1 at every dose but 0, which has no effect.
+    """A constant response: 1 at every dose above 0, and 0 at dose 0.
 
     Parameters
     ----------
     n_inputs
-        Length of a drug's encoding.
+        Length of the encoding of a drug.
     log_doses
         Distinct training log doses.
     """
@@ -29,24 +29,25 @@ class NoResponse(nn.Module):
         super().__init__()
 
     def forward(self, encoding: Tensor, log_dose: Tensor) -> Tensor:
-        """Factor of psi, ``(rows, 1)``, from drugs' encodings ``(rows, inputs)`` and log doses ``(rows,)``."""
+        """Factor of psi, ``(rows, 1)``, from the drugs' encodings ``(rows, inputs)`` and log doses ``(rows,)``."""
         return (log_dose > -torch.inf).to(log_dose.dtype)[:, None]
 
     def penalty(self) -> Tensor:
-        """Nats charged for its parameters."""
+        """Penalty on the parameters in nats."""
         return torch.zeros((), dtype=torch.float64)
 
     @torch.no_grad()
     def reset(self) -> None:
-        """Start over: all parameters at zero."""
+        """Set all parameters to 0."""
         for parameter in self.parameters():
             parameter.zero_()
 
 
 class HillResponse(NoResponse):
-    r"""Sigmoid in log dose with a half-maximal dose of its own for every drug: :math:`c / (c + e^{F k + k_0})`.
+    r"""Hill's dose response, with a half-maximal dose for every drug: :math:`c / (c + e^{F k + k_0})`.
 
-    One for all targets of the drug. An L2 penalty of a nat per squared unit keeps the half-maximal dose within reach.
+    :math:`c` is the dose, :math:`F` the encoding of the drug. All targets of a drug have the same response. An L2 penalty of 1 nat per
+    squared unit keeps the half-maximal dose close to the measured doses.
     """
 
     def __init__(self, n_inputs: int, log_doses: Sequence[float] = ()) -> None:
@@ -55,19 +56,20 @@ class HillResponse(NoResponse):
         self.log_ec50_0 = nn.Parameter(torch.zeros((), dtype=torch.float64))
 
     def forward(self, encoding: Tensor, log_dose: Tensor) -> Tensor:
-        """As in the class above."""
+        """Factor of psi, ``(rows, 1)``, from the drugs' encodings ``(rows, inputs)`` and log doses ``(rows,)``."""
         return torch.sigmoid(log_dose - encoding @ self.log_ec50 - self.log_ec50_0)[:, None]
 
     def penalty(self) -> Tensor:
-        """As in the class above."""
+        """L2 penalty on the map to log half-maximal doses in nats."""
         return (self.log_ec50**2).sum() + self.log_ec50_0**2
 
 
 class FreeResponse(NoResponse):
-    r"""One curve of any shape for all drugs, positive and at most 1.
+    r"""A curve of free shape, the same for all drugs, with values in (0, 1].
 
-    Linear in log dose between training doses (between eight quantiles of them where they are more), constant outside, 0
-    at dose 0. The penalty, :math:`\sum_i (h_{i+1} - h_i)^2` nats on the log heights, keeps it smooth.
+    The curve is linear in log dose between training doses, or between eight quantiles of more than eight doses. It is constant outside
+    the training doses and 0 at dose 0. The penalty :math:`\sum_i (h_{i+1} - h_i)^2` in nats on the log heights :math:`h_i` at the knots
+    keeps the curve smooth.
     """
 
     def __init__(self, n_inputs: int, log_doses: Sequence[float] = ()) -> None:
@@ -77,18 +79,18 @@ class FreeResponse(NoResponse):
         self.log_height = nn.Parameter(torch.zeros_like(knots))
 
     def forward(self, encoding: Tensor, log_dose: Tensor) -> Tensor:
-        """As in the class above."""
-        # relative to its peak: otherwise the curve could take the size of the effects, which the L1 penalty shrinks
+        """Factor of psi, ``(rows, 1)``, from the drugs' encodings ``(rows, inputs)`` and log doses ``(rows,)``."""
+        # The curve is relative to its maximum. Otherwise a higher curve with smaller effects would evade their L1 penalty.
         height = torch.exp(self.log_height - self.log_height.max())
         return interpolation(log_dose, self.knots) @ height[:, None] * super().forward(encoding, log_dose)
 
     def penalty(self) -> Tensor:
-        """As in the class above, and a millionth to keep the height itself in place."""
+        """Penalty on differences between the log heights in nats, and a small L2 penalty to determine their level."""
         return (self.log_height.diff() ** 2).sum() + 1e-6 * (self.log_height**2).sum()
 
 
 def choose_knots(log_doses: Sequence[float]) -> Tensor:
-    """Distinct finite doses, or quantiles of them where they are many; one knot where there are none."""
+    """Distinct finite log doses, or eight quantiles of more than eight doses; the single knot 0 without doses."""
     doses = np.unique(np.asarray(log_doses, dtype=np.float64))
     doses = doses[np.isfinite(doses)]
     if len(doses) > MOST_KNOTS:
@@ -97,7 +99,7 @@ def choose_knots(log_doses: Sequence[float]) -> Tensor:
 
 
 def interpolation(at: Tensor, knots: Tensor) -> Tensor:
-    """Weights of the knots' values in a piecewise linear curve that is constant outside, ``(rows, knots)``."""
+    """Weights of the knots' values in a curve that is linear between knots and constant outside, ``(rows, knots)``."""
     if len(knots) == 1:
         return torch.ones(len(at), 1, dtype=knots.dtype)
     at = at.clamp(knots[0], knots[-1])

@@ -1,4 +1,4 @@
-"""How alike drugs are by their features, and doses by their logarithm."""
+"""Similarity of drugs by their features, of doses by their logarithm, and of cell lines by their identity."""
 
 from __future__ import annotations
 
@@ -7,23 +7,23 @@ import torch
 from torch import Tensor, nn
 
 MOST_COUNTS = 100
-DOSE_SHARE = 0.2  # of the covariance between two doses of a drug that their distance can take away
-LINE_SHARE = 0.2  # of the covariance between two lines of a drug that is a line's own
+DOSE_SHARE = 0.2  # share of a drug's covariance that depends on the distance between two doses
+LINE_SHARE = 0.2  # share of a drug's covariance that is specific to a line
 
 
 class Similarity(nn.Module):
-    r"""Positive definite similarity of drugs to training drugs, 1 for equal ones.
+    r"""Positive definite similarity of drugs to training drugs, 1 for equal drugs.
 
-    Features that are counts in the training drugs (non-negative whole numbers, or such divided by one number; at most 100) enter by
-    count-Tanimoto, :math:`\sum \min(a, b) / \sum \max(a, b)` (1 for two drugs without any), the others, in standard
-    deviations of the training drugs, by :math:`\exp(-\lVert a - b \rVert^2 / 2 \ell^2)` with :math:`\ell` the median
-    distance between training drugs. Where there are both, counts have half the weight, or their share of the features if
-    that is less.
+    A feature is a count if its values in the training drugs are non-negative whole numbers up to 100, possibly divided by a common
+    number. Counts enter by the count-Tanimoto similarity :math:`\sum \min(a, b) / \sum \max(a, b)`, defined as 1 for two drugs without
+    counts. The other features, in SD of the training drugs, enter by :math:`\exp(-\lVert a - b \rVert^2 / 2 \ell^2)`, where
+    :math:`\ell` is the median distance between training drugs. With both kinds of features, the weight of the counts is their share of
+    the features, at most 0.5.
 
     Parameters
     ----------
     n_features
-        Size.
+        Number of features.
     """
 
     def __init__(self, n_features: int) -> None:
@@ -35,13 +35,13 @@ class Similarity(nn.Module):
         """Forget the training drugs."""
         zeros = torch.zeros(self.n_features, dtype=torch.float64)
         self.register_buffer("reference", torch.zeros(0, self.n_features, dtype=torch.float64))
-        self.register_buffer("unit", zeros.clone())  # of counts; 0 where a feature is none
+        self.register_buffer("unit", zeros.clone())  # unit of counts; 0 for other features
         self.register_buffer("centre", zeros.clone())
-        self.register_buffer("scale", zeros.clone())  # 0 where a feature is a count or constant
+        self.register_buffer("scale", zeros.clone())  # 0 for counts and constant features
         self.register_buffer("length", torch.ones((), dtype=torch.float64))
 
     def fit(self, features: Tensor) -> None:
-        """Take distinct training drugs, ``(drugs, features)``, as the reference."""
+        """Store the distinct training drugs, ``(drugs, features)``, as the reference."""
         self.unit = torch.as_tensor([count_unit(column) for column in features.T.numpy()], dtype=torch.float64)
         real = self.unit == 0
         self.centre, scale = features.mean(0), features.std(0, unbiased=False)
@@ -58,7 +58,7 @@ class Similarity(nn.Module):
         if share > 0:
             similarity += share * count_tanimoto(self._counts(features), self._counts(self.reference))
         if share < 1:
-            # the product form of the distance loses digits where drugs are alike
+            # The expanded form of the squared distance is inexact for similar drugs because of cancellation.
             exact = {"compute_mode": "donot_use_mm_for_euclid_dist"}
             far = torch.cdist(self._standard(features), self._standard(self.reference), **exact)
             similarity += (1 - share) * torch.exp(-(far**2) / (2 * self.length**2))
@@ -78,7 +78,7 @@ class Similarity(nn.Module):
 
 
 def count_unit(values: np.ndarray) -> float:
-    """The number that makes a column whole by division, 0 if there is none: features come scaled by their largest value.
+    """The unit of a column of counts, 0 if the column has no counts. Features may be scaled by their largest value.
 
     Examples
     --------
@@ -98,9 +98,10 @@ def count_unit(values: np.ndarray) -> float:
 
 
 def count_tanimoto(a: Tensor, b: Tensor) -> Tensor:
-    """Tanimoto similarity of counts, ``(rows of a, rows of b)``: a matrix product of what reaches 1, 2, 3, ... ."""
+    """Tanimoto similarity of counts, ``(rows of a, rows of b)``."""
     most = int(torch.ceil(b.max() - 1e-6)) if b.numel() else 0
     shared = torch.zeros(len(a), len(b), dtype=torch.float64)
+    # The minimum of two counts is the number of levels that both reach, so a matrix product per level sums the minima.
     for level in range(most):
         use = (b > level).any(0)
         shared += (a[:, use] - level).clamp(0, 1) @ (b[:, use] - level).clamp(0, 1).T
@@ -109,11 +110,11 @@ def count_tanimoto(a: Tensor, b: Tensor) -> Tensor:
 
 
 def dose_similarity(a: Tensor, b: Tensor) -> Tensor:
-    """Similarity of log doses, ``(len(a), len(b))``: 1 for equal ones, and never below 0.8."""
+    """Similarity of log doses, ``(len(a), len(b))``: 1 for equal doses, and at least 0.8."""
     distance = a[:, None] - b
     return 1 - DOSE_SHARE + DOSE_SHARE * torch.exp(-(distance**2) / (2 * np.log(10) ** 2))
 
 
 def line_similarity(a: Tensor, b: Tensor) -> Tensor:
-    """Of the lines of rows and of training conditions, by index: 1 in the same line, less in others, ``(rows, conditions)``."""
+    """Similarity of cell lines, given as indices: 1 for the same line and 0.8 for different lines; ``(len(a), len(b))``."""
     return 1 - LINE_SHARE * ((a[:, None] != b) & (b >= 0)).to(torch.float64)

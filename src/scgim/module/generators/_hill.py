@@ -19,24 +19,24 @@ class HillGenerator(Generator):
 
     .. math:: \ell = F L + \ell_0, \qquad \psi = F E \odot g(F, c) + e_0
 
-    for features :math:`F` (conditions x features) and dose :math:`c`. The dose response :math:`g`, one for all targets of a
-    drug, is Hill's :math:`c / (c + e^{F k + k_0})` unless said otherwise, and 1 without doses. Shifts have no intercept
-    :math:`e_0`: a gene that only one feature targets would be explained by it as well as by the feature, and unlike the
-    feature it is not sparse. Values that hard interventions set (``baseline``) do. An L1 penalty keeps :math:`E` sparse;
-    after pruning, what is left is no longer shrunk.
+    :math:`F` are features (conditions x features), :math:`c` doses, :math:`L` and :math:`E` weights. The dose response :math:`g` is the
+    same for all targets of a drug. It is Hill's :math:`c / (c + e^{F k + k_0})` by default, and 1 without doses. Only hard interventions
+    (``baseline``) have an intercept :math:`e_0`. For a shift, the intercept could explain a gene that is the target of one feature, and
+    the intercept is not sparse. An L1 penalty keeps :math:`E` sparse. After pruning, the remaining effects are not shrunk.
 
-    With several cell lines every feature acts in all of them alike, and besides in each of them as much more or less as its
-    data insist on: :math:`F` becomes :math:`(F, F \otimes \text{line})`. A line that was not measured has the common part.
+    With several cell lines, a feature has a common effect and a deviation in every line: :math:`F` becomes
+    :math:`(F, F \otimes \text{line})`. An unmeasured line has the common effect.
 
     Parameters
     ----------
     n_features, n_genes, n_drugs, n_lines, dosed, baseline, dose_response, log_doses
-        See :class:`Generator`.
+        Parameters of :class:`Generator`.
     effect_penalty, logit_penalty, line_penalty
-        L1 weights in nats per unit; the last of what a line's effects differ from the common ones, if that is more.
+        L1 weights in nats per unit, of effects, logits, and the deviations of lines. Until pruning, deviations have the larger of the
+        first and last weight.
     """
 
-    pays_full_penalty = False  # the L1 penalty has paid
+    pays_full_penalty = False  # the L1 penalty replaces the target penalty
 
     def __init__(
         self,
@@ -66,17 +66,17 @@ class HillGenerator(Generator):
 
     @property
     def n_codes(self) -> int:
-        """Length of what the maps know of a drug."""
+        """Length of the code of a drug."""
         return self.n_features
 
     @property
     def n_inputs(self) -> int:
-        """Length of the maps' input."""
+        """Length of the input of the maps."""
         return self.n_codes * (1 + (self.n_lines if self.n_lines > 1 else 0))
 
     @torch.no_grad()
     def reset(self) -> None:
-        """Start over: every map at zero, which by the penalty is also where unused features stay."""
+        """Set every map to 0. The penalty keeps unused features at 0."""
         super().reset()
         for parameter in self.parameters():
             parameter.zero_()
@@ -84,11 +84,11 @@ class HillGenerator(Generator):
         self.pruned.fill_(False)
 
     def code(self, inputs: TreatmentInputs) -> Tensor:
-        """What the maps know of drugs, ``(rows, codes)``: their features."""
+        """Code of the drugs, ``(rows, codes)``: their features."""
         return inputs.features
 
     def encode(self, inputs: TreatmentInputs) -> Tensor:
-        """Input of the maps: the drug's code, and once more in the place of its line."""
+        """Input of the maps: the drug's code, and a copy of the code in the columns of its line."""
         code = self.code(inputs)
         if self.n_lines == 1:
             return code
@@ -96,34 +96,35 @@ class HillGenerator(Generator):
         return torch.cat([code, (line[:, :, None] * code[:, None, :]).flatten(1)], dim=1)
 
     def forward(self, inputs: TreatmentInputs) -> tuple[Tensor, Tensor]:
-        """As in the class above."""
+        """Logits and psi of rows, ``(rows, genes)`` each."""
         f = self.encode(inputs)
-        # a feature whose effect was pruned may still rule a target out, but no longer call one
+        # A feature with a pruned effect may lower the probability of a target, but it may not raise it.
         weight = torch.where(self.kept, self.logit, self.logit.clamp(max=0))
         psi = f @ (self.effect * self.kept) * self.dose_response(f, inputs.log_dose)
         psi = psi if self.offset is None else psi + self.offset
         return self.at_dose_zero(f @ weight + self.logit_0, inputs.log_dose), psi
 
     def penalty(self, logits: Tensor, psi: Tensor) -> Tensor:
-        r"""Nats charged for the maps, given what they said of the training conditions.
+        r"""Penalty on the maps in nats, given the logits and psi of the training conditions.
 
-        Besides L1 and L2 it is :math:`\sum_{kj} (1 - \sigma(\ell_{kj})) (\psi_{kj} - e_{0j})^2`: where a mechanism is not
-        touched its psi meets no data, and of two features that come together in every drug that touches it, the one that
-        also comes where it is untouched must not take a share of the effect. Until pruning an offset costs as much as two
-        effects, or it would explain a gene that one feature targets, and nothing would be left to say which one.
+        Besides the L1 and L2 penalties, it contains :math:`\sum_{kj} (1 - \sigma(\ell_{kj})) (\psi_{kj} - e_{0j})^2`. Without this term the
+        likelihood would not restrict psi of genes that are not targets. Two features may occur together in all drugs with a target. The
+        term then assigns the effect to the feature that is absent from drugs without this target. Until pruning, the penalty on an
+        offset is twice the penalty on an effect. Otherwise the offset would explain a gene that is the target of one feature.
         """
         by_features = psi if self.offset is None else psi - self.offset
         idle = ((1 - torch.sigmoid(logits.detach())) * by_features**2).sum()
         size = self.effect.abs().sum() + (0.0 if self.offset is None else 2 * self.offset.abs().sum())
         effect = torch.where(self.pruned, 0.0, self.effect_penalty) * size
-        # a line's differences pay the larger of the two penalties, and after pruning, which ends the other, their own
+        # Before pruning, effect_penalty already applies to the deviations of lines, so only the excess of line_penalty is added.
+        # After pruning, effect_penalty is 0 and line_penalty applies alone.
         line = torch.where(self.pruned, self.line_penalty, max(self.line_penalty - self.effect_penalty, 0.0))
         effect = effect + line * self.effect[self.n_codes :].abs().sum()
         return idle + effect + self.logit_penalty * self.logit.abs().sum() + self.dose_response.penalty()
 
     @torch.no_grad()
     def prune(self, share: float = 0.3) -> None:
-        """Drop effects below a share of the gene's largest, and stop shrinking the others."""
+        """Remove effects below a share of the gene's largest effect, and end the L1 penalty on the remaining effects."""
         size = self.effect.abs()
         self.kept.copy_(size >= share * size.amax(0))
         self.pruned.fill_(True)

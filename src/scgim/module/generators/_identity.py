@@ -13,9 +13,9 @@ if TYPE_CHECKING:
 
 
 class IdentityGenerator(HillGenerator):
-    """The same maps on the drug's identity: every drug has its own targets, shared over its doses.
+    """The maps of :class:`HillGenerator` on the drug's identity: every drug has its own targets, common to its doses.
 
-    It knows nothing of drugs that were not measured.
+    It predicts no effect for unmeasured drugs.
     """
 
     pools_drugs = needs_features = False
@@ -25,16 +25,19 @@ class IdentityGenerator(HillGenerator):
 
     @property
     def n_codes(self) -> int:
-        """Training drugs."""
+        """Number of training drugs."""
         return self.n_drugs
 
     def code(self, inputs: TreatmentInputs) -> Tensor:
-        """One-hot identity; a drug that was not measured has none."""
+        """One-hot identity of the drugs, ``(rows, drugs)``; all 0 for an unmeasured drug."""
         return (inputs.drug[:, None] == torch.arange(self.n_drugs, device=inputs.drug.device)).to(torch.float64)
 
     def penalty(self, logits: Tensor, psi: Tensor) -> Tensor:
-        """As the class above, but smooth in the logits: nothing is to be selected, and at a kink rounding decides."""
+        """Penalty on the maps in nats, with an L2 penalty on the logits.
+
+        L2 replaces L1, because no feature has to be selected and the gradient of L1 at 0 depends on rounding errors.
+        """
         return super().penalty(logits, psi) + 1e-3 * (self.logit**2).sum()
 
     def prune(self, share: float = 0.3) -> None:
-        """Keep every effect: nothing is shared between drugs, so none stands in for another."""
+        """Keep every effect, because the drugs have no features in common."""

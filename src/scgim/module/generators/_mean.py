@@ -17,28 +17,30 @@ LEAST_PROBABILITY = 1e-4
 
 
 class MeanGenerator(Generator):
-    r"""What the training drugs do on average, per dose and line: nothing of a drug enters.
+    r"""The mean effect of the training drugs per dose and line, the same for all drugs.
 
-    With :math:`\overline{\,\cdot\,}` the mean over training conditions, weighted by their cells,
+    Let :math:`\overline{\,\cdot\,}` be the mean over training conditions, weighted by their effective cells. For a shift,
 
     .. math:: p_j = \overline{p_{kj}}, \qquad \psi_j = \overline{r_{kj}} \,/\, p_j
 
-    so that the expected shift :math:`p_j \psi_j` is the mean of what was seen, however weak it is in every single condition (where
-    psi would exceed all that was seen of the gene, p is raised). The value that a hard intervention sets says nothing where
-    there was none: there it is :math:`\overline{p_{kj} r_{kj}}`. Both means are linear in log dose
-    between training doses and constant outside (of more than eight doses, their quantiles stand for all); dose 0 has
-    no effect. A line without conditions at a dose takes all lines' mean there, and so does a new line; a dose without conditions
-    takes all doses'. Where most drugs were measured at one dose, each at its own, doses are not told apart: their
-    differences would be the drugs'. The dose response option is ignored: this table is one.
+    The expected shift :math:`p_j \psi_j` is then the mean observed shift, even if no single condition is significant. :math:`p_j` is
+    raised where :math:`\psi_j` would exceed the largest observed shift of the gene. For hard interventions the mean is
+    :math:`\overline{p_{kj} r_{kj}}`, because the value of a gene that is not a target is no estimate of the value that the drug sets.
+
+    Both means are linear in log dose between training doses and constant outside. Eight quantiles represent more than eight doses. Dose
+    0 has no effect. A new line has the mean of all lines, and so has a line without conditions at a dose. A dose without conditions has
+    the mean of all doses. Doses are pooled where most drugs were measured at a single dose: differences between doses would then be
+    differences between drugs. The dose response option is ignored, because the table contains the dose response.
 
     Parameters
     ----------
     n_features, n_genes, n_drugs, n_lines, dosed, baseline, dose_response, log_doses
-        See :class:`Generator`.
+        Parameters of :class:`Generator`.
     """
 
     needs_features = by_gradient = False
-    pays_full_penalty = False  # its probabilities are means of such as have paid
+    # Its probabilities are means of posterior probabilities, which contain the full target penalty.
+    pays_full_penalty = False
 
     def __init__(
         self,
@@ -54,14 +56,14 @@ class MeanGenerator(Generator):
     ) -> None:
         super().__init__(n_features, n_genes, n_drugs=n_drugs, n_lines=n_lines, dosed=dosed, baseline=baseline)
         self.register_buffer("knots", choose_knots(log_doses if dosed else ()))
-        # the last line is all of them, so that a new one, whose index is -1, finds it
+        # The last line of the tables is the mean of all lines. A new line has index -1 and therefore reads this mean.
         shape = (len(self.knots), n_lines + 1, n_genes)
         self.register_buffer("expected", torch.zeros(shape, dtype=torch.float64))
         self.register_buffer("probability", torch.full(shape, 0.5, dtype=torch.float64))
-        self.register_buffer("largest", torch.zeros(n_genes, dtype=torch.float64))  # residual seen
+        self.register_buffer("largest", torch.zeros(n_genes, dtype=torch.float64))  # largest observed |residual|
 
     def reset(self) -> None:
-        """Start over."""
+        """Return to the untrained state."""
         super().reset()
         self.expected.zero_()
         self.probability.fill_(0.5)
@@ -71,32 +73,35 @@ class MeanGenerator(Generator):
     def solve(
         self, inputs: TreatmentInputs, residual: Tensor, probability: Tensor, n: Tensor, variance: Tensor
     ) -> None:
-        """As in the class above."""
+        """Fit the tables of expected shifts and probabilities. :meth:`Generator.solve` describes the arguments."""
         self.expected.copy_(self._table(inputs, self.share(probability) * residual, n))
         self.probability.copy_(self._table(inputs, probability, n))
         self.largest.copy_(residual.abs().amax(0))
         self.calibrate(inputs, residual, probability, n, variance)
 
     def share(self, probability: Tensor) -> Tensor:
-        """Of a condition's residual, what is taken for the expected shift."""
+        """Share of a condition's residual that counts as expected shift: 1 for shifts, the probability for hard interventions."""
         return probability if self.baseline else torch.ones_like(probability)
 
     def _table(self, inputs: TreatmentInputs, values: Tensor, n: Tensor) -> Tensor:
-        """Means by dose, line and gene, the gaps filled."""
+        """Means by dose, line and gene, with gaps filled by coarser means."""
         line = torch.nn.functional.one_hot(inputs.line % (self.n_lines + 1), self.n_lines + 1).to(torch.float64)
         line[:, -1] = 1.0
         n = torch.where(inputs.log_dose > -torch.inf, n.mean(1), 0.0)
         dose = self._doses(inputs)
         weight = torch.einsum("k,kc,kl->cl", n, dose, line)[..., None]
         total = torch.einsum("k,kc,kl,kj->clj", n, dose, line, values)
-        for axis in (1, 0):  # all lines at this dose, then all doses
+        # A gap takes the mean of all lines at its dose. If no line was measured at the dose, it takes the mean of all doses.
+        for axis in (1, 0):
             all_weight = weight[:, -1:] if axis else weight.sum(0, keepdim=True)
             all_total = total[:, -1:] if axis else total.sum(0, keepdim=True)
             total, weight = torch.where(weight > 0, total, all_total), torch.where(weight > 0, weight, all_weight)
         return total / weight.clamp(min=1e-300)
 
     def _doses(self, inputs: TreatmentInputs) -> Tensor:
-        """The training dose that a condition stands for, one-hot ``(conditions, knots)``; all of them where doses are not compared."""
+        """Nearest knot of every condition, one-hot ``(conditions, knots)``; all knots where doses are pooled."""
+        # Doses are pooled unless more than half of the drugs were measured at several doses. Otherwise a contrast of doses would mix
+        # the effect of the dose with the differences between the drugs at each dose.
         pairs = torch.unique(torch.stack([inputs.drug.to(torch.float64), inputs.log_dose]), dim=1)
         if (torch.unique(pairs[0], return_counts=True)[1] > 1).to(torch.float64).mean() <= 0.5:
             return torch.ones(len(inputs.drug), len(self.knots), dtype=torch.float64)
@@ -112,11 +117,12 @@ class MeanGenerator(Generator):
         return torch.where(there, expected, 0.0), probability
 
     def forward(self, inputs: TreatmentInputs) -> tuple[Tensor, Tensor]:
-        """As in the class above."""
+        """Logits and psi of rows, ``(rows, genes)`` each."""
         return self.as_intervention(*self.means(inputs), inputs.log_dose)
 
     def as_intervention(self, expected: Tensor, probability: Tensor, log_dose: Tensor) -> tuple[Tensor, Tensor]:
-        """Logits and psi with this expected shift, ``probability * psi``."""
+        """Logits and psi of an expected shift, the product of probability and psi."""
+        # psi is extrapolation where it exceeds all observed residuals of the gene. A larger probability keeps the product unchanged.
         p = torch.maximum(probability, expected.abs() / self.largest.clamp(min=1e-300))
         p = p.clamp(LEAST_PROBABILITY, 1 - LEAST_PROBABILITY)
         return self.at_dose_zero(torch.logit(p), log_dose), expected / p

@@ -16,22 +16,23 @@ if TYPE_CHECKING:
 
 
 class NetworkGenerator(Generator):
-    r"""A plain network from features and log dose to logits and psi, the form of the generative intervention model's paper.
+    r"""A network from features, log dose and cell line to logits and psi.
 
-    Two hidden layers of tanh units and a linear output. The dose is an input, in standard deviations of the distinct
-    training log doses, so psi may take any course along it, and so is the cell line, if there are several; dose 0 has no
-    effect (beyond the offset of ``baseline``).
-    Weights are :math:`w / \sqrt{\text{inputs}}` with a standard normal prior on :math:`w`, the penalty being
-    :math:`w^2 / 2` nats: layers of any width then learn at one step size. The start is drawn from a seed of its own.
+    The network has two hidden layers of tanh units and a linear output. The log dose is an input, in SD of the distinct training log
+    doses, so psi is a free function of the dose. The cell line is an input if there are several lines. Dose 0 has no effect, except
+    for the offset of ``baseline``.
+
+    Weights are :math:`w / \sqrt{\text{inputs}}` with a standard normal prior on :math:`w`, so the penalty is :math:`w^2 / 2` nats. With
+    this scaling, layers of any width are trained with the same step size. A separate seed determines the initial weights.
 
     Parameters
     ----------
     n_features, n_genes, n_drugs, n_lines, dosed, baseline, dose_response, log_doses
-        See :class:`Generator`. A dose response multiplies psi besides the dose's being an input.
+        Parameters of :class:`Generator`. A dose response multiplies psi in addition to the input of the dose.
     n_hidden
-        Units per hidden layer.
+        Number of units per hidden layer.
     seed
-        Of the start.
+        Seed of the initial weights.
     """
 
     def __init__(
@@ -59,14 +60,14 @@ class NetworkGenerator(Generator):
         self.dose_response = DOSE_RESPONSES[dose_response if dosed else "none"](n_features, log_doses)
         doses = np.asarray(log_doses, dtype=np.float64)
         doses = doses[np.isfinite(doses)]
-        centre, scale = (doses.mean(), doses.std()) if len(doses) > 1 else (0.0, 1.0)
-        self.register_buffer("dose_centre", torch.tensor(float(centre), dtype=torch.float64))
+        center, scale = (doses.mean(), doses.std()) if len(doses) > 1 else (0.0, 1.0)
+        self.register_buffer("dose_centre", torch.tensor(float(center), dtype=torch.float64))
         self.register_buffer("dose_scale", torch.tensor(float(scale), dtype=torch.float64))
         self.reset()
 
     @torch.no_grad()
     def reset(self) -> None:
-        """Start over: random hidden layers, and outputs of zero."""
+        """Draw the hidden layers and set the outputs to 0."""
         super().reset()
         generator = torch.Generator().manual_seed(self.seed)
         for parameter in self.parameters():
@@ -75,13 +76,13 @@ class NetworkGenerator(Generator):
             weight.copy_(torch.randn(weight.shape, dtype=torch.float64, generator=generator))
 
     def forward(self, inputs: TreatmentInputs) -> tuple[Tensor, Tensor]:
-        """As in the class above."""
+        """Logits and psi of rows, ``(rows, genes)`` each."""
         x = inputs.features
         if self.dosed:
             there = inputs.log_dose > -torch.inf
             dose = torch.where(there, (inputs.log_dose - self.dose_centre) / self.dose_scale, 0.0)
             x = torch.cat([x, dose[:, None]], dim=1)
-        if self.lines:  # an unseen one is none of them
+        if self.lines:  # the one-hot code of an unseen line is 0
             x = torch.cat([x, (inputs.line[:, None] == torch.arange(self.lines, device=x.device)).to(x.dtype)], dim=1)
         for i, (weight, bias) in enumerate(zip(self.weights, self.biases, strict=True)):
             x = (x if i == 0 else torch.tanh(x)) @ weight / max(len(weight), 1) ** 0.5 + bias
@@ -91,7 +92,7 @@ class NetworkGenerator(Generator):
         return self.at_dose_zero(logits, inputs.log_dose), psi
 
     def penalty(self, logits: Tensor, psi: Tensor) -> Tensor:
-        """Nats charged for the weights, and for psi where it meets no data because nothing is touched."""
+        """Penalty in nats on the weights, and on psi of genes that are not targets, which the likelihood does not restrict."""
         by_features = psi if self.offset is None else psi - self.offset
         idle = ((1 - torch.sigmoid(logits.detach())) * by_features**2).sum()
         return idle + sum((weight**2).sum() for weight in self.weights) / 2 + self.dose_response.penalty()

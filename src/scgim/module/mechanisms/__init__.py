@@ -1,4 +1,4 @@
-"""Mechanisms: how a gene follows from its parents. A new one is a class in a file here and an entry in :data:`MECHANISMS`."""
+"""Mechanisms of genes given their parents. A new mechanism is a class in a file of this folder and an entry in :data:`MECHANISMS`."""
 
 from ._base import Mechanism
 from ._families import parent_index

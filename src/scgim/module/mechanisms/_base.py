@@ -12,20 +12,20 @@ if TYPE_CHECKING:
 
 
 class Mechanism(nn.Module):
-    r"""How every gene follows from its parents, :math:`x_j = f_j(x_{pa(j)}) + \sigma_j \epsilon`, with Gaussian noise.
+    r"""Mechanisms of all genes given their parents, :math:`x_j = f_j(x_{pa(j)}) + \sigma_j \epsilon`, with Gaussian noise.
 
-    Every gene's parents lie side by side, so that parameters, work and memory grow with the edges of the graph and not
-    with genes x genes. What every mechanism has are an intercept, a linear coefficient for every parent and the noise.
+    Parameters are stored by gene and parent, so that work and memory grow with the edges of the graph and not with genes x genes. Every
+    mechanism has an intercept, a linear coefficient for every parent and a noise variance.
 
     Parameters
     ----------
     n_genes
-        Genes, all on the standardised scale.
+        Number of genes, all on the standardized scale.
     """
 
-    affine: bool  # the mean cell moves as the cells do on average, and `moments` needs sufficient statistics alone
+    affine: bool  # whether f is affine, so that `moments` needs only sufficient statistics
     graph: Tensor  # (genes, genes) bool, row = source
-    columns: int  # of a parent in the score that finds the graph
+    columns: int  # basis functions of a parent in the score that finds the graph
     by_parent: tuple[str, ...] = ("skip",)  # parameters of shape (genes, most parents, ...)
 
     def __init__(self, n_genes: int) -> None:
@@ -46,45 +46,45 @@ class Mechanism(nn.Module):
 
     @torch.no_grad()
     def set_graph(self, graph: Tensor) -> None:
-        """Take a graph; weights of edges that are in both graphs stay, others are zero. Parameters are new objects."""
+        """Set the graph. Weights of edges in both graphs are kept, the other weights are 0. Parameters are new objects."""
         parents, exists = self.parents, self.exists > 0
         old = {name: getattr(self, name).data for name in self.by_parent}
         self.graph.copy_(graph)
         self._index()
         self._resize(self.parents.shape[1])
-        # the place of every parent among the gene's old ones
+        # Position of every parent among the gene's parents in the old graph.
         same = (self.parents[:, :, None] == parents[:, None, :]) & exists[:, None, :] & (self.exists > 0)[:, :, None]
         gene, new, before = same.nonzero(as_tuple=True)
         for name in self.by_parent:
             getattr(self, name).data[gene, new] = old[name][gene, before]
 
     def _resize(self, width: int) -> None:
-        # new parameters: autograd remembers the shape of old ones
+        # New parameters are necessary, because autograd stores the shape of a parameter.
         for name in self.by_parent:
             old = getattr(self, name)
             shape = (len(old), width, *old.shape[2:])
             setattr(self, name, nn.Parameter(old.data.new_zeros(shape), requires_grad=old.requires_grad))
 
     def _load_from_state_dict(self, state_dict: dict, prefix: str, *args: object) -> None:
-        # how many columns parents take depends on the graph, which comes with the weights
+        # The width of the parameters depends on the graph, which is stored with the weights.
         self._resize(state_dict[prefix + "skip"].shape[1])
         super()._load_from_state_dict(state_dict, prefix, *args)
         self._index()
 
     @torch.no_grad()
     def warm_start(self, graph: Tensor, fit: LocalFit) -> None:
-        """Take a graph and the least-squares fit on it."""
+        """Set the graph and the parameters of the least-squares fit on it."""
         self.set_graph(graph)
         self.skip.copy_(self._gather(torch.as_tensor(fit.weight)[:: self.columns]))
         self.bias.copy_(torch.as_tensor(fit.intercept))
         self.log_sigma.copy_(0.5 * torch.log(torch.as_tensor(fit.variance)))
 
     def _gather(self, dense: Tensor) -> Tensor:
-        """``(genes, genes)``, row = source -> ``(genes, most parents)``, zero where there is no parent."""
+        """Convert ``(genes, genes)``, row = source, to ``(genes, most parents)``, padded with 0."""
         return dense[self.parents, torch.arange(len(self.parents))[:, None]] * self.exists
 
     def _dense(self, value: Tensor) -> Tensor:
-        """``(genes, most parents)`` -> ``(genes, genes)``, row = source."""
+        """Convert ``(genes, most parents)`` to ``(genes, genes)``, row = source."""
         gene, a = (self.exists > 0).nonzero(as_tuple=True)
         out = torch.zeros_like(self.graph, dtype=value.dtype)
         return out.index_put((self.parents[gene, a], gene), value[gene, a])

@@ -5,11 +5,11 @@ from torch import Tensor
 
 
 def parent_index(graph: Tensor) -> tuple[Tensor, Tensor]:
-    """Every gene's parents side by side, so that a sparse graph costs what its edges do.
+    """Indices of every gene's parents, so that the cost of a sparse graph grows with its edges.
 
     Returns
     -------
-    ``(genes, most parents)`` int64, padded with the gene itself, and which entries are parents, bool. At least one column.
+    Parents, ``(genes, most parents)`` int64, padded with the gene itself, and a mask of the parents, bool. At least one column.
 
     Examples
     --------

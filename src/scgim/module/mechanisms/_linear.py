@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 class Families(NamedTuple):
-    """Every condition's own scatter, gathered for each gene and its parents."""
+    """Scatter of every condition, gathered for each gene and its parents."""
 
     cross: Tensor  # (conditions, genes, most parents) gene x parent
     among: Tensor  # (conditions, genes, most parents, most parents) parent x parent
@@ -27,7 +27,7 @@ class LinearMechanism(Mechanism):
     Parameters
     ----------
     n_genes
-        Genes, all on the standardised scale.
+        Number of genes, all on the standardized scale.
     """
 
     affine = True
@@ -44,15 +44,15 @@ class LinearMechanism(Mechanism):
 
     @torch.no_grad()
     def families(self, own: Tensor, n: Tensor) -> Families:
-        """Gather every condition's own scatter ``(conditions, genes, genes)`` on the graph; ``n`` (conditions, 1) cells."""
+        """Gather the scatter of every condition, ``(conditions, genes, genes)``, on the graph; ``n`` are cells, ``(conditions, 1)``."""
         gene, parents = torch.arange(len(self.parents))[:, None], self.parents
         return Families(own[:, gene, parents], own[:, parents[:, :, None], parents[:, None, :]], n)
 
     def moments(self, conditions: MeasuredConditions, controls: Controls) -> Moments:
-        """What the likelihood needs of all cells, from their sufficient statistics."""
+        """Moments of the conditions, from the sufficient statistics of their cells."""
         w = self.skip * self.exists
         mean = torch.cat([controls.mean, conditions.mean])
-        # edge by edge: a product with all coefficients would cost genes x genes
+        # The sum runs over edges, because a product with the dense coefficients would cost genes x genes.
         gene, a = (self.exists > 0).nonzero(as_tuple=True)
         flow = mean[:, self.parents[gene, a]] * self.skip[gene, a]
         residual = (mean - self.bias).index_add(1, gene, flow, alpha=-1)
@@ -68,7 +68,7 @@ class LinearMechanism(Mechanism):
         return ((self.skip * self.exists) ** 2).sum()
 
     def prune(self, x: Tensor, keep: Tensor | None = None) -> None:
-        """Keep every edge: the search has paid for each of them."""
+        """Keep every edge, because the search has penalized each of them."""
 
     def effects(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """Mean derivative of every mechanism by every parent over cells ``x``, and its sign; ``(genes, genes)`` each."""
@@ -78,11 +78,11 @@ class LinearMechanism(Mechanism):
     def strength(self, x: Tensor) -> Tensor:
         r"""Nats per cell that an edge carries: :math:`E[(f_j(x) - f_j(x^{\pi i}))^2] / 2\sigma_j^2`.
 
-        :math:`x^{\pi i}` has parent :math:`i` permuted over cells, so here it is :math:`w_{ij}^2 Var(x_i) / \sigma_j^2`.
+        :math:`x^{\pi i}` has parent :math:`i` permuted over cells. For linear mechanisms this is :math:`w_{ij}^2 Var(x_i) / \sigma_j^2`.
         """
         return self.coefficients**2 * x.var(0, correction=0)[:, None] / self.variance
 
 
 def _explained(scatter: Families, w: Tensor) -> Tensor:
-    """By how much the residual's sum of squares differs from the gene's own, ``(conditions, genes)``."""
+    """Residual sum of squares less the gene's sum of squares, ``(conditions, genes)``."""
     return torch.einsum("kjab,ja,jb->kj", scatter.among, w, w) - 2 * (w * scatter.cross).sum(-1)

@@ -13,11 +13,11 @@ from ._base import Mechanism
 if TYPE_CHECKING:
     from scgim.structure import LocalFit
 
-_VALUES = 4_000_000  # gene values that a summary over cells looks at; more change it by less than a per cent
+_VALUES = 4_000_000  # most gene values in a summary over cells; more values change the summary by less than 1 %
 
 
 class NetworkMechanism(Mechanism):
-    r"""A small network for every gene, with a linear skip, on its parents alone.
+    r"""A small network for every gene, with a linear skip connection, on its parents.
 
     .. math:: f_j(x) = b_j + \sum_{i \in pa(j)} w_{ij} x_i
         + \sum_{u=1}^h v_{ju} \tanh\Big(a_{ju} + \sum_{i \in pa(j)} H_{jiu} x_i\Big)
@@ -25,9 +25,9 @@ class NetworkMechanism(Mechanism):
     Parameters
     ----------
     n_genes
-        Genes, all on the standardised scale.
+        Number of genes, all on the standardized scale.
     n_hidden
-        Units of a gene's network, :math:`h`.
+        :math:`h`, units of a gene's network.
     """
 
     affine = False
@@ -42,7 +42,7 @@ class NetworkMechanism(Mechanism):
 
     @torch.no_grad()
     def warm_start(self, graph: Tensor, fit: LocalFit) -> None:
-        """Take a graph and the least-squares fit of the basis on it: its strongest columns become a gene's first units."""
+        """Set the graph and the least-squares fit of the basis on it. The strongest basis functions become a gene's first units."""
         super().warm_start(graph, fit)
         (d, width), h, bends = self.parents.shape, self.outer.shape[1], self.columns - 1
         generator = torch.Generator().manual_seed(0)
@@ -59,21 +59,21 @@ class NetworkMechanism(Mechanism):
         column = strongest[gene, unit]
         self.inner[gene, :, unit] = 0.0
         self.inner[gene, column // bends, unit] = BASIS_SLOPE
-        centre = torch.tensor(BASIS_CENTERS, dtype=torch.float64)[column % bends]
-        self.inner_bias[gene, unit], self.outer[gene, unit] = -BASIS_SLOPE * centre, value[gene, unit]
+        center = torch.tensor(BASIS_CENTERS, dtype=torch.float64)[column % bends]
+        self.inner_bias[gene, unit], self.outer[gene, unit] = -BASIS_SLOPE * center, value[gene, unit]
 
     def forward(self, x: Tensor, genes: Tensor | slice = slice(None)) -> Tensor:
         """The mechanisms of some genes at cells ``x``: ``(cells, genes)`` -> ``(cells, len(genes))``, in the precision of ``x``."""
         return self._of_parents(self._parents_at(x, genes), genes).T
 
     def _parents_at(self, x: Tensor, genes: Tensor | slice = slice(None)) -> Tensor:
-        """Values of the parents, ``(len(genes), width, cells)``: a parent's cells lie side by side."""
+        """Values of the parents, ``(len(genes), width, cells)``, contiguous over cells."""
         return x.T.contiguous()[self.parents[genes]]
 
     def _of_parents(self, z: Tensor, genes: Tensor | slice = slice(None)) -> Tensor:
         """The mechanisms from the parents' values, ``(len(genes), cells)``."""
         exists = self.exists[genes][:, :, None]
-        # the linear part is one more unit, which is not bent
+        # The linear part is an additional unit without tanh, so that one product serves both parts.
         weight = torch.cat([self.inner[genes], self.skip[genes][:, :, None]], dim=2) * exists
         inner_bias, outer, bias = (p[genes].to(z.dtype) for p in (self.inner_bias, self.outer, self.bias))
         signal = torch.bmm(weight.to(z.dtype).transpose(1, 2), z)
@@ -88,13 +88,13 @@ class NetworkMechanism(Mechanism):
 
     @torch.no_grad()
     def prune(self, x: Tensor, keep: Tensor | None = None, least: float = 0.003) -> None:
-        """Drop edges whose :meth:`strength` over cells ``x`` is less than ``least`` nats per cell, but for those in ``keep``."""
+        """Remove edges with a :meth:`strength` over cells ``x`` below ``least`` nats per cell, except the edges in ``keep``."""
         strong = self.strength(x, n_permutations=1) >= least
         self.set_graph(self.graph & (strong if keep is None else strong | keep))
 
     @torch.no_grad()
     def effects(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """Mean derivative of every mechanism by every parent over cells ``x``, and its sign, 0 where that changes."""
+        """Mean derivative of every mechanism by every parent over cells ``x``, and its sign, 0 where the sign differs between cells."""
         z, inner = self._parents_at(_some(x)), self.inner * self.exists[:, :, None]
         unit = torch.tanh(torch.bmm(inner.transpose(1, 2), z) + self.inner_bias[:, :, None])
         slope = torch.bmm(inner * self.outer[:, None], 1 - unit**2) + (self.skip * self.exists)[:, :, None]
@@ -105,19 +105,19 @@ class NetworkMechanism(Mechanism):
     def strength(self, x: Tensor, n_permutations: int = 4) -> Tensor:
         r"""Nats per cell that an edge carries: :math:`E[(f_j(x) - f_j(x^{\pi i}))^2] / 2\sigma_j^2`.
 
-        :math:`x^{\pi i}` has parent :math:`i` permuted over cells; the average over a few fixed permutations is taken.
+        :math:`x^{\pi i}` has parent :math:`i` permuted over cells. The expectation is an average over a few fixed permutations.
         """
         z = self._parents_at(_some(x))
         f, total = self._of_parents(z), torch.zeros_like(self.skip)
         generator = torch.Generator().manual_seed(0)
         for order in [torch.randperm(z.shape[2], generator=generator) for _ in range(n_permutations)]:
             for a in range(z.shape[1]):
-                moved = z.clone()
-                moved[:, a] = z[:, a, order]
-                total[:, a] += ((f - self._of_parents(moved)) ** 2).mean(1) / n_permutations
+                permuted = z.clone()
+                permuted[:, a] = z[:, a, order]
+                total[:, a] += ((f - self._of_parents(permuted)) ** 2).mean(1) / n_permutations
         return self._dense(total / (2 * self.variance[:, None]))
 
 
 def _some(x: Tensor) -> Tensor:
-    """At most so many cells that a summary stays cheap, evenly spaced."""
+    """Evenly spaced cells, few enough for a fast summary."""
     return x[:: -(-x.numel() // _VALUES)] if x.numel() else x
