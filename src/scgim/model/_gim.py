@@ -90,6 +90,17 @@ class GIM(
         Smallest effect of a target in control SD. Smaller effects belong to the null hypothesis and have a probability of at most 0.5.
         ``None``: 0.2. With 0, every significant effect is a target.
 
+    Methods
+    -------
+    setup_anndata : declare the columns of a screen
+    train : learn graph, mechanisms and generator
+    predict, do : predict cells under drugs, or under interventions on genes
+    rank_targets, get_graph : targets of drugs, and the causal graph
+    stability : how often edges recur
+    evaluate, evaluate_targets : scores on held-out conditions, and on known targets
+    annotate : write results into the AnnData
+    save, load : the model on disk
+
     Raises
     ------
     ValueError

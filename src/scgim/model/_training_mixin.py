@@ -83,8 +83,8 @@ class TrainingMixin(ModelState):
             Number of steps of the last phase.
         plan_kwargs
             Options of the schedule: ``target_penalty``, ``search_rounds``, ``search_patience``, ``search_target_penalty``,
-            ``search_penalty``, ``mechanism_steps``, ``mechanism_lr``, ``forced_steps``, ``cells_per_step``, ``weight_decay``,
-            ``generator_steps``, ``generator_lr``, ``forced_share``, ``prune_at``, ``generator_target_penalty``, ``steps_per_epoch``;
+            ``search_penalty``, ``mechanism_steps``, ``mechanism_lr``, ``cells_per_step``,
+            ``generator_steps``, ``generator_lr``, ``generator_target_penalty``, ``steps_per_epoch``;
             with ``structure="gradient"`` also ``orientation`` (``"smooth"`` or ``"gumbel"``), ``gradient_steps``, ``gradient_lr``,
             ``gradient_graphs``. ``scgim.train.TrainingOptions`` describes the options.
         seed

@@ -10,6 +10,7 @@ import torch
 from scgim.module import log_likelihoods
 
 from ._condition_moments import clear_targets
+from ._folds import PRUNED, TEACHER_FORCED
 from ._gradient_step import cooled, gradient_step
 
 if TYPE_CHECKING:
@@ -100,10 +101,10 @@ class GeneratorPhase:
         constant = 0.0 if frozen is None else -self._without_targets(conditions, moments)
         best, best_step, best_state = np.inf, 0, None
         for step in range(start, options.generator_steps):
-            if step == int(options.prune_at * options.generator_steps):
+            if step == int(PRUNED * options.generator_steps):
                 module.generator.prune()
             optimizer.param_groups[0]["lr"] = options.generator_lr * cooled(step, options.generator_steps)
-            forced = step < options.forced_share * options.generator_steps
+            forced = step < TEACHER_FORCED * options.generator_steps
             known = targets if forced else None
             loss, penalty = module.generator_loss(conditions, frozen or moments, known, target_penalty=target_penalty)
             gradient_step(optimizer, loss + penalty, where=f"step {step} of phase {self.name!r}")

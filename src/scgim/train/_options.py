@@ -29,15 +29,12 @@ class TrainingOptions:
         descent. The penalties also apply to :func:`~scgim.structure.refine_dag`, which follows for networks.
     orientation, gradient_steps, gradient_lr, gradient_graphs
         Parameters of ``structure="gradient"`` in :func:`~scgim.structure.gradient.descend_dag`.
-    mechanism_steps, mechanism_lr, forced_steps
-        Gradient steps of the joint phase, their size, and steps with teacher forcing on clear targets. The size decreases to 0 over the
-        second half.
+    mechanism_steps, mechanism_lr
+        Gradient steps of the joint phase and their size, which falls to 0 over the second half.
     cells_per_step
-        Cells of each condition per step, for nonlinear mechanisms.
-    weight_decay
-        L2 weight on coefficients in nats; a tenth of it in the second half.
-    generator_steps, generator_lr, forced_share, prune_at
-        Gradient steps of the last phase, their size, the share of steps with teacher forcing, and the share of steps before pruning.
+        Cells of each condition in a step, for mechanisms that need cells.
+    generator_steps, generator_lr
+        Gradient steps of the last phase and their size, which falls in the same way.
     generator_target_penalty
         Lower bound (nats) on the target penalty of the last phase for generators that pool drugs by their features. The penalty is a
         twenty-fifth of the median gain of clear targets, at most ``target_penalty``. The feature map is already regularized, so the
@@ -57,13 +54,9 @@ class TrainingOptions:
     gradient_graphs: int | None = None
     mechanism_steps: int = 300
     mechanism_lr: float = 1e-2
-    forced_steps: int = 100
     cells_per_step: int = 10
-    weight_decay: float = 1e-3
     generator_steps: int = 600
     generator_lr: float = 0.1
-    forced_share: float = 0.3
-    prune_at: float = 0.6
     generator_target_penalty: float = 0.5
     steps_per_epoch: int = 10
 
@@ -103,8 +96,8 @@ class TrainingOptions:
 
     @property
     def teacher_forced_steps(self) -> int:
-        """Steps of the joint phase with teacher forcing, at most a third of all steps."""
-        return min(self.forced_steps, self.mechanism_steps // 3)
+        """Steps of the joint phase that know clear targets: a third of all."""
+        return self.mechanism_steps // 3
 
     @property
     def share_of_generator_steps(self) -> float:

@@ -159,3 +159,28 @@ def test_pruning_an_identity_generator_keeps_every_effect(random_parameters, inp
     before = [answer.detach() for answer in generator(inputs)]
     generator.prune()
     assert all((a == b).all() for a, b in zip(generator(inputs), before, strict=True))
+
+
+@pytest.mark.parametrize("lines", [1, 3])
+def test_maps_of_distinct_drugs_are_those_of_all_rows(screen, build, monkeypatch, lines):
+    data = screen(drugs=7, doses=3, lines=lines)
+    generator = build(HillGenerator, data, dose_response="hill")
+    for parameter in generator.parameters():
+        torch.nn.init.normal_(parameter, generator=torch.Generator().manual_seed(0))
+
+    def answer() -> list[torch.Tensor]:
+        generator.zero_grad()
+        logits, psi = generator(data.inputs)
+        (logits.sum() + (psi**2).sum()).backward()
+        return [logits.detach(), psi.detach(), *(p.grad.clone() for p in generator.parameters())]
+
+    whole = answer()
+    monkeypatch.setattr("scgim.module.generators._hill.MANY_ROWS", 1)
+    for one, other in zip(answer(), whole, strict=True):
+        torch.testing.assert_close(one, other)
+    # other inputs of the same sizes are not taken for the ones before
+    mixed = data.inputs._replace(features=data.inputs.features.flip(0))
+    few = generator(mixed)
+    monkeypatch.setattr("scgim.module.generators._hill.MANY_ROWS", 10**9)
+    for one, other in zip(few, generator(mixed), strict=True):
+        torch.testing.assert_close(one, other)

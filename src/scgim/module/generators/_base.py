@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 DoseResponse = Literal["hill", "free", "none"]
 
-MIN_CONTEXTS = (
+MIN_CONDITIONS = (
     3.0  # a gene's own variance is estimated from at least this expected number of conditions with the gene as target
 )
 NOT_TARGETED = -30.0  # logit of a probability of 1e-13, without overflow
@@ -40,8 +40,6 @@ class Generator(nn.Module, ABC):
     pools_drugs = True  # predicts unmeasured drugs
     needs_features = True  # requires drug features
     by_gradient = True  # is trained by gradient steps on the likelihood, otherwise in closed form by `solve`
-    # Whether the logits are trained with a reduced target penalty, so that a measured condition has to pay the full penalty.
-    pays_full_penalty = True
 
     def __init__(
         self,
@@ -107,7 +105,7 @@ class Generator(nn.Module, ABC):
         psi = self(inputs)[1]
         excess, targeted = (probability * ((residual - psi) ** 2 - variance / n)).sum(0), probability.sum(0)
         pooled = excess.sum() / targeted.sum().clamp(min=1.0)
-        own = torch.where(targeted >= MIN_CONTEXTS, excess / targeted.clamp(min=MIN_CONTEXTS), pooled)
+        own = torch.where(targeted >= MIN_CONDITIONS, excess / targeted.clamp(min=MIN_CONDITIONS), pooled)
         self.spread.copy_(own.clamp(min=0).sqrt())
 
     @torch.no_grad()

@@ -28,8 +28,11 @@ class NoResponse(nn.Module):
     def __init__(self, n_inputs: int, log_doses: Sequence[float] = ()) -> None:
         super().__init__()
 
-    def forward(self, encoding: Tensor, log_dose: Tensor) -> Tensor:
-        """Factor of psi, ``(rows, 1)``, from the drugs' encodings ``(rows, inputs)`` and log doses ``(rows,)``."""
+    def forward(self, encoding: Tensor, log_dose: Tensor, row: Tensor | None = None) -> Tensor:
+        """Factor of psi, ``(rows, 1)``, from the drugs' encodings ``(rows, inputs)`` and log doses ``(rows,)``.
+
+        With ``row``, ``(rows,)``, encodings are those of distinct drugs, and it is the drug of every row.
+        """
         return (log_dose > -torch.inf).to(log_dose.dtype)[:, None]
 
     def penalty(self) -> Tensor:
@@ -55,9 +58,13 @@ class HillResponse(NoResponse):
         self.log_ec50 = nn.Parameter(torch.zeros(n_inputs, dtype=torch.float64))
         self.log_ec50_0 = nn.Parameter(torch.zeros((), dtype=torch.float64))
 
-    def forward(self, encoding: Tensor, log_dose: Tensor) -> Tensor:
-        """Factor of psi, ``(rows, 1)``, from the drugs' encodings ``(rows, inputs)`` and log doses ``(rows,)``."""
-        return torch.sigmoid(log_dose - encoding @ self.log_ec50 - self.log_ec50_0)[:, None]
+    def forward(self, encoding: Tensor, log_dose: Tensor, row: Tensor | None = None) -> Tensor:
+        """Factor of psi, ``(rows, 1)``, from the drugs' encodings ``(rows, inputs)`` and log doses ``(rows,)``.
+
+        With ``row``, ``(rows,)``, encodings are those of distinct drugs, and it is the drug of every row.
+        """
+        half = encoding @ self.log_ec50
+        return torch.sigmoid(log_dose - (half if row is None else half[row]) - self.log_ec50_0)[:, None]
 
     def penalty(self) -> Tensor:
         """L2 penalty on the map to log half-maximal doses in nats."""
@@ -78,11 +85,14 @@ class FreeResponse(NoResponse):
         self.register_buffer("knots", knots)
         self.log_height = nn.Parameter(torch.zeros_like(knots))
 
-    def forward(self, encoding: Tensor, log_dose: Tensor) -> Tensor:
-        """Factor of psi, ``(rows, 1)``, from the drugs' encodings ``(rows, inputs)`` and log doses ``(rows,)``."""
+    def forward(self, encoding: Tensor, log_dose: Tensor, row: Tensor | None = None) -> Tensor:
+        """Factor of psi, ``(rows, 1)``, from the drugs' encodings ``(rows, inputs)`` and log doses ``(rows,)``.
+
+        With ``row``, ``(rows,)``, encodings are those of distinct drugs, and it is the drug of every row.
+        """
         # The curve is relative to its maximum. Otherwise a higher curve with smaller effects would evade their L1 penalty.
         height = torch.exp(self.log_height - self.log_height.max())
-        return interpolation(log_dose, self.knots) @ height[:, None] * super().forward(encoding, log_dose)
+        return interpolation(log_dose, self.knots) @ height[:, None] * super().forward(encoding, log_dose, row)
 
     def penalty(self) -> Tensor:
         """Penalty on differences between the log heights in nats, and a small L2 penalty to determine their level."""

@@ -13,6 +13,8 @@ if TYPE_CHECKING:
 
     from scgim.module._treatment_inputs import TreatmentInputs
 
+MANY_ROWS = 1000  # from which the maps are computed once for all doses of a drug in a line
+
 
 class HillGenerator(Generator):
     r"""Sparse linear maps of the drug's features with a dose response.
@@ -35,8 +37,6 @@ class HillGenerator(Generator):
         L1 weights in nats per unit, of effects, logits, and the deviations of lines. Until pruning, deviations have the larger of the
         first and last weight.
     """
-
-    pays_full_penalty = False  # the L1 penalty replaces the target penalty
 
     def __init__(
         self,
@@ -63,6 +63,7 @@ class HillGenerator(Generator):
         self.dose_response = DOSE_RESPONSES[dose_response if dosed else "none"](self.n_inputs, log_doses)
         self.register_buffer("kept", torch.ones(shape, dtype=torch.bool))
         self.register_buffer("pruned", torch.tensor(False))
+        self._last: tuple[TreatmentInputs, TreatmentInputs, Tensor] | None = None
 
     @property
     def n_codes(self) -> int:
@@ -97,12 +98,31 @@ class HillGenerator(Generator):
 
     def forward(self, inputs: TreatmentInputs) -> tuple[Tensor, Tensor]:
         """Logits and psi of rows, ``(rows, genes)`` each."""
-        f = self.encode(inputs)
+        distinct, row = self._distinct(inputs)
+        f = self.encode(distinct)
         # A feature with a pruned effect may lower the probability of a target, but it may not raise it.
         weight = torch.where(self.kept, self.logit, self.logit.clamp(max=0))
-        psi = f @ (self.effect * self.kept) * self.dose_response(f, inputs.log_dose)
+        psi, logits = f @ (self.effect * self.kept), f @ weight
+        if row is not None:
+            psi, logits = psi[row], logits[row]
+        psi = psi * self.dose_response(f, inputs.log_dose, row)
         psi = psi if self.offset is None else psi + self.offset
-        return self.at_dose_zero(f @ weight + self.logit_0, inputs.log_dose), psi
+        return self.at_dose_zero(logits + self.logit_0, inputs.log_dose), psi
+
+    def _distinct(self, inputs: TreatmentInputs) -> tuple[TreatmentInputs, Tensor | None]:
+        """Distinct drugs in lines among many rows, and the place of every row among them; few rows as they are.
+
+        The maps of features do not depend on the dose, and their products take most of the time of a training step.
+        """
+        if len(inputs.drug) < MANY_ROWS:
+            return inputs, None
+        # Steps of a training repeat the same inputs. Their tensors are kept, so that another tensor cannot take their identity.
+        if self._last is None or self._last[0] is not inputs:
+            names = torch.cat([inputs.features, inputs.drug[:, None], inputs.line[:, None]], dim=1)
+            _, row = torch.unique(names, dim=0, return_inverse=True)
+            first = torch.full((int(row.max()) + 1,), len(row)).scatter_reduce_(0, row, torch.arange(len(row)), "amin")
+            self._last = inputs, type(inputs)(*(each[first] for each in inputs)), row
+        return self._last[1:]
 
     def penalty(self, logits: Tensor, psi: Tensor) -> Tensor:
         r"""Penalty on the maps in nats, given the logits and psi of the training conditions.

@@ -39,8 +39,6 @@ class MeanGenerator(Generator):
     """
 
     needs_features = by_gradient = False
-    # Its probabilities are means of posterior probabilities, which contain the full target penalty.
-    pays_full_penalty = False
 
     def __init__(
         self,
