@@ -179,8 +179,8 @@ def test_do(reference, kind):
         assert cells[:, gene].X.std() < 1e-3
     edges = reference.get_graph(kind="total")
     below = set(edges.loc[edges["source"] == gene, "target"])
-    untouched = [name for name in change if name != gene and name not in below]
-    np.testing.assert_allclose(change[untouched], 0, atol=1e-5)
+    without = [name for name in change if name != gene and name not in below]
+    np.testing.assert_allclose(change[without], 0, atol=1e-5)
 
 
 def test_every_verb_works(reference):

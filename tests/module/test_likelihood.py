@@ -41,19 +41,19 @@ def interventions(d: int) -> np.ndarray:
 @pytest.mark.parametrize("target_penalty", [0.0, 5.0])
 @pytest.mark.parametrize("d", [1, 2, 4, 6])
 def test_mixture_is_the_sum_over_all_intervention_sets(d, target_penalty):
-    logits, touched, untouched = draw(d, (3, d))
+    logits, with_target, without = draw(d, (3, d))
     sets = torch.as_tensor(interventions(d))
-    terms = [complete_log_likelihood(logits, touched, untouched, target_penalty, I.expand(3, d)).sum(1) for I in sets]
+    terms = [complete_log_likelihood(logits, with_target, without, target_penalty, I.expand(3, d)).sum(1) for I in sets]
     expected = torch.logsumexp(torch.stack(terms), 0)
-    torch.testing.assert_close(marginal_log_likelihood(logits, touched, untouched, target_penalty).sum(1), expected)
+    torch.testing.assert_close(marginal_log_likelihood(logits, with_target, without, target_penalty).sum(1), expected)
 
 
 def test_complete_is_the_joint_density_of_data_and_set():
-    logits, touched, untouched = (t[0].numpy() for t in draw(0))
+    logits, with_target, without = (t[0].numpy() for t in draw(0))
     p = 1 / (1 + np.exp(-logits))
     for I in interventions(4):
-        expected = np.log(np.where(I, p, 1 - p)).sum() + np.where(I, touched, untouched).sum() - 2.5 * I.sum()
-        found = complete_log_likelihood(*map(torch.as_tensor, (logits, touched, untouched)), 2.5, torch.as_tensor(I))
+        expected = np.log(np.where(I, p, 1 - p)).sum() + np.where(I, with_target, without).sum() - 2.5 * I.sum()
+        found = complete_log_likelihood(*map(torch.as_tensor, (logits, with_target, without)), 2.5, torch.as_tensor(I))
         assert found.sum().item() == pytest.approx(expected)
 
 
@@ -63,10 +63,10 @@ def test_the_prior_alone_sums_to_one():
 
 
 def test_the_gradient_by_the_logit_is_the_posterior_less_the_prior():
-    logits, touched, untouched = draw(1)
+    logits, with_target, without = draw(1)
     logits.requires_grad_()
-    (gradient,) = torch.autograd.grad(marginal_log_likelihood(logits, touched, untouched, 2.0).sum(), logits)
-    posterior = torch.sigmoid(logits + touched - 2.0 - untouched)
+    (gradient,) = torch.autograd.grad(marginal_log_likelihood(logits, with_target, without, 2.0).sum(), logits)
+    posterior = torch.sigmoid(logits + with_target - 2.0 - without)
     torch.testing.assert_close(gradient, posterior - torch.sigmoid(logits))
 
 
@@ -75,9 +75,9 @@ def test_the_gradient_by_the_shift_is_weighed_by_the_posterior():
     logits, residual, shift = (torch.as_tensor(rng.normal(size=(3, 4))) for _ in range(3))
     n, variance = torch.tensor([[3.0], [50.0], [1.0]], dtype=torch.float64), torch.as_tensor(rng.uniform(0.5, 2, 4))
     shift.requires_grad_()
-    touched, untouched = shift_evidence(residual, shift, n, variance)
-    (gradient,) = torch.autograd.grad(marginal_log_likelihood(logits, touched, untouched, 1.0).sum(), shift)
-    posterior = torch.sigmoid(logits + touched - 1.0 - untouched)
+    with_target, without = shift_evidence(residual, shift, n, variance)
+    (gradient,) = torch.autograd.grad(marginal_log_likelihood(logits, with_target, without, 1.0).sum(), shift)
+    posterior = torch.sigmoid(logits + with_target - 1.0 - without)
     torch.testing.assert_close(gradient, (posterior * n * (residual - shift) / variance).detach())
 
 
@@ -97,9 +97,9 @@ finite = st.floats(-1e6, 1e6)
 
 
 @settings(max_examples=200, deadline=None, derandomize=True)
-@given(logit=finite, touched=finite, untouched=finite, target_penalty=st.floats(0, 100))
-def test_extremes_stay_finite_and_between_their_parts(logit, touched, untouched, target_penalty):
-    parts = [torch.tensor([v], dtype=torch.float64, requires_grad=True) for v in (logit, touched, untouched)]
+@given(logit=finite, with_target=finite, without=finite, target_penalty=st.floats(0, 100))
+def test_extremes_stay_finite_and_between_their_parts(logit, with_target, without, target_penalty):
+    parts = [torch.tensor([v], dtype=torch.float64, requires_grad=True) for v in (logit, with_target, without)]
     value = marginal_log_likelihood(*parts, target_penalty)
     a, b = (complete_log_likelihood(*parts, target_penalty, torch.tensor([known])) for known in (True, False))
     assert torch.isfinite(value)
@@ -125,9 +125,9 @@ def test_extreme_logits_and_residuals_have_finite_gradients(dtype, logit, residu
 
 
 def test_a_certain_target_and_a_certain_non_target():
-    _, touched, untouched = draw(3)
-    for logit, target_penalty, expected in [(800.0, 1.5, touched - 1.5), (-800.0, 1.5, untouched)]:
-        found = marginal_log_likelihood(torch.full_like(touched, logit), touched, untouched, target_penalty)
+    _, with_target, without = draw(3)
+    for logit, target_penalty, expected in [(800.0, 1.5, with_target - 1.5), (-800.0, 1.5, without)]:
+        found = marginal_log_likelihood(torch.full_like(with_target, logit), with_target, without, target_penalty)
         torch.testing.assert_close(found, expected)
 
 
@@ -143,7 +143,7 @@ def test_evidence_is_that_of_cells_up_to_what_both_share(intervention, scaled):
     means = [np.array([c.mean(0) for c in cells]) for cells in (noise, x)]
     variances = [np.array([c.var(0) for c in cells]) for cells in (noise, x)]
     parts = map(torch.as_tensor, (means[0], variances[0], means[1], variances[1], np.zeros(d)))
-    touched, untouched = log_likelihoods(
+    with_target, without = log_likelihoods(
         intervention,
         Moments(*parts),
         torch.as_tensor(psi),
@@ -156,7 +156,7 @@ def test_evidence_is_that_of_cells_up_to_what_both_share(intervention, scaled):
         (norm.logpdf(c, psi[k], sigma * np.exp(log_scale[k])) - norm.logpdf(e, 0, sigma)).sum(0)
         for k, (c, e) in enumerate(zip(cells, noise, strict=True))
     ]
-    np.testing.assert_allclose(touched - untouched, expected)
+    np.testing.assert_allclose(with_target - without, expected)
 
 
 def test_pooled_scatter_and_mean_residual_make_up_the_density_of_cells():
@@ -164,8 +164,8 @@ def test_pooled_scatter_and_mean_residual_make_up_the_density_of_cells():
     x, sigma = rng.normal(size=(50, 3)) + 2, np.array([0.3, 1.0, 4.0])
     within = torch.as_tensor(((x - x.mean(0)) ** 2).sum(0))
     variance, mean, n = torch.as_tensor(sigma**2), torch.as_tensor(x.mean(0)), torch.tensor([[50.0]])
-    _, untouched = shift_evidence(mean[None], torch.zeros(1, 3), n, variance)
-    found = noise_loss(within, variance, 50) - untouched[0]
+    _, without = shift_evidence(mean[None], torch.zeros(1, 3), n, variance)
+    found = noise_loss(within, variance, 50) - without[0]
     np.testing.assert_allclose(found, -norm.logpdf(x, 0, sigma).sum(0))
 
 

@@ -22,12 +22,12 @@ def densities(case, k: int) -> tuple[np.ndarray, np.ndarray]:
         psi = module.generator(case.conditions.inputs)[1].numpy()
         scale = module.log_scale(case.conditions)
     sigma, x = np.exp(module.mechanism.log_sigma.detach().numpy()), case.x[rows]
-    untouched = norm.logpdf(x, predicted, sigma).sum(0)
+    without = norm.logpdf(x, predicted, sigma).sum(0)
     if k == 0:
-        return untouched, untouched
+        return without, without
     factor = np.exp(scale.numpy()[k - 1]) if isinstance(scale, torch.Tensor) else 1.0
     centre = psi[k - 1] + (predicted if module.intervention.name == "shift" else 0.0)
-    return untouched, norm.logpdf(x, centre, factor * sigma).sum(0)
+    return without, norm.logpdf(x, centre, factor * sigma).sum(0)
 
 
 def brute_force(case, targets: np.ndarray | None = None) -> np.ndarray:
@@ -38,16 +38,16 @@ def brute_force(case, targets: np.ndarray | None = None) -> np.ndarray:
     logits = case.module.generator(case.conditions.inputs)[0].detach().numpy()
     d, out = case.x.shape[1], []
     for k in range(int(case.code.max()) + 1):
-        untouched, touched = densities(case, k)
+        without, with_target = densities(case, k)
         if k == 0:
-            out.append(untouched.sum())
+            out.append(without.sum())
             continue
         p, terms = expit(logits[k - 1]), []
         for I in map(np.array, product([0, 1], repeat=d)):
             if targets is not None and (targets[k - 1] != I).any():
                 continue
             prior = np.log(np.where(I, p, 1 - p)).sum() - (case.module.target_penalty.numpy() * I).sum()
-            terms.append(prior + np.where(I, touched, untouched).sum())
+            terms.append(prior + np.where(I, with_target, without).sum())
         out.append(logsumexp(terms))
     return np.array(out)
 
@@ -93,10 +93,10 @@ def test_em_does_not_lose_likelihood(case, model):
     module, moments = made.module, made.moments
     logits, psi = module.generator(made.conditions.inputs)
     scale = module.log_scale(made.conditions)
-    touched, untouched = log_likelihoods(
+    with_target, without = log_likelihoods(
         module.intervention, moments, psi, made.conditions.n, module.mechanism.variance, scale
     )
-    p = torch.sigmoid(logits + touched - untouched - module.target_penalty).clamp(1e-12, 1 - 1e-12).detach()
+    p = torch.sigmoid(logits + with_target - without - module.target_penalty).clamp(1e-12, 1 - 1e-12).detach()
     entropy = -(p * p.log() + (1 - p) * (-p).log1p()).sum()
     assert made.joint(p)[0].item() - entropy.item() == pytest.approx(made.joint()[0].item(), rel=1e-6)
 
@@ -207,11 +207,11 @@ def test_the_posterior_is_that_of_numerical_integration_over_psi(case, model):
     sigma, (best, _) = module.mechanism.variance.sqrt().detach().numpy(), module.intervention.observed(made.moments)
     for k, j in product(range(3), range(3)):
         rows, tau = made.code == k + 1, np.sqrt(spread[j].item())
-        untouched = norm.logpdf(made.x[rows, j], predicted[rows, j], sigma[j]).sum()
+        without = norm.logpdf(made.x[rows, j], predicted[rows, j], sigma[j]).sum()
         centre = predicted[rows, j] if module.intervention.name == "shift" else 0.0
         wide = sigma[j] * (np.exp(scale[k, j].item()) if isinstance(scale, torch.Tensor) else 1.0)
         cells = made.x[rows, j] - centre
-        likelihood = lambda psi, c=cells, s=wide, u=untouched: np.exp(norm.logpdf(c, psi, s).sum() - u)
+        likelihood = lambda psi, c=cells, s=wide, u=without: np.exp(norm.logpdf(c, psi, s).sum() - u)
         told, own, seen = odds[k, j], np.exp(-module.target_penalty[j].item()) / 2, best[k, j].item()
         weight = lambda psi, k=k, j=j, tau=tau, f=likelihood, told=told, own=own, seen=seen: (
             f(psi) * (told * norm.pdf(psi, psi_hat[k, j], tau) + own * norm.pdf(psi, seen, tau))

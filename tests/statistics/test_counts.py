@@ -357,10 +357,10 @@ def test_a_cell_of_nothing_but_a_strong_gene_keeps_a_size():
 def batched(seed: int, tau: float, *, conditions: int = 40, batches: int = 4, d: int = 10):
     """Changes, sampling variances, condition and cells of every row, and how many conditions."""
     rng = np.random.default_rng(seed)
-    context = np.repeat(np.arange(conditions), batches)
-    variance = rng.uniform(0.01, 0.05, (len(context), d))
-    change = rng.normal(size=(conditions, d))[context] + rng.normal(size=variance.shape) * np.sqrt(variance + tau**2)
-    return change, variance, context, np.full(len(context), 30.0), conditions
+    condition = np.repeat(np.arange(conditions), batches)
+    variance = rng.uniform(0.01, 0.05, (len(condition), d))
+    change = rng.normal(size=(conditions, d))[condition] + rng.normal(size=variance.shape) * np.sqrt(variance + tau**2)
+    return change, variance, condition, np.full(len(condition), 30.0), conditions
 
 
 @pytest.mark.parametrize("tau", [0.1, 0.3, 1.0])
@@ -379,22 +379,22 @@ def test_without_it_there_is_none_up_to_chance():
 
 
 def test_agrees_with_the_definition_of_der_simonian_and_laird():
-    change, variance, context, n, k = batched(1, 0.2, conditions=5, d=3)
+    change, variance, condition, n, k = batched(1, 0.2, conditions=5, d=3)
     keep = np.array([0, 1, 2, 3, 4, 5, 8, 9, 10, 12, 16, 17])  # 4, 2, 3, 1 and 2 batches
-    rows = [list(zip(context[keep], change[keep, j], variance[keep, j], strict=True)) for j in range(3)]
+    rows = [list(zip(condition[keep], change[keep, j], variance[keep, j], strict=True)) for j in range(3)]
     excess, leverage, freedom = (np.array(each) for each in zip(*map(slow_between, rows), strict=True))
     share = freedom[0] / (freedom[0] + 10)
     expected = share * excess / leverage + (1 - share) * max(excess.sum() / leverage.sum(), 0)
-    between, batches = between_batch_variance(change[keep], variance[keep], context[keep], n[keep], k)
+    between, batches = between_batch_variance(change[keep], variance[keep], condition[keep], n[keep], k)
     np.testing.assert_allclose(between, np.maximum(expected, 0), 1e-10)
     np.testing.assert_allclose(batches[:, 0], [4, 2, 3, 1, 2])
 
 
 @pytest.mark.parametrize("offset", [-5.0, 100.0])
 def test_what_a_context_does_is_not_between_batches(offset):
-    change, variance, context, n, k = batched(2, 0.3)
-    moved = change + offset * np.arange(k)[context][:, None]
-    there, here = (between_batch_variance(x, variance, context, n, k)[0] for x in (moved, change))
+    change, variance, condition, n, k = batched(2, 0.3)
+    moved = change + offset * np.arange(k)[condition][:, None]
+    there, here = (between_batch_variance(x, variance, condition, n, k)[0] for x in (moved, change))
     np.testing.assert_allclose(there, here, rtol=1e-6)
 
 
@@ -408,10 +408,10 @@ def test_one_batch_says_nothing_of_others():
 def test_a_mean_over_unequal_batches_has_their_variance():
     """Batches of 10:1 cells are worth 1.2 equal ones: the mean over cells varies as much as that of so many."""
     rng, tau, n = np.random.default_rng(0), 0.5, np.tile([1000.0, 100.0], 400)
-    context = np.repeat(np.arange(400), 2)
+    condition = np.repeat(np.arange(400), 2)
     change = rng.normal(0, tau, (800, 5))
-    between, batches = between_batch_variance(change, np.full((800, 5), 1e-6), context, n, 400)
-    mean = np.array([np.average(change[context == k], axis=0, weights=n[:2]) for k in range(400)])
+    between, batches = between_batch_variance(change, np.full((800, 5), 1e-6), condition, n, 400)
+    mean = np.array([np.average(change[condition == k], axis=0, weights=n[:2]) for k in range(400)])
     assert (mean**2).mean() == pytest.approx((between / batches).mean(), rel=0.15)
 
 

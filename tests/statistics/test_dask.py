@@ -42,7 +42,7 @@ def test_float32(cells, assert_close):
 
 def test_what_travels_is_of_the_contexts_in_a_chunk():
     part = Accumulator.of(np.ones((3, 5)), np.array([7, 900, 7]), own=True, dtype=np.float64)
-    np.testing.assert_array_equal(part.context, [7, 900])
+    np.testing.assert_array_equal(part.condition, [7, 900])
     assert part.mean.shape == (2, 5)
     assert part.own.shape == (2, 5, 5)
 

@@ -105,10 +105,10 @@ def slow_fit(j, parents, means: ConditionMeans, target_penalty: float, penalty: 
         v = slow_error(j, parents, w, means)
         r = y - x @ theta
         wide = means.variance[:, j] + FLOOR**2 + SLAB if hard else v + SLAB
-        untouched = 0.5 * r**2 / v + 0.5 * np.log(v)
-        touched = 0.5 * (y if hard else r) ** 2 / wide + 0.5 * np.log(wide) + target_penalty
-        score = -np.logaddexp(-untouched, -touched).sum() + 0.5 * theta @ before @ theta
-        share = 1 / (1 + np.exp(untouched - touched))
+        without = 0.5 * r**2 / v + 0.5 * np.log(v)
+        with_target = 0.5 * (y if hard else r) ** 2 / wide + 0.5 * np.log(wide) + target_penalty
+        score = -np.logaddexp(-without, -with_target).sum() + 0.5 * theta @ before @ theta
+        share = 1 / (1 + np.exp(without - with_target))
         precision = share / v + (0 if hard else (1 - share) / wide)
         curvature, left = before + x.T @ (precision[:, None] * x), x.T @ (precision * y)
         unexplained = 1.0

@@ -16,16 +16,16 @@ EDGES = [(0, 2), (1, 2), (2, 3), (0, 4), (3, 4), (3, 5)]
 class Cells(NamedTuple):
     x: np.ndarray
     graph: np.ndarray
-    touched: np.ndarray  # (conditions, genes)
+    with_target: np.ndarray  # (conditions, genes)
 
 
 def draw(seed: int, *, hard: bool = False) -> Cells:
     """Six genes, two of which are products of their parents; every condition but the first touches one of them."""
     rng = np.random.default_rng(seed)
     code = np.repeat(np.arange(len(SIZE)), SIZE)
-    graph, touched = np.zeros((6, 6), dtype=bool), np.zeros((len(SIZE), 6), dtype=bool)
+    graph, with_target = np.zeros((6, 6), dtype=bool), np.zeros((len(SIZE), 6), dtype=bool)
     graph[tuple(np.transpose(EDGES))] = True
-    touched[[1, 2, 3, 4], [0, 2, 3, 4]] = True
+    with_target[[1, 2, 3, 4], [0, 2, 3, 4]] = True
     read = [
         lambda x: 0 * x[:, 0],
         lambda x: 0 * x[:, 0],
@@ -36,14 +36,14 @@ def draw(seed: int, *, hard: bool = False) -> Cells:
     ]
     x = np.zeros((len(code), 6))
     for j, f in enumerate(read):
-        shift = touched[code, j]
+        shift = with_target[code, j]
         x[:, j] = (f(x) * ~shift if hard else f(x)) + 1.5 * shift + (1 if j < 2 else 0.4) * rng.normal(size=len(code))
     x = (x - x[code == 0].mean(0)) / x[code == 0].std(0)
-    return Cells(x.astype(np.float32), graph, touched)
+    return Cells(x.astype(np.float32), graph, with_target)
 
 
 def refine(cells: Cells, start: np.ndarray, **options) -> np.ndarray:
-    return refine_dag(start, cells.x, SIZE, np.zeros_like(cells.touched), **options)
+    return refine_dag(start, cells.x, SIZE, np.zeros_like(cells.with_target), **options)
 
 
 def complete(cells: Cells) -> np.ndarray:
@@ -95,14 +95,14 @@ def test_a_tie_stays():
 @pytest.mark.parametrize("seed", range(3))
 def test_genes_in_another_order(seed):
     cells, order = draw(seed), np.random.default_rng(seed).permutation(6)
-    other = Cells(cells.x[:, order], cells.graph, cells.touched)
+    other = Cells(cells.x[:, order], cells.graph, cells.with_target)
     start = complete(cells)[np.ix_(order, order)]
     np.testing.assert_array_equal(refine(other, start), refine(cells, complete(cells))[np.ix_(order, order)])
 
 
 def test_the_same_twice():
     cells = draw(0)
-    a, b = (NetworkScore(cells.x, SIZE).first(4, np.arange(4), cells.touched[:, 4]) for _ in range(2))
+    a, b = (NetworkScore(cells.x, SIZE).first(4, np.arange(4), cells.with_target[:, 4]) for _ in range(2))
     assert a.score == b.score
     np.testing.assert_array_equal(a.inner, b.inner)
 
@@ -126,7 +126,7 @@ def test_targets_are_found(intervention):
     score = NetworkScore(cells.x, SIZE, intervention=intervention)
     for j in range(6):
         network = score.first(j, np.flatnonzero(cells.graph[:, j]), np.zeros(len(SIZE), dtype=bool))
-        np.testing.assert_array_equal(network.moved, cells.touched[:, j])
+        np.testing.assert_array_equal(network.moved, cells.with_target[:, j])
 
 
 def test_nothing_but_the_mean_without_parents():

@@ -41,7 +41,7 @@ class BatchwiseConditions:
 
     mean: np.ndarray  # (rows, genes) standardized
     n: np.ndarray  # (rows,) cells
-    context: np.ndarray  # (rows,) index of the condition
+    condition: np.ndarray  # (rows,) index of the condition
     controls: np.ndarray  # (rows,) control cells of the same line and batch
 
 

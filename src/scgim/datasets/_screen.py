@@ -41,10 +41,10 @@ def draw_screen(s: Settings) -> AnnData:
         OBSERVATIONS[s.observation].draw(s.n_genes, depth=s.depth, rng=measure_rng), graph, measure_rng
     )
 
-    context = _contexts(s, cell_rng)
+    condition = _conditions(s, cell_rng)
     shift = np.vstack([drugs.shift(s.doses), np.zeros(s.n_genes)])  # the last row belongs to the controls
-    noise = cell_rng.normal(size=(s.n_genes, len(context)))
-    matrix, columns = measure.cells(model.sample(noise, shift[context].T, intervention=s.intervention), cell_rng)
+    noise = cell_rng.normal(size=(s.n_genes, len(condition)))
+    matrix, columns = measure.cells(model.sample(noise, shift[condition].T, intervention=s.intervention), cell_rng)
 
     oracle = Oracle(model, measure, intervention=s.intervention, rng=truth_rng)
     unseen = {
@@ -70,7 +70,7 @@ def draw_screen(s: Settings) -> AnnData:
     weights = model.weights()
     return AnnData(
         matrix,
-        obs=_obs(context, drugs, s.doses).assign(**columns),
+        obs=_obs(condition, drugs, s.doses).assign(**columns),
         # The order of the graph was drawn at random, so the order of columns is unrelated to it.
         var=pd.DataFrame(index=[f"G{j:04d}" for j in range(s.n_genes)]),
         varp={"true_graph": csr_matrix(graph.astype(np.float32))}
@@ -92,18 +92,18 @@ def _without_order(measure: Continuous | Counts, graph: np.ndarray, rng: np.rand
     return measure.take(min(dealings, key=lambda deal: abs(sortability(variance[deal], graph) - 0.5)))
 
 
-def _contexts(s: Settings, rng: np.random.Generator) -> np.ndarray:
+def _conditions(s: Settings, rng: np.random.Generator) -> np.ndarray:
     """The condition of every cell in random order, numbered by drug and dose; -1 is the control."""
     per_context = rng.integers(s.n_cells[0], s.n_cells[1] + 1, s.n_drugs * len(s.doses))
     return rng.permutation(np.repeat(np.arange(-1, len(per_context)), np.r_[s.n_control, per_context]))
 
 
-def _obs(context: np.ndarray, drugs: Drugs, doses: np.ndarray) -> pd.DataFrame:
-    treated = context >= 0
-    code = np.where(treated, context // len(doses), -1) + 1
-    obs = pd.DataFrame(index=[f"cell{i:06d}" for i in range(len(context))])
+def _obs(condition: np.ndarray, drugs: Drugs, doses: np.ndarray) -> pd.DataFrame:
+    treated = condition >= 0
+    code = np.where(treated, condition // len(doses), -1) + 1
+    obs = pd.DataFrame(index=[f"cell{i:06d}" for i in range(len(condition))])
     obs["drug"] = pd.Categorical.from_codes(code, [_CONTROL, *drugs.names])
-    obs["dose"] = np.where(treated, doses[context % len(doses)], np.nan)
+    obs["dose"] = np.where(treated, doses[condition % len(doses)], np.nan)
     if drugs.smiles is not None:
         obs["smiles"] = pd.Categorical.from_codes(code, ["", *drugs.smiles])
     return obs

@@ -97,11 +97,11 @@ def combine(parts: Iterable[SufficientStatistics]) -> SufficientStatistics:
 
 def _accumulator(statistics: SufficientStatistics, own: bool) -> Accumulator:
     """The accumulator of some statistics, restricted to the conditions that have cells."""
-    context = np.flatnonzero(statistics.n)
-    part = Accumulator(context, 0)
-    part.n, part.mean, part.squares = statistics.n[context], statistics.mean[context], statistics.squares[context]
+    condition = np.flatnonzero(statistics.n)
+    part = Accumulator(condition, 0)
+    part.n, part.mean, part.squares = statistics.n[condition], statistics.mean[condition], statistics.squares[condition]
     part.origin = np.zeros(statistics.mean.shape[1])
-    part.scatter, part.own = (None, statistics.own[context]) if own else (statistics.scatter, None)
+    part.scatter, part.own = (None, statistics.own[condition]) if own else (statistics.scatter, None)
     return part
 
 

@@ -29,7 +29,7 @@ class Accumulator:
 
     Parameters
     ----------
-    context
+    condition
         Numbers of the conditions, ``(conditions,)`` int, ascending.
     columns
         Number of columns of the cells.
@@ -37,9 +37,9 @@ class Accumulator:
         Whether to keep the scatter of each condition.
     """
 
-    def __init__(self, context: np.ndarray, columns: int, *, own: bool = False) -> None:
-        k = len(context)
-        self.context, self.n = context, np.zeros(k)
+    def __init__(self, condition: np.ndarray, columns: int, *, own: bool = False) -> None:
+        k = len(condition)
+        self.condition, self.n = condition, np.zeros(k)
         self.mean, self.squares = np.zeros((k, columns)), np.zeros((k, columns))
         # Origin of the means: the first cell. Differences of means far from zero would otherwise lose digits.
         self.origin: np.ndarray | None = None
@@ -49,8 +49,8 @@ class Accumulator:
     @classmethod
     def of(cls, x: np.ndarray, code: np.ndarray, *, own: bool, dtype: DTypeLike) -> Self:
         """From cells ``(rows, columns)`` with the condition of each cell, ``(rows,)``."""
-        context, at = np.unique(code, return_inverse=True)
-        return cls(context, x.shape[1], own=own).add(x, at, dtype=dtype)
+        condition, at = np.unique(code, return_inverse=True)
+        return cls(condition, x.shape[1], own=own).add(x, at, dtype=dtype)
 
     def add(self, x: np.ndarray, at: np.ndarray, *, dtype: DTypeLike) -> Self:
         """Add cells. ``at`` is the position of each cell's condition, ``dtype`` the type of the products."""
@@ -84,7 +84,7 @@ class Accumulator:
 
     def pool(self, other: Accumulator) -> Self:
         """Add the statistics of other cells, whose conditions are all among these."""
-        at = np.searchsorted(self.context, other.context)
+        at = np.searchsorted(self.condition, other.condition)
         self.origin = other.origin if self.origin is None else self.origin
         between = self._move(at, other.n, other.mean + (other.origin - self.origin), other.squares)
         if self.own is None:
@@ -108,7 +108,7 @@ class Accumulator:
 
     def complete(self, n_conditions: int) -> SufficientStatistics:
         """The statistics of all conditions. Raises ValueError if a condition received no cell."""
-        every, seen = np.arange(n_conditions), self.context[self.n > 0]
+        every, seen = np.arange(n_conditions), self.condition[self.n > 0]
         if not n_conditions or not np.isin(every, seen).all():
             raise ValueError(
                 f"Conditions without a cell: {np.setdiff1d(every, seen).tolist() if n_conditions else 'all'}."
@@ -121,8 +121,8 @@ class Accumulator:
 
 def pool(parts: list[Accumulator]) -> Accumulator:
     """Pool accumulators of disjoint cells, which may have conditions in common."""
-    context = np.unique(np.concatenate([part.context for part in parts]))
-    total = Accumulator(context, parts[0].mean.shape[1], own=parts[0].own is not None)
+    condition = np.unique(np.concatenate([part.condition for part in parts]))
+    total = Accumulator(condition, parts[0].mean.shape[1], own=parts[0].own is not None)
     for part in parts:
         total.pool(part)
     return total

@@ -113,30 +113,30 @@ def log_fold_changes(
     counts, n, k, treated = _split(totals)[0], totals.n, len(line), label > 0
     size = n * residuals.mean[:, -1]
     squares = (residuals.squares + n[:, None] * residuals.mean**2)[:, :-1]
-    context = label[treated] - 1
+    condition = label[treated] - 1
     base = _control_rates(counts, size, group, treated)
-    observed = _sum(counts[treated], context, k)
-    expected = _sum(size[treated, None] * base[group[treated]], context, k)
+    observed = _sum(counts[treated], condition, k)
+    expected = _sum(size[treated, None] * base[group[treated]], condition, k)
     # Squares about the fitted rate of a condition have one degree of freedom less than cells.
     dispersion = np.maximum(squares.sum(0) / np.maximum((1 - 1 / n) @ counts, 1.0), 1.0)
 
-    cells = _sum(n[treated, None], context, k)
-    own = own_dispersion(dispersion, _sum(squares[treated], context, k), observed, cells)
+    cells = _sum(n[treated, None], condition, k)
+    own = own_dispersion(dispersion, _sum(squares[treated], condition, k), observed, cells)
     change, variance = log_fold_change(observed, expected, own)
     alone = size[treated, None] * base[group[treated]] + 0.5
     # Variance between batches needs the ratio and its sampling error in every batch alone. Half a count keeps the logs finite.
     controls = _sum(counts[~treated], group[~treated], len(base))[group[treated]] + 0.5
     ratios = np.log((counts[treated] + 0.5) / alone)
-    between, batches = between_batch_variance(ratios, dispersion * (1 / alone + 1 / controls), context, n[treated], k)
+    between, batches = between_batch_variance(ratios, dispersion * (1 / alone + 1 / controls), condition, n[treated], k)
 
     lines = int(line.max(initial=0)) + 1
     line_of_group = np.zeros(len(base), dtype=np.int64)
-    line_of_group[group[treated]] = line[context]
+    line_of_group[group[treated]] = line[condition]
     used = ~treated & np.isin(group, group[treated])  # controls to which some condition is compared
     seen = _sum(counts[used], line_of_group[group[used]], lines)
     correlation, latent, reliability = _latent(residuals, counts, size)
     return ConditionMeans(
-        n=_sum(n[treated, None], context, k)[:, 0],
+        n=_sum(n[treated, None], condition, k)[:, 0],
         change=change,
         variance=variance + between / batches,
         line=np.asarray(line, dtype=np.int64),
@@ -205,7 +205,7 @@ def _control_rates(counts: np.ndarray, size: np.ndarray, group: np.ndarray, trea
 
 
 def between_batch_variance(
-    change: np.ndarray, variance: np.ndarray, context: np.ndarray, n: np.ndarray, k: int
+    change: np.ndarray, variance: np.ndarray, condition: np.ndarray, n: np.ndarray, k: int
 ) -> tuple[np.ndarray, np.ndarray]:
     r"""Variance of conditions' changes between batches beyond sampling, ``(genes,)``, and effective number of batches, ``(k, 1)``.
 
@@ -219,19 +219,19 @@ def between_batch_variance(
     ----------
     change, variance
         Change of every condition in each of its batches, and its sampling variance, ``(rows, genes)``.
-    context
+    condition
         Condition of every row, ``(rows,)`` int below ``k``.
     n
         Cells of every row, ``(rows,)``.
     k
         Number of conditions.
     """
-    batches = np.bincount(context, minlength=k).astype(float)
+    batches = np.bincount(condition, minlength=k).astype(float)
     w = 1 / variance
-    total, square = _sum(w, context, k), _sum(w**2, context, k)
-    center = _sum(w * change, context, k) / np.maximum(total, 1e-300)
-    q = _sum(w * (change - center[context]) ** 2, context, k).sum(0)
-    cells, squares = (np.bincount(context, power, minlength=k)[:, None] for power in (n, n**2))
+    total, square = _sum(w, condition, k), _sum(w**2, condition, k)
+    center = _sum(w * change, condition, k) / np.maximum(total, 1e-300)
+    q = _sum(w * (change - center[condition]) ** 2, condition, k).sum(0)
+    cells, squares = (np.bincount(condition, power, minlength=k)[:, None] for power in (n, n**2))
     equal = cells**2 / np.maximum(squares, 1e-300)
     freedom = float(np.maximum(batches - 1, 0).sum())
     if freedom < 1:

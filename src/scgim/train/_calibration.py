@@ -94,10 +94,10 @@ def _error(data: TrainingData, mean: np.ndarray, variance: np.ndarray) -> np.nda
     fine, n = data.fine, data.conditions.n.numpy()
     k = len(n)
     sampling = variance * (1 / fine.n + 1 / fine.controls)[:, None]
-    between, batches = between_batch_variance(mean, sampling, fine.context, fine.n, k)
+    between, batches = between_batch_variance(mean, sampling, fine.condition, fine.n, k)
     # A condition is compared with the controls of its batches, so the sampling error of these controls enters with the weights of
     # the batches in the condition's mean.
-    controls = np.bincount(fine.context, fine.n**2 / fine.controls, minlength=k)[:, None] / n**2
+    controls = np.bincount(fine.condition, fine.n**2 / fine.controls, minlength=k)[:, None] / n**2
     return variance * (1 / n + controls) + between / batches
 
 
