@@ -111,6 +111,6 @@ def placebo_run(adata: ad.AnnData, columns: dict, n: int, seed: int, unit: str |
     return {
         "cells": drug[drug.str.startswith("placebo")].value_counts().median(),
         "with_target": calls.loc[fake, "drug"].nunique(),
-        "charge": model.calibration_["charge_median"],
+        "charge": model.calibration_["target_penalty_median"],
         "real": (~fake).sum() / (len(model.drugs) - n),
     }

@@ -54,8 +54,6 @@ def history(model: Any, *, ax: Axes | Sequence[Axes] | None = None, show: bool |
         raise ValueError("There is no history to draw. Run `model.train()` first.")
     phases: dict[str, dict[str, pd.Series]] = {}
     for name, table in curves.items():
-        if name == "generator_choice":  # this table is indexed by generators, not by epochs
-            continue
         # scvi-tools stores object columns with missing values where a quantity was not logged.
         curve = table.iloc[:, 0].astype(float).dropna()
         phases.setdefault(name.partition("_")[0], {})[name] = curve
