@@ -53,7 +53,7 @@ class Variant:
 
 VARIANTS = {
     "base": Variant(),
-    "no interventions in the score": Variant(graph_from={"search_charge": NEVER}),
+    "no interventions in the score": Variant(graph_from={"search_target_penalty": NEVER}),
     "empty graph": Variant(model={"structure": "none"}),
     "no Hill layer": Variant(model={"dose_response": "none"}),
     "no restarts": Variant(plan={"search_rounds": 0}),
