@@ -288,3 +288,20 @@ def test_nothing_of_the_model_changes(model, new):
     pd.testing.assert_frame_equal(model.drug_table_.frame, before[0])
     assert model.drug_table_.smiles == before[1]
     assert isinstance(model, scgim.GIM)
+
+
+def test_conditions_are_asked_for_as_they_are_and_no_others(model):
+    predictor = model._predictor()
+    names = predictor.summary.design.names()
+    # every drug at doses of its own
+    wanted = names.groupby("drug", sort=False).sample(1, random_state=0)[["drug", "dose"]]
+    query = predictor.query_of(wanted)
+    found = set(zip(query.drug, query.dose, strict=True))
+    assert found == set(wanted.itertuples(index=False, name=None))
+    assert len(query.drug) == len(wanted)
+    together = predictor.resolve(drug=sorted(set(names["drug"])), dose=sorted(set(names["dose"])))
+    place = {key: i for i, key in enumerate(zip(together.drug, together.dose, strict=True))}
+    rows = np.array([place[key] for key in zip(query.drug, query.dose, strict=True)])
+    np.testing.assert_array_equal(query.features, together.features[rows])
+    np.testing.assert_array_equal(query.index, together.index[rows])
+    np.testing.assert_array_equal(query.row, np.arange(len(rows)))

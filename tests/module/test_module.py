@@ -373,3 +373,13 @@ def test_any_model_round_trips_through_its_state(case, model, generator, random_
     assert set(a.state_dict()) == set(b.state_dict())
     for name, value in a.state_dict().items():
         torch.testing.assert_close(b.state_dict()[name], value, rtol=0, atol=0)
+
+
+def test_states_of_older_versions_load(case):
+    module = case(0).module
+    state = module.state_dict()
+    older = {"target_penalty": "charge", "generator_target_penalty": "generator_charge"}
+    other = case(1).module
+    other.load_state_dict({older.get(name, name): value for name, value in state.items()})
+    for name, value in other.state_dict().items():
+        torch.testing.assert_close(value, state[name], rtol=0, atol=0)

@@ -21,7 +21,7 @@ from ._control_cells import training_controls, user_controls
 from ._counterfactuals import CounterfactualSampler, mean_changes
 from ._drug_interventions import DrugInterventions, not_measured
 from ._prediction_adata import assemble
-from ._query import resolve
+from ._query import Query, resolve
 from ._target_ranking import decisive_edges_of, posterior, rank
 
 if TYPE_CHECKING:
@@ -37,7 +37,6 @@ if TYPE_CHECKING:
     from ._combinations import InterventionDistribution
     from ._counterfactuals import As, Intervention, Targets
     from ._prediction_adata import Block
-    from ._query import Query
     from ._target_ranking import Evidence
 
 MAX_CELLS = 1_000  # most cells for a mean total effect; each cell costs as much as a prediction
@@ -99,10 +98,12 @@ class Predictor:
         if asked.empty:
             drugs = listed(conditions["drug"].unique())
             raise ValueError(f"adata holds no cell of a drug that the model knows; its drugs: {drugs}.")
-        doses = np.unique(asked["dose"]) if self.summary.design.dosed else None
-        query = self.resolve(drug=sorted(set(asked["drug"])), dose=doses)
-        pairs = pd.MultiIndex.from_arrays([query.drug, query.dose])
-        return query.take(pairs.isin(pd.MultiIndex.from_frame(asked)))
+        if not self.summary.design.dosed:
+            return self.resolve(drug=sorted(set(asked["drug"])))
+        # drugs of the same doses together: all drugs at all doses would be far more rows than there are conditions
+        doses = asked.groupby("drug", sort=True)["dose"].agg(lambda each: tuple(sorted(set(each))))
+        groups = doses.index.to_series().groupby(doses, sort=False)
+        return Query.concatenated([self.resolve(drug=sorted(names), dose=list(at)) for at, names in groups])
 
     # ---- targets -----------------------------------------------------------------------------------------------------
 

@@ -62,6 +62,18 @@ class Query:
         row = np.repeat(np.arange(len(rows)), [len(part) for part in parts])
         return Query(*of_rows, row, *(getattr(self, name)[flat] for name in ("part", "part_dose", "index", "features")))
 
+    @classmethod
+    def concatenated(cls, queries: Sequence[Query]) -> Query:
+        """The rows of several queries, one query after the other."""
+        sizes = np.array([len(query.drug) for query in queries])
+        start = np.cumsum(sizes) - sizes
+        row = np.concatenate([query.row + first for query, first in zip(queries, start, strict=True)])
+        joined = {
+            name: np.concatenate([getattr(query, name) for query in queries])
+            for name in ("drug", "dose", "smiles", "part", "part_dose", "index", "features")
+        }
+        return cls(row=row, **joined)
+
     def alone(self, row: int) -> Query:
         """The drugs of a row, each as a separate row."""
         at = np.flatnonzero(self.row == row)

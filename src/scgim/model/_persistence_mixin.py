@@ -32,9 +32,6 @@ if TYPE_CHECKING:
 
     from scgim.module import GIMModule
 
-# Names in models of older versions.
-RENAMED = {"charge": "target_penalty", "generator_charge": "generator_target_penalty"}
-
 
 class PersistenceMixin(ModelState):
     """Saving, loading and representation of a model."""
@@ -134,8 +131,8 @@ class PersistenceMixin(ModelState):
         saved = DrugTable.from_registry(state["table"])
         model.drug_table_ = saved if adata is None else saved.joined(model.drug_table_)
         model._chosen = GeneratorChoice(state["generator"], **state["choice"])
-        model.seed_, model.calibration_ = state["seed"], state["calibration"]
-        model.search_ = {RENAMED.get(name, name): value for name, value in state["search"].items()}
+        model.seed_, model.calibration_ = state["seed"], _renamed(state["calibration"])
+        model.search_ = _renamed(state["search"])
         model.stability_ = None if state["stability"] is None else EdgeFrequencies(**state["stability"])
         # Models of older versions do not contain these entries.
         averaging, chosen, plain = (state.get(name) for name in ("averaging", "graph_choice", "plain"))
@@ -153,8 +150,7 @@ class PersistenceMixin(ModelState):
         module = self._build(n_genes, design, self.generator_).requires_grad_(False)
         # Older versions had no smallest relevant effect and no misfit, so both are 0.
         older = {"min_effect": np.zeros(()), "misfit": np.zeros(n_genes)}
-        state = older | {RENAMED.get(name, name): array for name, array in state.items()}
-        module.load_state_dict({name: torch.as_tensor(array) for name, array in state.items()})
+        module.load_state_dict({name: torch.as_tensor(array) for name, array in (older | state).items()})
         return module.eval()
 
     def _facts(self) -> dict[str, str]:
@@ -189,3 +185,8 @@ class PersistenceMixin(ModelState):
             for k, v in self._facts().items()
         )
         return f"<table><caption>GIM</caption>{rows}</table>"
+
+
+def _renamed(values: dict) -> dict:
+    """Values of a saved model under the names of this version: a target penalty was a charge in older versions."""
+    return {name.replace("charge", "target_penalty"): value for name, value in values.items()}

@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
@@ -277,3 +277,10 @@ class GIMModule(nn.Module):
         _, psi = self.generator(conditions.inputs)
         nothing = (-penalty - math.log(2)).expand_as(psi)
         return EffectPrior(psi, variance, penalty, None if by_name else nothing)
+
+    def _load_from_state_dict(self, state_dict: dict, prefix: str, *args: Any) -> None:
+        # a target penalty was a charge in older versions
+        for name, old in {"target_penalty": "charge", "generator_target_penalty": "generator_charge"}.items():
+            if prefix + old in state_dict:
+                state_dict[prefix + name] = state_dict.pop(prefix + old)
+        super()._load_from_state_dict(state_dict, prefix, *args)

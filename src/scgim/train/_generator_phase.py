@@ -79,6 +79,7 @@ class GeneratorPhase:
         if module.generator.by_gradient:
             yield from self._descend(optimizer, conditions, moments, validation, validation_moments, start)
             module.generator.calibrate(*observed)
+            module.generator.release()
         else:
             module.generator.solve(*observed)
             optimizer.step()

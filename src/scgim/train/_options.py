@@ -9,6 +9,7 @@ from scgim._checks import check_option
 from scgim.structure.gradient import RELAXATIONS
 
 _PATIENCE = {True: 20, False: 3}  # rounds of the search without gain: for affine mechanisms, for networks
+TEACHER_FORCED_STEPS = 100  # most steps of the joint phase with teacher forcing
 _DESCENTS = 8  # rounds of the descent without gain; a round takes a thousand times as long as a round of the search
 
 
@@ -96,8 +97,8 @@ class TrainingOptions:
 
     @property
     def teacher_forced_steps(self) -> int:
-        """Steps of the joint phase that know clear targets: a third of all."""
-        return self.mechanism_steps // 3
+        """Steps of the joint phase that know clear targets: at most a third of all."""
+        return min(TEACHER_FORCED_STEPS, self.mechanism_steps // 3)
 
     @property
     def share_of_generator_steps(self) -> float:

@@ -184,3 +184,14 @@ def test_maps_of_distinct_drugs_are_those_of_all_rows(screen, build, monkeypatch
     monkeypatch.setattr("scgim.module.generators._hill.MANY_ROWS", 10**9)
     for one, other in zip(few, generator(mixed), strict=True):
         torch.testing.assert_close(one, other)
+
+
+def test_repeated_inputs_are_dropped_after_training(screen, build, monkeypatch):
+    monkeypatch.setattr("scgim.module.generators._hill.MANY_ROWS", 1)
+    training, validation, more = (screen(drugs=7, doses=3, seed=seed).inputs for seed in range(3))
+    generator = build(HillGenerator, screen(drugs=7, doses=3))
+    for inputs in (training, validation, more, training, more):
+        generator(inputs)
+        assert len(generator._repeated) <= 2
+    generator.release()
+    assert generator._repeated == []

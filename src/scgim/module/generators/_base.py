@@ -69,6 +69,9 @@ class Generator(nn.Module, ABC):
     def prune(self) -> None:
         """Remove small effects. Training calls it once, late in the last phase."""
 
+    def release(self) -> None:
+        """Drop what was kept between training steps; nothing by default."""
+
     def reset(self) -> None:
         """Return to the untrained state."""
         self.spread.zero_()

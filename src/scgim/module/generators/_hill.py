@@ -63,7 +63,7 @@ class HillGenerator(Generator):
         self.dose_response = DOSE_RESPONSES[dose_response if dosed else "none"](self.n_inputs, log_doses)
         self.register_buffer("kept", torch.ones(shape, dtype=torch.bool))
         self.register_buffer("pruned", torch.tensor(False))
-        self._last: tuple[TreatmentInputs, TreatmentInputs, Tensor] | None = None
+        self._repeated: list[tuple[TreatmentInputs, TreatmentInputs, Tensor]] = []
 
     @property
     def n_codes(self) -> int:
@@ -116,13 +116,21 @@ class HillGenerator(Generator):
         """
         if len(inputs.drug) < MANY_ROWS:
             return inputs, None
-        # Steps of a training repeat the same inputs. Their tensors are kept, so that another tensor cannot take their identity.
-        if self._last is None or self._last[0] is not inputs:
-            names = torch.cat([inputs.features, inputs.drug[:, None], inputs.line[:, None]], dim=1)
-            _, row = torch.unique(names, dim=0, return_inverse=True)
-            first = torch.full((int(row.max()) + 1,), len(row)).scatter_reduce_(0, row, torch.arange(len(row)), "amin")
-            self._last = inputs, type(inputs)(*(each[first] for each in inputs)), row
-        return self._last[1:]
+        # Steps of a training repeat the same training and validation inputs. The inputs themselves are kept beside, so that no other
+        # object can take their identity.
+        for known, distinct, row in self._repeated:
+            if known is inputs:
+                return distinct, row
+        names = torch.cat([inputs.features, inputs.drug[:, None], inputs.line[:, None]], dim=1)
+        _, row = torch.unique(names, dim=0, return_inverse=True)
+        first = torch.full((int(row.max()) + 1,), len(row)).scatter_reduce_(0, row, torch.arange(len(row)), "amin")
+        distinct = type(inputs)(*(each[first] for each in inputs))
+        self._repeated = [*self._repeated[-1:], (inputs, distinct, row)]
+        return distinct, row
+
+    def release(self) -> None:
+        """Drop the inputs that were kept between training steps."""
+        self._repeated = []
 
     def penalty(self, logits: Tensor, psi: Tensor) -> Tensor:
         r"""Penalty on the maps in nats, given the logits and psi of the training conditions.
