@@ -180,7 +180,7 @@ def test_a_twin_in_training_is_warned_of() -> None:
     assert f"'{test} = {train}'" in scores.attrs["verdict"][-1]
 
 
-def test_twins_that_cannot_be_looked_for_are_said() -> None:
+def test_duplicates_that_cannot_be_looked_for_are_said() -> None:
     adata = screen()
     adata.obs["smiles"] = np.where(adata.obs["drug"] == "DMSO", "", "not a structure")
     other = fitted(adata, setup=DOSED | {"smiles_key": "smiles"}, max_epochs=20)

@@ -183,7 +183,7 @@ def test_bad_smiles(chemical, asked, error, message):
         chemical.predict(**asked)
 
 
-def test_twins_in_one_question_are_said_at_the_callers_line(chemical):
+def test_duplicates_in_one_question_are_said_at_the_callers_line(chemical):
     with pytest.warns(UserWarning, match="'X' = 'Y'") as caught:
         chemical.predict(drug=["X", "Y"], smiles=["CCCO", "OCCC"], dose=1.0)
     assert caught[0].filename == __file__

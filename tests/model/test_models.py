@@ -403,10 +403,10 @@ def test_every_generator_does_everything(by_generator, new, screen, tmp_path, na
     assert_equal(again.predict(**asked, as_="samples", n_cells=3), model.predict(**asked, as_="samples", n_cells=3))
     pd.testing.assert_frame_equal(again.rank_targets(), model.rank_targets())
     again.annotate()
-    told = again.adata.uns["scgim"]
-    assert told["settings"]["generator"] == name
-    assert told["chosen"]["generator"] == model.generator_
-    assert told["generator_choice"]["asked"] == name
+    written = again.adata.uns["scgim"]
+    assert written["settings"]["generator"] == name
+    assert written["chosen"]["generator"] == model.generator_
+    assert written["generator_choice"]["asked"] == name
     assert np.isfinite(again.adata.obsm["scgim_shift"]).all()
     again.adata.write_h5ad(tmp_path / "screen.h5ad")
     assert_equal(ad.read_h5ad(tmp_path / "screen.h5ad"), again.adata)

@@ -402,7 +402,7 @@ def test_with_features_smiles_are_kept_but_need_not_be_read(chemical, setup_kwar
     assert table["smiles"][1] == "no structure known"
 
 
-def test_twins_are_said_at_the_callers_line(chemical):
+def test_duplicates_are_said_at_the_callers_line(chemical):
     adata, options = chemical
     adata.obs.loc[adata.obs["drug"] == "drug-001", "smiles"] = SMILES[0]
     with pytest.warns(UserWarning, match="'drug-000' = 'drug-001'") as caught:

@@ -56,7 +56,7 @@ CASES = [
     pytest.param({"d": 1, "sizes": (3, 2)}, id="one-gene"),
     pytest.param({"d": 3, "sizes": (50, 1, 1, 1)}, id="single-cells"),
     pytest.param({"d": 4}, id="unequal"),
-    pytest.param({"d": 5, "target_penalty": 0.0}, id="no-charge"),
+    pytest.param({"d": 5, "target_penalty": 0.0}, id="no-penalty"),
     pytest.param({"d": 5, "sizes": (1, 30, 2), "target_penalty": 5.0}, id="one-control"),
     pytest.param({"d": 6, "sizes": (20, 3, 11)}, id="six-genes"),
     pytest.param({"d": 4, "generator": "identity"}, id="identity"),
@@ -212,9 +212,9 @@ def test_the_posterior_is_that_of_numerical_integration_over_psi(case, model):
         wide = sigma[j] * (np.exp(scale[k, j].item()) if isinstance(scale, torch.Tensor) else 1.0)
         cells = made.x[rows, j] - centre
         likelihood = lambda psi, c=cells, s=wide, u=without: np.exp(norm.logpdf(c, psi, s).sum() - u)
-        told, own, seen = odds[k, j], np.exp(-module.target_penalty[j].item()) / 2, best[k, j].item()
-        weight = lambda psi, k=k, j=j, tau=tau, f=likelihood, told=told, own=own, seen=seen: (
-            f(psi) * (told * norm.pdf(psi, psi_hat[k, j], tau) + own * norm.pdf(psi, seen, tau))
+        by_features, own, seen = odds[k, j], np.exp(-module.target_penalty[j].item()) / 2, best[k, j].item()
+        weight = lambda psi, k=k, j=j, tau=tau, f=likelihood, by_features=by_features, own=own, seen=seen: (
+            f(psi) * (by_features * norm.pdf(psi, psi_hat[k, j], tau) + own * norm.pdf(psi, seen, tau))
         )
         width = 12 / np.sqrt(1 / tau**2 + len(cells) / wide**2)
         peaks = sorted([seen, (seen * tau**2 + psi_hat[k, j] * wide**2 / len(cells)) / (tau**2 + wide**2 / len(cells))])
@@ -266,14 +266,14 @@ def test_the_posterior_between_its_extremes(case):
     probability, mean, error = module.posterior(conditions, moments, certain)
     args = conditions.n, module.mechanism.variance
     gains = [torch.sub(*log_likelihoods(module.intervention, moments, at, *args)) for at in (shift, moments.residual)]
-    told, own = (gain - module.target_penalty - np.log(2) for gain in gains)  # nothing is known of the features
-    share = torch.sigmoid(told - own)
+    by_features, own = (gain - module.target_penalty - np.log(2) for gain in gains)  # nothing is known of the features
+    share = torch.sigmoid(by_features - own)
     torch.testing.assert_close(mean, torch.lerp(moments.residual, shift, share).detach())
     v = module.mechanism.variance / conditions.n
     between = share * (1 - share) * (moments.residual - shift) ** 2 + (1 - share) * v
     torch.testing.assert_close(error, between.sqrt().detach())
     small = negligible_gain(moments.residual, v, module.min_effect)
-    expected = torch.sigmoid(torch.logaddexp(told, own) - small).detach()
+    expected = torch.sigmoid(torch.logaddexp(by_features, own) - small).detach()
     torch.testing.assert_close(probability, capped(expected, mean, error, module.min_effect).detach())
     # any shift goes: the residual itself, which is no evidence
     probability, mean, error = module.posterior(conditions, moments, vague)

@@ -11,8 +11,8 @@ from scgim.statistics import SizeFactors, accumulate, log_fold_changes
 from scgim.train._calibration import (
     LEVEL,
     MIN_TARGET_PENALTY,
-    calibrate,
     error_of,
+    penalty_from_placebos,
     placebo_squares_of_cells,
     placebo_squares_of_counts,
 )
@@ -77,7 +77,7 @@ def test_sums_by_group_are_those_of_the_members():
 def test_no_controls_to_spare_no_placebos(group):
     placebos = Placebos.draw(group, np.ones((4, int(group.max()) + 1)), 0)
     assert placebos.member.shape == (0, len(group))
-    found = calibrate(
+    found = penalty_from_placebos(
         placebo_squares_of_cells(placebos, np.ones((len(group), 3)), np.ones(3)), least=np.array([1.0, 7.0, 5.5])
     )
     np.testing.assert_array_equal(found.target_penalty, [5.0, 7.0, 5.5])
@@ -90,7 +90,7 @@ def test_no_controls_to_spare_no_placebos(group):
 
 @pytest.mark.parametrize("d", [5, 50, 500])
 def test_normal_placebos_get_the_charge_of_a_normal(d):
-    found = calibrate(np.random.default_rng(0).normal(size=(200, d)) ** 2)
+    found = penalty_from_placebos(np.random.default_rng(0).normal(size=(200, d)) ** 2)
     assert (found.target_penalty >= MIN_TARGET_PENALTY).all()
     np.testing.assert_allclose(found.target_penalty, max(0.5 * chi2.ppf(1 - LEVEL / d, 1), 5), rtol=0.35)
     assert found.overdispersion.max() < 1.4
@@ -113,7 +113,7 @@ def test_few_new_placebos_have_a_target(draw, level):
     share = []
     for seed in range(10):
         rng = np.random.default_rng(seed)
-        target_penalty = calibrate(draw(rng, (200, 40)) ** 2, least=0.0, level=level).target_penalty
+        target_penalty = penalty_from_placebos(draw(rng, (200, 40)) ** 2, least=0.0, level=level).target_penalty
         share.append((0.5 * draw(rng, (2000, 40)) ** 2 > target_penalty).any(1).mean())
     assert np.mean(share) <= level + 0.01
     assert max(share) <= 2.5 * level
@@ -122,7 +122,7 @@ def test_few_new_placebos_have_a_target(draw, level):
 def test_overdispersed_genes_cost_more():
     squares = np.random.default_rng(0).normal(size=(200, 30)) ** 2
     squares[:, :3] *= 4
-    found = calibrate(squares)
+    found = penalty_from_placebos(squares)
     assert found.target_penalty[:3].min() > 2 * found.target_penalty[3:].max()
     assert found.overdispersion[:3].min() > 2.2
     assert found.overdispersion[3:].max() < 1.8
@@ -131,7 +131,7 @@ def test_overdispersed_genes_cost_more():
 def test_few_placebos_are_drawn_towards_all_genes():
     squares = np.ones((5, 30))
     squares[:, 0] = 5
-    few, many = calibrate(squares), calibrate(np.tile(squares, (100, 1)))
+    few, many = penalty_from_placebos(squares), penalty_from_placebos(np.tile(squares, (100, 1)))
     assert 1 < few.overdispersion[0] < 2
     assert many.overdispersion[0] > 3.5
 
@@ -140,40 +140,43 @@ def test_few_placebos_are_drawn_towards_all_genes():
 def test_no_charge_is_below_least(scale):
     squares = scale * np.random.default_rng(0).normal(size=(100, 8)) ** 2
     least = np.linspace(3, 40, 8)
-    found = calibrate(squares, least)
+    found = penalty_from_placebos(squares, least)
     assert (found.target_penalty >= np.maximum(least, MIN_TARGET_PENALTY)).all()
     assert (found.overdispersion >= 1).all()
     assert np.isfinite(found.target_penalty).all()
     np.testing.assert_allclose(found.target_penalty, np.maximum(found.chance, least))
     assert (found.chance >= MIN_TARGET_PENALTY).all()
-    np.testing.assert_array_equal(found.chance, calibrate(squares).chance)  # what chance brings about costs no more
+    np.testing.assert_array_equal(
+        found.chance, penalty_from_placebos(squares).chance
+    )  # what chance brings about costs no more
 
 
 def test_a_stricter_level_costs_more():
     squares = np.random.default_rng(0).normal(size=(200, 20)) ** 2
     assert (
-        calibrate(squares, 0.0, level=0.001).target_penalty > calibrate(squares, 0.0, level=0.2).target_penalty
+        penalty_from_placebos(squares, 0.0, level=0.001).target_penalty
+        > penalty_from_placebos(squares, 0.0, level=0.2).target_penalty
     ).all()
 
 
 def test_order_of_genes_and_placebos():
     rng = np.random.default_rng(0)
     squares, genes = rng.normal(size=(100, 8)) ** 2 * rng.uniform(1, 5, 8), rng.permutation(8)
-    plain = calibrate(squares)
-    np.testing.assert_allclose(calibrate(squares[:, genes]).target_penalty, plain.target_penalty[genes])
-    np.testing.assert_allclose(calibrate(squares[::-1]).target_penalty, plain.target_penalty)
+    plain = penalty_from_placebos(squares)
+    np.testing.assert_allclose(penalty_from_placebos(squares[:, genes]).target_penalty, plain.target_penalty[genes])
+    np.testing.assert_allclose(penalty_from_placebos(squares[::-1]).target_penalty, plain.target_penalty)
 
 
 def test_one_huge_square_does_not_make_a_gene_overdispersed():
     squares = np.random.default_rng(0).normal(size=(200, 20)) ** 2
-    before = calibrate(squares)
+    before = penalty_from_placebos(squares)
     squares[0, 0] = 1e6
-    np.testing.assert_allclose(calibrate(squares).overdispersion, before.overdispersion, atol=0.06)
-    np.testing.assert_allclose(calibrate(squares).target_penalty, before.target_penalty, rtol=0.1)
+    np.testing.assert_allclose(penalty_from_placebos(squares).overdispersion, before.overdispersion, atol=0.06)
+    np.testing.assert_allclose(penalty_from_placebos(squares).target_penalty, before.target_penalty, rtol=0.1)
 
 
 def test_provenance_is_plain():
-    about = calibrate(np.random.default_rng(0).normal(size=(50, 4)) ** 2).about()
+    about = penalty_from_placebos(np.random.default_rng(0).normal(size=(50, 4)) ** 2).about()
     assert {type(value) for value in about.values()} <= {str, int, float}
     assert about["target_penalty_min"] <= about["target_penalty_median"] <= about["target_penalty_max"]
 

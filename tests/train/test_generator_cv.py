@@ -9,7 +9,7 @@ from scgim.module.generators import GENERATORS
 from scgim.train._folds import deal_doses
 from scgim.train._generator_cv import _decide, cross_validate_generators
 
-CHARGE = 5.0
+PENALTY = 5.0
 
 
 def draw(kind: str, *, drugs: int = 32, doses: int = 3, genes: int = 8, bits: int = 10, seed: int = 0):
@@ -37,7 +37,7 @@ def choose(inputs, residual, **options):
         inputs.features.shape[1], genes, n_drugs=int(inputs.drug.max()) + 1, dosed=True, log_doses=doses
     )
     return cross_validate_generators(
-        build, inputs, residual, n * residual**2 / 2, n, variance, target_penalty=CHARGE, **options
+        build, inputs, residual, n * residual**2 / 2, n, variance, target_penalty=PENALTY, **options
     )
 
 
@@ -118,7 +118,7 @@ def test_what_is_known_of_a_drug_is_not_lost_where_features_say_nothing():
         assert choose(inputs, residual + own[inputs.drug])[0] in names
 
 
-def test_twins_are_held_out_together():
+def test_duplicates_are_held_out_together():
     inputs, residual = draw("noise", drugs=20)
     twin = inputs.drug // 2
     inputs = inputs._replace(features=inputs.features[twin * 6])

@@ -158,6 +158,6 @@ def warn_of_duplicates(treated: pd.DataFrame, parent: pd.Series) -> None:
         if train and test:
             warn(
                 f"Leak: test drug {test[0]!r} has the same structure as training drug {train[0]!r}. "
-                "scgim.pp.split(adata, smiles_key=...) keeps such twins on one side."
+                "scgim.pp.split(adata, smiles_key=...) keeps such duplicates on one side."
             )
             return

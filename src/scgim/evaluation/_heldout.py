@@ -33,7 +33,7 @@ MOST_CELLS = 200  # most cells per condition in distances between distributions
 
 
 @dataclass(frozen=True)
-class TestConditions:
+class HeldOutConditions:
     """Test conditions as measured: mean changes of all cells and of either half, SD, and a sample of cells and controls."""
 
     truth: ConditionTable
@@ -108,7 +108,7 @@ def conditions_of(summary: TrainingSummary, table: DrugTable) -> ConditionTable:
     )
 
 
-def measure(screen: RegisteredScreen, summary: TrainingSummary, drug_table: DrugTable, seed: int) -> TestConditions:
+def measure(screen: RegisteredScreen, summary: TrainingSummary, drug_table: DrugTable, seed: int) -> HeldOutConditions:
     """Read the test cells: once for means, and once for a sample of cells."""
     table = screen.conditions
     use = ~table["train"].to_numpy() & ~table["control"].to_numpy()
@@ -133,7 +133,7 @@ def measure(screen: RegisteredScreen, summary: TrainingSummary, drug_table: Drug
         own = np.flatnonzero(control_line == line)
         own = own if len(own) else np.arange(len(controls))
         picked[line] = controls[rng.choice(own, min(len(own), MOST_CELLS), replace=False)]
-    return TestConditions(
+    return HeldOutConditions(
         ConditionTable(names, features, whole.mean, whole.n),
         *halves,
         np.sqrt(whole.squares / whole.n[:, None]),
@@ -232,7 +232,7 @@ def score_conditions(
     return table
 
 
-def _add_distances(table: pd.DataFrame, changes: dict, measured: TestConditions) -> None:
+def _add_distances(table: pd.DataFrame, changes: dict, measured: HeldOutConditions) -> None:
     """Distances between predicted and measured cells; predicted cells are control cells plus the predicted change."""
     for name in ("energy", "w1", "sd"):
         table[name] = np.nan

@@ -53,15 +53,6 @@ class Query:
         inputs = self.inputs(design, line)
         return Rows(self.index[first], inputs.log_dose.numpy()[first], np.full(len(first), design.line_index(line)))
 
-    def take(self, rows: np.ndarray) -> Query:
-        """Select rows by indices or a mask."""
-        rows = np.arange(len(self.drug))[rows]
-        parts = [np.flatnonzero(self.row == i) for i in rows]
-        flat = np.concatenate([np.empty(0, dtype=int), *parts]).astype(int)
-        of_rows = (getattr(self, name)[rows] for name in ("drug", "dose", "smiles"))
-        row = np.repeat(np.arange(len(rows)), [len(part) for part in parts])
-        return Query(*of_rows, row, *(getattr(self, name)[flat] for name in ("part", "part_dose", "index", "features")))
-
     @classmethod
     def concatenated(cls, queries: Sequence[Query]) -> Query:
         """The rows of several queries, one query after the other."""

@@ -202,7 +202,8 @@ class TrainingMixin(ModelState):
         """
         module, summary = self._trained_module(), self._require_trained()
         if self._from_means():
-            # The log scale compresses changes of low counts, so squared errors on this scale would understate the graph's accuracy.
+            # On simulated counts, held-out conditions called a graph harmful that improved predictions of the true change. The cause is
+            # not known, so graphs learned from means are not judged.
             with_graph = without = None
         rows = int(summary.statistics.n_cells)
         choice = self.graph_choice_ = choose_graph(change, with_graph, without, summary.design.drug, rows=rows)

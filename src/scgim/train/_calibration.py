@@ -22,6 +22,13 @@ if TYPE_CHECKING:
     from scgim.module.mechanisms import Mechanism
     from scgim.structure import LocalFit
 
+LEVEL = 0.02  # accepted share of placebos with any target
+MIN_TARGET_PENALTY = 5.0  # nats
+_METHOD = "placebos: control cells against the other controls of their line and batch"
+_PRIOR_PLACEBOS = (
+    50  # pseudo-placebos with the overdispersion of all genes, towards which a gene's overdispersion is shrunk
+)
+
 
 def with_effective_cells(
     data: TrainingData,
@@ -101,18 +108,20 @@ def _error(data: TrainingData, mean: np.ndarray, variance: np.ndarray) -> np.nda
     return variance * (1 / n + controls) + between / batches
 
 
-def calibration(data: TrainingData, mechanism: Mechanism, fit: LocalFit | None) -> Calibration:
+def calibrate_penalty(data: TrainingData, mechanism: Mechanism, fit: LocalFit | None) -> Calibration:
     """Target penalties of all genes from placebos; ``fit`` is the regression of the means on the standardized scale."""
     least = MIN_TARGET_PENALTY if fit is None else data.means.target_penalty(fit)
     if data.raw is not None and mechanism.affine:
-        return calibrate(
+        return penalty_from_placebos(
             placebo_squares_of_counts(data.placebos, data.raw, data.means, data.means.unscaled(fit)), least
         )
     residual = _residual(mechanism, data.some_controls())
-    return calibrate(placebo_squares_of_cells(data.placebos, residual, mechanism.variance.cpu().numpy()), least)
+    return penalty_from_placebos(
+        placebo_squares_of_cells(data.placebos, residual, mechanism.variance.cpu().numpy()), least
+    )
 
 
-def rest(data: TrainingData, mechanism: Mechanism) -> torch.Tensor:
+def control_residual_mean(data: TrainingData, mechanism: Mechanism) -> torch.Tensor:
     """Mean residual of the control cells under the mechanisms, ``(genes,)``.
 
     Predictions start from control cells, so effects are measured from the controls' mean residual. The intercept of a mechanism is no
@@ -125,20 +134,6 @@ def _residual(mechanism: Mechanism, x: torch.Tensor) -> np.ndarray:
     """Residuals of cells or of means under the mechanisms; networks are evaluated in single precision, as in training."""
     values = x.to(mechanism.bias.device, torch.float64 if mechanism.affine else torch.float32)
     return (x - mechanism(values).to("cpu", torch.float64)).numpy()
-
-
-LEVEL = 0.02  # accepted share of placebos with any target
-
-
-MIN_TARGET_PENALTY = 5.0  # nats
-
-
-_METHOD = "placebos: control cells against the other controls of their line and batch"
-
-
-_PRIOR_PLACEBOS = (
-    50  # pseudo-placebos with the overdispersion of all genes, towards which a gene's overdispersion is shrunk
-)
 
 
 @dataclass(frozen=True)
@@ -237,7 +232,9 @@ def error_of(weight: np.ndarray, correlation: np.ndarray, sd: np.ndarray) -> np.
     return np.maximum(out, 1e-12)
 
 
-def calibrate(squares: np.ndarray, least: np.ndarray | float = MIN_TARGET_PENALTY, level: float = LEVEL) -> Calibration:
+def penalty_from_placebos(
+    squares: np.ndarray, least: np.ndarray | float = MIN_TARGET_PENALTY, level: float = LEVEL
+) -> Calibration:
     r"""Target penalties at which a share ``level`` of the placebos has any target.
 
     Without an effect, the gain of gene :math:`j` is distributed as :math:`\phi_j \chi^2_1 / 2`. The overdispersion :math:`\phi_j \ge 1` is

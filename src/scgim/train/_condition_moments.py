@@ -12,7 +12,7 @@ from scgim.module import cell_moments
 from scgim.module.likelihood import CLEAR_MARGIN
 from scgim.structure import SLAB
 
-from ._calibration import Calibration, calibration, misfit, rest, with_effective_cells
+from ._calibration import Calibration, calibrate_penalty, control_residual_mean, misfit, with_effective_cells
 
 if TYPE_CHECKING:
     from scgim.data._training_data import TrainingData
@@ -82,7 +82,7 @@ class ConditionMoments:
         fit = None if means is None else self.regression.fit(module.mechanism.graph.cpu().numpy())
         if self.calibration is None:
             self.calibration = (
-                calibration(self.data, module.mechanism, fit)
+                calibrate_penalty(self.data, module.mechanism, fit)
                 if self.options.target_penalty is None
                 else Calibration.given(self.options.target_penalty, len(module.target_penalty))
             )
@@ -104,15 +104,17 @@ class ConditionMoments:
         # Closed-form generators average all shifts, not only the shifts of targets, so an offset common to all conditions and
         # controls would become an effect.
         if not self.module.generator.by_gradient:
-            best = best - self.rest
+            best = best - self.control_residual_mean
         return conditions.inputs, best, probability, conditions.n, self.module.mechanism.variance.detach()
 
     @cached_property
-    def rest(self) -> torch.Tensor:
+    def control_residual_mean(self) -> torch.Tensor:
         """Mean residual of the controls under the mechanisms of the last phase, ``(genes,)``; 0 for hard interventions."""
         mechanism = self.module.mechanism
         mean = (
-            rest(self.data, mechanism) if self.module.intervention.keeps_parents else torch.zeros(len(mechanism.bias))
+            control_residual_mean(self.data, mechanism)
+            if self.module.intervention.keeps_parents
+            else torch.zeros(len(mechanism.bias))
         )
         return mean.to(mechanism.bias)
 

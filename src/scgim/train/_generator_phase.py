@@ -71,7 +71,9 @@ class GeneratorPhase:
             )
         if start == 0:
             module.generator.reset()
-            module.generator = self.selection.select(module, conditions, moments, self.condition_moments.rest)
+            module.generator = self.selection.select(
+                module, conditions, moments, self.condition_moments.control_residual_mean
+            )
             joint.state.clear()
         for each in (joint, optimizer):
             each.param_groups[-1]["params"] = module.drug_parameters()
