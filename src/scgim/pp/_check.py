@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
     from anndata import AnnData
 
-    from ._check_values import Scan
+    from scgim.statistics._value_scan import ValueScan
 
 STATUS = ["PASS", "WARN", "FAIL"]
 BAD_DATA = (ArithmeticError, AttributeError, LookupError, RuntimeError, TypeError, ValueError)
@@ -128,7 +128,7 @@ def check(
     return pd.DataFrame(rows, columns=["check", "status", "finding", "fix"], dtype=object)
 
 
-def _values(screen: UncheckedScreen) -> Scan | Finding:
+def _values(screen: UncheckedScreen) -> ValueScan | Finding:
     try:
         return scan(screen)
     except BAD_DATA as error:
