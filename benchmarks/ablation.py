@@ -57,7 +57,9 @@ VARIANTS = {
     "empty graph": Variant(model={"structure": "none"}),
     "no Hill layer": Variant(model={"dose_response": "none"}),
     "no restarts": Variant(plan={"search_rounds": 0}),
-    **{f"charge {c}": Variant(plan={"search_target_penalty": float(c), "target_penalty": float(c)}) for c in (0, 5, 20)},
+    **{
+        f"charge {c}": Variant(plan={"search_target_penalty": float(c), "target_penalty": float(c)}) for c in (0, 5, 20)
+    },
 }
 
 

@@ -84,7 +84,7 @@ def test_any_score(screen, intervention):
     s = accumulate([(made.x, made.code)], n_conditions=made.code.max() + 1, n_genes=made.x.shape[1], own=True)
     *_, last = search_dag(s, intervention=intervention)
     levels(orient_equivalent_edges(last.graph, s, intervention=intervention))
-    assert len(score_data(s, intervention=intervention)) == 10
+    assert np.isfinite(score_data(s, intervention=intervention).scatter).all()
 
 
 def test_no_edges():

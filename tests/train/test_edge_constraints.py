@@ -11,6 +11,7 @@ import pytest
 from anndata.tests.helpers import assert_equal
 
 import scgim
+from scgim.train._edge_constraints import LIKELY, check_prior, check_regulators
 
 GENES = [f"G{i:04d}" for i in range(6)]
 KINDS = {
@@ -227,7 +228,7 @@ def test_provenance_tells_them_in_every_file(screen, fit, tmp_path, options):
     adata = model.adata
     told = adata.uns["scgim"]["settings"]
     assert list(told["regulators"]) == options["regulators"]
-    assert told["prior_graph"].to_numpy().tolist() == options["prior_graph"].to_numpy().tolist()
+    assert told["prior_graph"][list(prior())].to_numpy().tolist() == options["prior_graph"].to_numpy().tolist()
     for kind in ("h5ad", "zarr"):
         getattr(adata, f"write_{kind}")(tmp_path / kind)
         assert_equal(getattr(ad, f"read_{kind}")(tmp_path / kind), adata)
@@ -242,13 +243,13 @@ R, F = "required", "forbidden"
     ("options", "error", "message"),
     [
         pytest.param({"prior_graph": required(("G0000", "G0001"), ("G0001", "G0002"), ("G0002", "G0000"))}, ValueError,
-                     "form a cycle: G000. -> G000. -> G000. -> G000..*drop one", id="cycle"),
+                     "form a cycle: G000. -> G000. -> G000. -> G000..*drop one.*kind='likely'", id="cycle"),
         pytest.param({"prior_graph": required(("G0000", "G0001"), ("G0001", "G0000"))}, ValueError,
                      "cycle: G0000 -> G0001 -> G0000", id="both directions"),
         pytest.param({"prior_graph": prior(("G0000", "G0001", R), ("G0000", "G0001", F))}, ValueError,
                      "both requires and forbids 'G0000' -> 'G0001'.*Keep one", id="both kinds"),
-        pytest.param({"prior_graph": required(("G0000", "g0001"))}, ValueError,
-                     r"prior_graph\['target'\] contains 1 genes that are not in adata: 'g0001'.*nearest to 'g0001': 'G0001'", id="target"),
+        pytest.param({"prior_graph": required(("G0000", "G00O1"))}, ValueError,
+                     r"prior_graph\['target'\] contains 1 genes that are not in adata: 'G00O1'.*nearest to 'G00O1': 'G0001'", id="target"),
         pytest.param({"prior_graph": required(("G000", "G0001"))}, ValueError,
                      r"prior_graph\['source'\].*'G000'.*nearest to 'G000': 'G000.'", id="source"),
         pytest.param({"prior_graph": required(("nothing like it", "G0001"))}, ValueError, "'nothing like it'.*nearest", id="far"),
@@ -258,11 +259,15 @@ R, F = "required", "forbidden"
                      "requires 'G0003' to cause itself. Drop", id="loop"),
         pytest.param({"prior_graph": prior(("G0000", "G0001", R)).rename(columns={"source": "sources"})}, ValueError,
                      "no column 'source' .nearest: 'sources'.*source, target, kind", id="column"),
-        pytest.param({"prior_graph": prior(("G0000", "G0001", R)).drop(columns="kind")}, ValueError,
-                     "no column 'kind'.*it needs source, target, kind", id="no kind"),
+        pytest.param({"prior_graph": prior(("STAT1", "IRF1", "likely"))}, ValueError,
+                     "prior_graph contains 2 genes that are not in adata: 'STAT1', 'IRF1'", id="no likely edge left"),
+        pytest.param({"prior_graph": prior(("G0000", "G0001", "likely")).assign(log_odds=np.inf)}, ValueError,
+                     "'log_odds'. contains 'inf'. It must be a finite number.*'required'", id="infinite odds"),
+        pytest.param({"prior_graph": prior(("G0000", "G0001", "likely")).assign(weight="high")}, ValueError,
+                     "'weight'. contains 'high'", id="weight as text"),
         pytest.param({"prior_graph": pd.DataFrame({0: [1]})}, ValueError, "no column 'source' .nearest: '0'", id="int columns"),
         pytest.param({"prior_graph": prior(("G0000", "G0001", "Required"))}, ValueError,
-                     "holds 'Required'; it may hold 'required' and 'forbidden'", id="kind"),
+                     "holds 'Required'; it may hold 'required', 'forbidden' and 'likely'", id="kind"),
         pytest.param({"prior_graph": prior(("G0000", "G0001", 1))}, ValueError, "holds '1'", id="kind as a number"),
         pytest.param({"prior_graph": {"source": ["G0000"]}}, TypeError, "is a DataFrame.*got a dict", id="dict"),
         pytest.param({"prior_graph": [("G0000", "G0001", R)]}, TypeError, "got a list", id="list"),
@@ -270,7 +275,7 @@ R, F = "required", "forbidden"
                      "requires 'G0000' to have a child, but it is not among regulators. Add it", id="no regulator"),
         pytest.param({"prior_graph": required(("G0000", "G0001")), "regulators": []}, ValueError,
                      "'G0000'.*not among regulators", id="no regulators"),
-        pytest.param({"regulators": ["G0001", "G00O2"]}, ValueError,
+        pytest.param({"regulators": ["G00O2"]}, ValueError,
                      "regulators contains 1 genes that are not in adata: 'G00O2'.*nearest.*'G0002'", id="regulator"),
         pytest.param({"regulators": "G0001"}, TypeError, "is a list of gene names, got 'G0001'", id="one name"),
         pytest.param({"regulators": 3}, TypeError, "is a list of gene names, got 3", id="number"),
@@ -282,6 +287,71 @@ def test_refused_before_training(screen, setup_kwargs, options, error, message):
     scgim.setup_anndata(adata, **setup_kwargs)
     with pytest.raises(error, match=message):
         scgim.GIM(adata, **options)
+
+
+# ---- likely edges ----------------------------------------------------------------------------------------------------------
+
+
+def likely(*edges, **columns):
+    return prior(*((*edge, "likely") for edge in edges)).assign(**columns)
+
+
+def test_likely_edges_may_form_cycles(screen, fit):
+    cycle = list(zip(GENES, [*GENES[1:], GENES[0]], strict=True))
+    model = fit(screen(), gim={"generator": "hill", "prior_graph": likely(*cycle, log_odds=1e4)})
+    assert len(edges(model) & set(cycle)) == len(cycle) - 1
+    assert acyclic(edges(model))
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_strong_odds_decide_and_weak_odds_do_not(screen, fit, free, kind):
+    found = free(kind)
+    wrong = [(a, b) for a, b in combinations(GENES[::-1], 2) if (a, b) not in found and (b, a) not in found][:1]
+    options = {"generator": "hill"} | KINDS[kind]
+    strong = fit(screen(), gim=options | {"prior_graph": likely(*wrong, log_odds=1e5)})
+    weak = fit(screen(), gim=options | {"prior_graph": likely(*wrong, log_odds=1e-9)})
+    assert edges(weak) == found
+    if KINDS[kind].get("mechanism") != "network":  # pruning of networks removes edges without an effect
+        assert set(wrong) <= edges(strong)
+
+
+def test_a_network_of_decoupler_is_taken_as_it_is(screen, fit, caplog):
+    table = pd.DataFrame(
+        {"source": ["G0001", "G0001", "MYC"], "target": ["G0004", "G0004", "G0000"], "weight": [-1.0, 0.5, 1.0]}
+    )
+    with caplog.at_level("INFO", logger="scgim"):
+        model = fit(screen(), gim={"generator": "hill", "prior_graph": table})
+    assert "2 of 3 edges join genes of adata" in caplog.text
+    kept = model.settings_["prior_graph"]
+    assert kept[["source", "target", "kind"]].to_numpy().tolist() == [["G0001", "G0004", "likely"]]
+    assert kept["log_odds"].tolist() == [LIKELY]  # the sign is no evidence against the edge
+
+
+def test_weights_beyond_one_are_relative_to_the_largest():
+    table = pd.DataFrame({"source": ["A", "A"], "target": ["B", "C"], "weight": [20.0, -5.0]})
+    kept = check_prior(table, None, np.array(["A", "B", "C"]))
+    assert kept["log_odds"].tolist() == [LIKELY, LIKELY / 4]
+
+
+def test_names_of_mouse_and_human_are_recognized(screen, fit):
+    adata = screen()
+    adata.var_names = [f"Stat{i}" for i in range(6)]
+    with pytest.warns(UserWarning, match="only up to case.*'STAT1' is taken for 'Stat1'"):
+        found = check_regulators(["STAT1", "STAT5", "JAK2"], adata.var_names.to_numpy(str))
+    assert found == ["Stat1", "Stat5"]
+
+
+def test_of_two_genes_that_differ_in_case_the_exact_name_is_taken():
+    genes = np.array(["STAT1", "Stat1"])
+    assert check_regulators(["Stat1"], genes) == ["Stat1"]
+    with pytest.raises(ValueError, match="'stat1'"):
+        check_regulators(["stat1"], genes)
+
+
+def test_regulators_outside_the_screen_are_counted(caplog):
+    with caplog.at_level("INFO", logger="scgim"):
+        assert check_regulators(["MYC", "G1", "G1"], np.array(["G1", "G2"])) == ["G1"]
+    assert "1 of 2 names" in caplog.text
 
 
 def test_many_unknown_genes_are_counted_and_not_listed(screen, setup_kwargs):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -14,6 +14,7 @@ from scgim.statistics import SizeFactors, expand
 
 from ._condition_statistics import KEYS, ConditionStatistics
 from ._design import ScreenDesign
+from ._known_targets import target_prior
 from ._matrix import data_hash
 from ._mean_evidence import ConditionMeansModel, log_rate_slope
 from ._placebos import Placebos
@@ -84,6 +85,7 @@ def read_training_data(
     seed: int,
     needs: DataRequirements = DataRequirements(),
     held: np.ndarray | None = None,
+    known_targets: pd.DataFrame | None = None,
 ) -> TrainingData:
     """Read the training cells.
 
@@ -102,6 +104,8 @@ def read_training_data(
         Data requirements of the model.
     held
         Validation cells, ``(cells,)`` bool. They enter only ``held`` and ``held_store`` of the result.
+    known_targets
+        Prior knowledge of targets, as returned by :func:`check_known_targets`.
 
     Raises
     ------
@@ -116,16 +120,22 @@ def read_training_data(
     design = ScreenDesign.build(cells.conditions, features, scaling.lines)
     in_sd = cells.standardized(scaling.standard, scaling.groups)
     kept = _choose_controls(table, use, seed)
+    prior = target_prior(known_targets, design.names()["drug"].to_numpy(str), genes)
     summary = _summary(screen, cells, scaling, design, in_sd.merge(cells.label), features, kept)
+    summary = replace(summary, known_targets={} if prior is None else prior._asdict())
     raw = matrix.counts().take(kept) if needs.means and matrix.scale == "counts" else None
     search, means = _search_data(cells, scaling, summary, needs, raw)
+    if prior is not None:
+        search, means = _with_prior(search, means, prior.log_odds)
     store = None
     if needs.cells:
         label, group = cells.label[cells.code], control_group_of(table[use], scaling.groups)
         store = sample_cells(matrix, np.flatnonzero(use), label, group, scaling.standard, seed)
     held_conditions = held_store = None
     if held is not None:
-        held_conditions, held_store = read_validation_data(screen, held, summary, features, scaling, needs, seed)
+        held_conditions, held_store = read_validation_data(
+            screen, held, summary, features, scaling, needs, seed, known_targets
+        )
     conditions, controls = _tensors(summary, store)
     return TrainingData(
         summary=summary,
@@ -193,6 +203,16 @@ def _search_data(
     return cells.reader.statistics(columns, own=needs.own, transform=basis).merge(cells.label), None
 
 
+def _with_prior(
+    search: SufficientStatistics | ConditionMeans, means: ConditionMeansModel | None, log_odds: np.ndarray
+) -> tuple[SufficientStatistics | ConditionMeans, ConditionMeansModel | None]:
+    """The data of the search with prior log odds of targets, ``(conditions, genes)``."""
+    if means is None:  # condition 0 holds the controls
+        return replace(search, target_log_odds=np.pad(log_odds, ((1, 0), (0, 0)))), None
+    means = replace(means, means=replace(means.means, target_log_odds=log_odds))
+    return means.means, means
+
+
 def _count_means(
     cells: ConditionStatistics, scaling: Scaling, line: np.ndarray, slope: np.ndarray
 ) -> ConditionMeansModel:
@@ -212,7 +232,10 @@ def _tensors(summary: TrainingSummary, store: CellStore | None) -> tuple[Measure
     n = statistics.n[1:] if store is None else store.size[1:].numpy().astype(float)
     spread = statistics.squares[1:] / statistics.n[1:, None]
     train = MeasuredConditions(
-        *map(torch.as_tensor, (n[:, None], statistics.mean[1:], spread)), summary.design.inputs(), own
+        *map(torch.as_tensor, (n[:, None], statistics.mean[1:], spread)),
+        summary.design.inputs(),
+        own,
+        **summary.prior_arguments(),
     )
     scatter = statistics.scatter if own is None else statistics.own[0]
     n_control = statistics.n[0] if store is None else float(store.size[0])

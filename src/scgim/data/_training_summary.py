@@ -8,7 +8,9 @@ from typing import TYPE_CHECKING, NamedTuple, Self
 import numpy as np
 import torch
 
-from scgim.module import FeatureEvidence, MeasuredConditions, Moments, Rows
+from scgim.module import CERTAIN, FeatureEvidence, MeasuredConditions, Moments, Rows
+
+from ._known_targets import TargetPrior
 
 if TYPE_CHECKING:
     import scipy.sparse as sp
@@ -42,6 +44,8 @@ class TrainingSummary:
         cross-fitted predictions. Empty before training.
     responses
         State of :class:`~scgim.module.Responses`, the responses of measured drugs; empty before training.
+    known_targets
+        Prior log odds and signs of targets, the arrays of :class:`TargetPrior`; empty without prior knowledge.
     line_scale
         Control SD of every line relative to ``scale``, ``(lines, genes)``, for the standardization of its cells. Empty in models of older
         versions, in which it is 1.
@@ -62,6 +66,7 @@ class TrainingSummary:
     measured: dict = field(default_factory=dict)
     responses: dict = field(default_factory=dict)
     line_scale: np.ndarray = field(default_factory=lambda: np.ones((0, 0)))
+    known_targets: dict = field(default_factory=dict)
 
     def line_mean(self, line: str) -> np.ndarray:
         """Control mean of a line over its batches, training scale, ``(genes,)``."""
@@ -95,12 +100,26 @@ class TrainingSummary:
         features, n = parts.pop("features", None), torch.as_tensor(parts.pop("n"))
         moments = Moments(**_tensors(parts))
         predicted = None if features is None else FeatureEvidence(**_tensors(features))
-        return MeasuredConditions(n, moments.value, moments.spread, self.design.inputs()), moments, predicted
+        inputs, prior = self.design.inputs(), self.prior_arguments()
+        conditions = MeasuredConditions(n, moments.value, moments.spread, inputs, **prior)
+        return conditions, moments, predicted
+
+    def prior_arguments(self) -> dict[str, torch.Tensor]:
+        """Prior knowledge of targets as arguments of :class:`~scgim.module.MeasuredConditions`."""
+        return prior_arguments(TargetPrior(**self.known_targets) if self.known_targets else None)
 
     def rows(self) -> Rows:
         """The measured conditions as arguments of :class:`~scgim.module.Responses`."""
         inputs = self.design.inputs()
         return Rows(self.design.drug, inputs.log_dose.numpy(), self.design.line)
+
+
+def prior_arguments(prior: TargetPrior | None) -> dict[str, torch.Tensor]:
+    """Prior knowledge of targets as arguments of :class:`~scgim.module.MeasuredConditions`."""
+    if prior is None:
+        return {}
+    log_odds = torch.as_tensor(prior.log_odds).clamp(-CERTAIN, CERTAIN)
+    return {"target_log_odds": log_odds, "target_sign": torch.as_tensor(prior.sign)}
 
 
 def _arrays(tensors: NamedTuple) -> dict[str, np.ndarray]:

@@ -11,7 +11,9 @@ from scgim.module import MeasuredConditions
 
 from ._condition_statistics import ConditionStatistics
 from ._design import group_conditions
+from ._known_targets import target_prior
 from ._reader import control_group_of, sample_cells
+from ._training_summary import prior_arguments
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -33,6 +35,7 @@ def read_validation_data(
     scaling: Scaling,
     needs: DataRequirements,
     seed: int,
+    known_targets: pd.DataFrame | None = None,
 ) -> tuple[MeasuredConditions, CellStore | None]:
     """Validation conditions on the training scale. The first condition of their cell store, the controls, is empty."""
     table, matrix = screen.conditions, screen.matrix()
@@ -46,7 +49,9 @@ def read_validation_data(
         n = store.size[1:].numpy().astype(float)
     own = None if statistics.own is None else torch.as_tensor(statistics.own)
     spread = statistics.squares / statistics.n[:, None]
-    return MeasuredConditions(*map(torch.as_tensor, (n[:, None], statistics.mean, spread)), conditions, own), store
+    prior = target_prior(known_targets, cells.conditions["drug"].to_numpy(str), summary.genes)
+    arrays = map(torch.as_tensor, (n[:, None], statistics.mean, spread))
+    return MeasuredConditions(*arrays, conditions, own, **prior_arguments(prior)), store
 
 
 def _encoded(design: ScreenDesign, conditions: pd.DataFrame, features: pd.DataFrame) -> TreatmentInputs:

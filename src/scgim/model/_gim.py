@@ -12,16 +12,17 @@ from scvi.model.base import BaseModelClass
 from scgim._checks import check_effect, check_option
 from scgim.data._columns import ScreenColumns
 from scgim.data._drug_table import DrugTable
+from scgim.data._known_targets import check_known_targets
 from scgim.data._matrix import Scale, check_matrix
 from scgim.data._registered_screen import RegisteredScreen
 from scgim.inference._predictor import Predictor
 from scgim.module import GENERATORS, INTERVENTIONS, MECHANISMS, GIMModule
 from scgim.module.generators import DOSE_RESPONSES
-from scgim.train._edge_constraints import EdgeConstraints, check_prior, edge_constraints
+from scgim.train._edge_constraints import EdgeConstraints, check_prior, check_regulators, edge_constraints
 
 from ._annotation_mixin import AnnotationMixin
 from ._evaluation_mixin import EvaluationMixin
-from ._fields import DRUG_TABLE, ConditionField, DrugFeaturesField
+from ._fields import CONDITION, DRUG_TABLE, ConditionField, DrugFeaturesField
 from ._inference_mixin import InferenceMixin
 from ._persistence_mixin import PersistenceMixin
 from ._scvi_verbs_mixin import ScviVerbsMixin
@@ -77,10 +78,18 @@ class GIM(
         ``"search"``: predictions always use the graph of the search. ``"gradient"``: graph, mechanisms and generator are learned jointly by
         gradient steps on the exact likelihood of all cells. ``"none"``: the graph has no edges.
     prior_graph
-        Prior knowledge of the graph: a DataFrame with columns ``source``, ``target`` and ``kind``, ``"required"`` or
-        ``"forbidden"``. The graph satisfies these constraints.
+        Prior knowledge of the graph: a DataFrame with columns ``source``, ``target`` and ``kind``. The graph has all edges of kind
+        ``"required"`` and no edge of kind ``"forbidden"``. An edge of kind ``"likely"`` has prior log odds in nats, relative to an edge
+        without prior knowledge: the column ``log_odds``, or 15 times the absolute ``weight`` (a number from 0 to 1), or 15. Data can
+        overrule these odds. A table without the column ``kind``, such as a network of decoupler, contains likely edges. Edges of genes
+        outside the screen are not used.
     regulators
-        Names of the genes that may have children; all by default.
+        Names of the genes that may have children; all by default. Names outside the screen are not used.
+    known_targets
+        Prior knowledge of drug targets: a DataFrame with columns ``drug``, ``gene`` and ``kind``. The gene is a target with probability
+        1 (``"known"``) or 0 (``"excluded"``), or has prior log odds in nats (``"likely"``): the column ``log_odds``, or the odds of the
+        column ``probability``, or 4. ``sign`` (-1 or 1) is the sign of the effect on the measured gene, if known. Rows of other drugs
+        and genes are not used. Known targets are data for the graph and the generator.
     scale_shift
         Whether interventions also scale the noise of their targets.
     dose_response
@@ -137,6 +146,7 @@ class GIM(
         structure: Literal["auto", "search", "gradient", "none"] = "auto",
         prior_graph: pd.DataFrame | None = None,
         regulators: Sequence[str] | None = None,
+        known_targets: pd.DataFrame | None = None,
         scale_shift: bool = False,
         dose_response: Literal["hill", "free", "none"] | None = None,
         min_effect: float | None = None,
@@ -149,15 +159,17 @@ class GIM(
         check_option("structure", structure, STRUCTURES)
         if dose_response is not None:
             check_option("dose_response", dose_response, DOSE_RESPONSES)
-        prior_graph, regulators = check_prior(prior_graph, regulators, self._gene_order())
+        genes, drugs = self._gene_order(), self.get_state_registry(CONDITION)["drugs"]
+        regulators = check_regulators(regulators, genes)
         self.settings_ = {
             "mechanism": mechanism,
             "intervention": intervention,
             "generator": generator,
             "likelihood": likelihood,
             "structure": structure,
-            "prior_graph": prior_graph,
+            "prior_graph": check_prior(prior_graph, regulators, genes),
             "regulators": regulators,
+            "known_targets": check_known_targets(known_targets, drugs, genes),
             "scale_shift": bool(scale_shift),
             "dose_response": dose_response,
             "min_effect": check_effect(min_effect),

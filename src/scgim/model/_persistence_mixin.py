@@ -124,7 +124,10 @@ class PersistenceMixin(ModelState):
             require_genes(adata.var_names.to_numpy(str), state["fitted"]["genes"])
             cls.setup_anndata(adata, **registry["setup_args"])
         build: Callable[..., Self] = cls
+        # Targets of the model's drugs remain known, even if `adata` contains none of these drugs.
+        known = state["settings"].pop("known_targets", None)
         model = build(adata, None if adata is not None else registry, **state["settings"])
+        model.settings_["known_targets"] = known
         arrays = dict(state["fitted"])
         design, statistics = ScreenDesign(**arrays.pop("design")), arrays.pop("statistics")
         fitted = TrainingSummary(**arrays, design=design, statistics=SufficientStatistics(**statistics))

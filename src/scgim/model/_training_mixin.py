@@ -221,7 +221,14 @@ class TrainingMixin(ModelState):
         """Training data, with a share ``validation`` of the conditions as validation conditions."""
         screen = self._screen()
         held = validation_cells(screen.conditions, validation, seed) if validation else None
-        return read_training_data(screen, self.drug_table_.frame, seed=seed, needs=self._needs(), held=held)
+        return read_training_data(
+            screen,
+            self.drug_table_.frame,
+            seed=seed,
+            needs=self._needs(),
+            held=held,
+            known_targets=self.settings_["known_targets"],
+        )
 
     def _needs(self) -> DataRequirements:
         """Data requirements of the settings."""

@@ -1,7 +1,7 @@
 """The model in torch: mechanisms, interventions, generators, likelihood, posterior and structural equations."""
 
 from ._module import GIMModule
-from ._moments import CellStore, Controls, FeatureEvidence, MeasuredConditions, Moments, cell_moments
+from ._moments import CERTAIN, CellStore, Controls, FeatureEvidence, MeasuredConditions, Moments, cell_moments
 from ._noise_scale import NoiseScale
 from ._treatment_inputs import TreatmentInputs
 from .generators import GENERATORS
@@ -12,6 +12,7 @@ from .responses import Responses, Rows
 from .scm import Action, abduct, counterfactual, draw_noise, propagate
 
 __all__ = [
+    "CERTAIN",
     "GENERATORS",
     "INTERVENTIONS",
     "MECHANISMS",

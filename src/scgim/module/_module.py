@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
+from torch.special import log_ndtr
 
 from .interventions import INTERVENTIONS
 from .likelihood import (
@@ -18,6 +19,7 @@ from .likelihood import (
     marginal_log_likelihood,
     negligible_gain,
     noise_loss,
+    with_certain,
 )
 from .mechanisms import MECHANISMS
 from .posterior import EffectData, EffectPrior, effect_moments, target_log_odds
@@ -111,10 +113,10 @@ class GIMModule(nn.Module):
         return 0.0 if self.scale_map is None else self.scale_map(conditions.inputs)
 
     def profile_log_likelihood_ratio(self, conditions: MeasuredConditions, moments: Moments) -> Tensor:
-        """Log-likelihood gain of a target at its maximum-likelihood psi, in nats; ``(conditions, genes)``."""
+        """Log-likelihood gain of a target at its maximum-likelihood psi, with prior log odds, in nats; ``(conditions, genes)``."""
         best, _ = self.intervention.observed(moments)
         with_target, without = log_likelihoods(self.intervention, moments, best, conditions.n, self.mechanism.variance)
-        return with_target - without
+        return with_target - without + conditions.target_log_odds
 
     @torch.no_grad()
     def freeze(self, conditions: MeasuredConditions, moments: Moments) -> QuadraticEvidence | None:
@@ -157,6 +159,7 @@ class GIMModule(nn.Module):
             return complete_log_likelihood(logits, gain, 0.0, target_penalty, targets)
         variance, scale = self.mechanism.variance, self.log_scale(conditions)
         with_target, without = log_likelihoods(self.intervention, moments, psi, conditions.n, variance, scale)
+        with_target = with_target + conditions.target_log_odds
         if targets is None:
             return marginal_log_likelihood(logits, with_target, without, target_penalty)
         return complete_log_likelihood(logits, with_target, without, target_penalty, targets)
@@ -209,7 +212,7 @@ class GIMModule(nn.Module):
 
         :func:`~scgim.module.posterior.target_log_odds` gives the log odds. A negligible effect belongs to the null hypothesis
         (:func:`negligible_gain`). A gene with an effect below :attr:`min_effect`, or below its standard error, has a probability of at
-        most 0.5 (:func:`capped`). The graph is assumed to be wrong with some probability if it was learned from means
+        most 0.5 (:func:`capped`). Prior log odds of the conditions are added to the log odds. The graph is assumed to be wrong with some probability if it was learned from means
         (:func:`graph_averaged`).
 
         Parameters
@@ -242,7 +245,8 @@ class GIMModule(nn.Module):
             error = data.variance.sqrt().expand_as(effect)
         # An effect is measured from the value without intervention: 0 for a shift, the mechanism's prediction for a hard intervention.
         without = 0.0 if self.intervention.keeps_parents else moments.value - moments.residual
-        return capped(probability, effect - without, error, least), effect, error
+        probability = capped(probability, effect - without, error, least)
+        return with_certain(probability, conditions.target_log_odds), effect, error
 
     @property
     def _from_means(self) -> bool:
@@ -258,7 +262,11 @@ class GIMModule(nn.Module):
         negligible = negligible_gain(moments.residual, sampling, least)
         if isinstance(scale, Tensor):
             sampling = sampling * torch.exp(2 * scale)
-        return EffectData(best, with_target - without, negligible, sampling)
+        # A prior with one sign of the effect has half the width of a symmetric prior, and twice the density.
+        sign = torch.as_tensor(conditions.target_sign)
+        agreement = torch.where(sign == 0, 0.0, math.log(2) + log_ndtr(sign * best / sampling.sqrt()))
+        gain = with_target - without + conditions.target_log_odds + agreement
+        return EffectData(best, gain, negligible, sampling)
 
     def _effect_prior(
         self, conditions: MeasuredConditions, variance: Tensor, features: FeatureEvidence | None

@@ -11,6 +11,9 @@ if TYPE_CHECKING:
     from ._treatment_inputs import TreatmentInputs
 
 
+CERTAIN = 1e4  # nats; log odds of known targets. Infinite log odds would make losses infinite
+
+
 class MeasuredConditions(NamedTuple):
     """Statistics and inputs of the treated conditions, in the order of the registry."""
 
@@ -19,6 +22,8 @@ class MeasuredConditions(NamedTuple):
     spread: Tensor  # (conditions, genes) variance within the condition
     inputs: TreatmentInputs
     own: object = None  # every condition's scatter, gathered by `LinearMechanism.families`, if the likelihood needs it
+    target_log_odds: Tensor | float = 0.0  # (conditions, genes) of prior knowledge, nats; at least `CERTAIN` if known
+    target_sign: Tensor | float = 0.0  # (conditions, genes) signs of effects from prior knowledge, 0 if unknown
 
 
 class Controls(NamedTuple):

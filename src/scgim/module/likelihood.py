@@ -9,6 +9,8 @@ import torch
 from torch import Tensor
 from torch.nn.functional import logsigmoid, softplus
 
+from ._moments import CERTAIN
+
 if TYPE_CHECKING:
     from ._moments import Moments
     from .interventions import Hard, Shift
@@ -192,6 +194,13 @@ def capped(probability: Tensor, effect: Tensor, error: Tensor, least: Tensor | f
     """
     small = effect.abs() < torch.clamp(error, min=least)
     return torch.where(small, probability.clamp(max=0.5), probability)
+
+
+def with_certain(probability: Tensor, log_odds: Tensor | float) -> Tensor:
+    """Probabilities of targets, 1 for known and 0 for excluded targets: genes with prior log odds of at least :data:`CERTAIN`."""
+    if not isinstance(log_odds, Tensor):
+        return probability
+    return torch.where(log_odds.abs() >= CERTAIN, (log_odds > 0).to(probability), probability)
 
 
 def noise_loss(pooled: Tensor, variance: Tensor, n_cells: Tensor | float) -> Tensor:

@@ -38,6 +38,8 @@ class ConditionMeans:
         Number of cells in all conditions and controls.
     dispersion
         For counts: variance over mean within a condition, ``(genes,)``.
+    target_log_odds
+        As in :class:`SufficientStatistics`, of the treated conditions.
     """
 
     n: np.ndarray
@@ -50,6 +52,7 @@ class ConditionMeans:
     reliability: np.ndarray
     n_cells: float
     dispersion: np.ndarray | None = None
+    target_log_odds: np.ndarray | None = None
 
     @classmethod
     def of(

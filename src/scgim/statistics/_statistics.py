@@ -29,6 +29,8 @@ class SufficientStatistics:
         Diagonal of each :math:`W_k`, ``(conditions, columns)`` float64. The sum over conditions is the diagonal of ``scatter``.
     own
         Each :math:`W_k`, ``(conditions, columns, columns)`` float64, if requested: hard interventions need it.
+    target_log_odds
+        Prior log odds of targets relative to a gene without prior knowledge, ``(conditions, genes)``, in nats; infinite if certain.
     """
 
     n: np.ndarray
@@ -36,6 +38,7 @@ class SufficientStatistics:
     scatter: np.ndarray
     squares: np.ndarray
     own: np.ndarray | None = None
+    target_log_odds: np.ndarray | None = None
 
     @property
     def n_cells(self) -> float:

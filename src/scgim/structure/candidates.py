@@ -65,16 +65,16 @@ def candidates(
     columns: int,
     allowed: np.ndarray,
     required: np.ndarray,
-    start: np.ndarray,
+    always: np.ndarray,
 ) -> Slots:
-    """All allowed edges up to 200 genes; beyond, those between :func:`neighbors`. Required and start edges are always included."""
+    """All allowed edges up to 200 genes; beyond, those between :func:`neighbors`. Required edges and ``always`` are included."""
     if len(allowed) <= ALL_PAIRS:
         may = allowed
     elif isinstance(statistics, ConditionMeans):
         may = allowed & moving_together(statistics)
     else:
         may = allowed & neighbors(statistics, columns)
-    return make_slots(may | required | start, required)
+    return make_slots(may | required | always, required)
 
 
 def neighbors(statistics: SufficientStatistics, columns: int, count: int = N_CANDIDATES) -> np.ndarray:

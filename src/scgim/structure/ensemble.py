@@ -74,15 +74,15 @@ def resample(
     order = np.argsort(block, kind="stable")
     start = np.searchsorted(block[order], np.arange(block.max() + 2))
     rows = np.concatenate([order[start[b] : start[b + 1]] for b in chosen])
+    prior = statistics.target_log_odds
     if isinstance(statistics, ConditionMeans):
-        return replace(
-            statistics, **{name: getattr(statistics, name)[rows] for name in ("n", "change", "variance", "line")}
-        )
+        drawn = {name: getattr(statistics, name)[rows] for name in ("n", "change", "variance", "line")}
+        return replace(statistics, **drawn, target_log_odds=None if prior is None else prior[rows])
     rows = np.concatenate([[0], 1 + rows])
     n = statistics.n[rows]
     freedom, before = max(n.sum() - len(n), 1.0), max(statistics.n_cells - len(statistics.n), 1.0)
     own = None if statistics.own is None else statistics.own[rows]
     scatter = statistics.scatter * freedom / before if own is None else own.sum(0)
-    return replace(
-        statistics, n=n, mean=statistics.mean[rows], squares=statistics.squares[rows], scatter=scatter, own=own
-    )
+    drawn = {name: getattr(statistics, name)[rows] for name in ("mean", "squares")}
+    prior = None if prior is None else prior[rows]
+    return replace(statistics, n=n, scatter=scatter, own=own, target_log_odds=prior, **drawn)

@@ -35,6 +35,10 @@ class CellData(NamedTuple):
     target_penalty: float  # nats per target
     penalty: float  # price of a basis function in BICs
     columns: int  # basis functions of a parent
+    edges: np.ndarray  # (genes, genes) prior log odds of edges, row = target; empty without prior knowledge
+    targets: (
+        np.ndarray
+    )  # (genes, conditions) prior log odds of targets, infinite if known; empty without prior knowledge
 
     @property
     def genes(self) -> int:
@@ -64,6 +68,8 @@ class MeanData(NamedTuple):
     floor: float  # SD of errors that sampling does not explain
     mismatch: float  # SD of the difference between correlations within conditions and slopes between them
     hard: bool  # hard interventions: a target is cut off from its parents
+    edges: np.ndarray  # as in CellData
+    targets: np.ndarray  # as in CellData, without the controls
 
     @property
     def genes(self) -> int:
@@ -162,7 +168,7 @@ def _excess(own, cols, w, q, out):
 @_compiled
 def _fit_cells(j, parents, p, data, w, moved):
     """:func:`fit_gene` from the statistics of all cells."""
-    n, mean, total, scatter, between, own, cells, target_penalty, penalty, columns = data
+    n, mean, total, scatter, between, own, cells, target_penalty, penalty, columns, _, targets = data
     conditions, q, hard = len(n), p * columns, len(own) > 0
     cols = np.empty(q + 1, dtype=np.int64)
     # The last of the `cols` is the gene itself; the others are the basis functions of its parents.
@@ -218,11 +224,13 @@ def _fit_cells(j, parents, p, data, w, moved):
                 b += n[k] * residual[k] * (1 - moved[k])
                 weight += n[k] * (1 - moved[k])
             b /= weight
-        limit, n_moved, changed = 2 * max(s2, _FLOOR) * target_penalty, 0, 0
+        unit, n_moved, changed = 2 * max(s2, _FLOOR), 0, 0
+        limit = unit * target_penalty
         # A condition is a target if its excess log-likelihood exceeds the penalty: n gap^2 / (2 s2) > target_penalty.
         for k in range(1, conditions):
             gap = residual[k] - b
-            now = n[k] * gap * gap + excess[k] > limit
+            odds = unit * targets[j, k] if len(targets) else 0.0
+            now = n[k] * gap * gap + excess[k] > limit - odds
             changed += now != moved[k]
             n_moved += now
             moved[k] = now
@@ -244,6 +252,10 @@ def _fit_cells(j, parents, p, data, w, moved):
         s2 += (n[k] * gap * gap + excess[k]) * (1 - moved[k])
     s2 = max(s2 / cells, _FLOOR)
     score = 0.5 * cells * math.log(s2) + target_penalty * n_moved + 0.5 * penalty * math.log(cells) * q
+    if len(targets):
+        for k in range(1, conditions):
+            if moved[k]:
+                score -= min(targets[j, k], target_penalty)  # a certain target has no price
     return score, b, s2
 
 
@@ -336,6 +348,11 @@ def _fit_means(j, parents, p, data, w, moved):
             prior = data.variance[j, k] + data.floor**2 + data.slab if data.hard else v[k] + data.slab
             not_targeted = 0.5 * r * r / v[k] + 0.5 * math.log(v[k])
             targeted = 0.5 * gone * gone / prior + 0.5 * math.log(prior) + data.target_penalty
+            if len(data.targets):
+                if data.targets[j, k] == math.inf:
+                    not_targeted = math.inf
+                else:
+                    targeted -= data.targets[j, k]
             low = min(not_targeted, targeted)
             # Subtract the smaller exponent before exponentiating: both may be hundreds of nats.
             share = math.exp(low - not_targeted)
@@ -395,7 +412,11 @@ def _choose(j, parents, p, data, w, moved):
 @_compiled
 def fit_gene(j, parents, p, data, w, moved):
     """Score, intercept and noise variance of gene ``j``. Writes coefficients to ``w`` and targets to ``moved``."""
-    return _fit(j, parents, p, data, w, moved)
+    score, intercept, variance = _fit(j, parents, p, data, w, moved)
+    if len(data.edges):
+        for a in range(p):
+            score -= data.edges[j, parents[a]]
+    return score, intercept, variance
 
 
 def local_score(j: int, parents: np.ndarray, p: int, data: tuple) -> float:

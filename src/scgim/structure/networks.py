@@ -87,6 +87,8 @@ class NetworkScore:
         Nats per target; 6 by default.
     penalty
         Price of a basis function in BICs, 1 by default. A parent has four basis functions, as in the search.
+    edge_log_odds, target_log_odds
+        Prior log odds of edges, ``(genes, genes)``, row = source, and of targets, ``(conditions, genes)``, as in the search.
     """
 
     def __init__(
@@ -97,6 +99,8 @@ class NetworkScore:
         intervention: Intervention = "shift",
         target_penalty: float | None = None,
         penalty: float | None = None,
+        edge_log_odds: np.ndarray | None = None,
+        target_log_odds: np.ndarray | None = None,
     ) -> None:
         code = np.repeat(np.arange(len(size)), size)
         # Cells are taken at even spacing, so that every condition keeps its share.
@@ -107,6 +111,9 @@ class NetworkScore:
         self.size = np.bincount(self.code, minlength=len(size)).astype(float)
         self.cells = len(judged)
         columns = 1 + len(BASIS_CENTERS)
+        d, k = x.shape[1], len(size)
+        self.edge_log_odds = np.zeros((d, d)) if edge_log_odds is None else edge_log_odds
+        self.target_log_odds = np.zeros((k, d)) if target_log_odds is None else target_log_odds
         self.price = (1.0 if penalty is None else penalty) * columns * 0.5 * math.log(self.cells)
         basis = expand(self.fitted.T.astype(np.float64)).reshape(len(fitted), -1, columns)
         self.basis = basis - basis.mean(0)
@@ -132,10 +139,11 @@ class NetworkScore:
             mean, within = self._by_condition(self.judged[j] - network(self.judged))
             excess = within - own if self.hard else np.zeros_like(own)
             base = (own if self.hard else within).sum()
+            price = self.target_penalty - self.target_log_odds[:, j]
             before, level = moved, mean[0]  # at first only the controls are known not to be targets
             for _ in range(_REFLAGS):
                 gap = self.size * (mean - level) ** 2 + excess
-                moved = gap > 2 * self.target_penalty * (base + gap @ ~moved) / self.cells
+                moved = gap > 2 * price * (base + gap @ ~moved) / self.cells
                 moved[0] = False
                 still = self.size * ~moved
                 level = still @ mean / max(still.sum(), 1)
@@ -144,7 +152,8 @@ class NetworkScore:
                 break
             inner, bias = network.inner, network.bias
         misfit = 0.5 * self.cells * math.log((base + gap @ ~moved) / self.cells)
-        score = misfit + self.target_penalty * moved.sum() + self.price * len(parents)
+        score = misfit + np.maximum(price[moved], 0.0).sum() + self.price * len(parents)
+        score -= self.edge_log_odds[list(parents), j].sum()
         return Network(parents, network.inner, network.bias, network.readout, moved, score)
 
     def _by_condition(self, y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

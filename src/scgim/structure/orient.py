@@ -29,6 +29,7 @@ def orient_equivalent_edges(
     penalty: float | None = None,
     allowed: np.ndarray | None = None,
     required: np.ndarray | None = None,
+    edge_log_odds: np.ndarray | None = None,
 ) -> np.ndarray:
     r"""Orient edges whose direction hardly changes the score by a prior over topological orders.
 
@@ -45,7 +46,7 @@ def orient_equivalent_edges(
     ----------
     graph
         ``(genes, genes)`` bool, row = source, acyclic; not changed.
-    statistics, columns, intervention, target_penalty, penalty, allowed, required
+    statistics, columns, intervention, target_penalty, penalty, allowed, required, edge_log_odds
         The arguments of :func:`~scgim.structure.search_dag`, which found the graph.
 
     Returns
@@ -65,7 +66,12 @@ def orient_equivalent_edges(
     [[0, 1], [0, 2]]
     """
     data = score_data(
-        statistics, columns=columns, intervention=intervention, target_penalty=target_penalty, penalty=penalty
+        statistics,
+        columns=columns,
+        intervention=intervention,
+        target_penalty=target_penalty,
+        penalty=penalty,
+        edge_log_odds=edge_log_odds,
     )
     graph, d = np.array(graph, dtype=bool), len(graph)
     score = np.array([_score(graph[:, j], j, data) for j in range(d)])
@@ -108,6 +114,7 @@ def turn_edges(
     penalty: float | None = None,
     allowed: np.ndarray | None = None,
     required: np.ndarray | None = None,
+    edge_log_odds: np.ndarray | None = None,
 ) -> np.ndarray:
     r"""Draw the direction of every edge once, in random order, given all other edges (one sweep of Gibbs sampling).
 
@@ -120,7 +127,7 @@ def turn_edges(
         ``(genes, genes)`` bool, row = source, acyclic; not changed.
     seed
         Seed of the order and of the draws.
-    statistics, columns, intervention, target_penalty, penalty, allowed, required
+    statistics, columns, intervention, target_penalty, penalty, allowed, required, edge_log_odds
         The arguments of :func:`~scgim.structure.search_dag`.
 
     Examples
@@ -134,7 +141,12 @@ def turn_edges(
     True
     """
     data = score_data(
-        statistics, columns=columns, intervention=intervention, target_penalty=target_penalty, penalty=penalty
+        statistics,
+        columns=columns,
+        intervention=intervention,
+        target_penalty=target_penalty,
+        penalty=penalty,
+        edge_log_odds=edge_log_odds,
     )
     graph, rng = np.array(graph, dtype=bool), np.random.default_rng([seed, 0x7E11])
     children, parents = ([set(np.flatnonzero(row).tolist()) for row in each] for each in (graph, graph.T))

@@ -30,6 +30,8 @@ def refine_dag(
     penalty: float | None = None,
     allowed: np.ndarray | None = None,
     required: np.ndarray | None = None,
+    edge_log_odds: np.ndarray | None = None,
+    target_log_odds: np.ndarray | None = None,
 ) -> np.ndarray:
     r"""Drop, turn and add edges until no such change lowers the score of :class:`~scgim.structure.networks.NetworkScore`.
 
@@ -47,7 +49,7 @@ def refine_dag(
         Standardized cells, ``(cells, genes)``, sorted by condition, controls first; cells of every condition, ``(conditions,)``.
     moved
         Conditions assumed to target a gene, ``(conditions, genes)`` bool: the start of the fits.
-    intervention, target_penalty, penalty
+    intervention, target_penalty, penalty, edge_log_odds, target_log_odds
         Settings of :class:`~scgim.structure.networks.NetworkScore`.
     allowed, required
         Edges that may exist and edges that always do, ``(genes, genes)`` bool, row = source.
@@ -66,7 +68,15 @@ def refine_dag(
     [[0, 2], [1, 2]]
     """
     allowed, required = check_priors(len(graph), allowed, required)
-    score = NetworkScore(x, size, intervention=intervention, target_penalty=target_penalty, penalty=penalty)
+    score = NetworkScore(
+        x,
+        size,
+        intervention=intervention,
+        target_penalty=target_penalty,
+        penalty=penalty,
+        edge_log_odds=edge_log_odds,
+        target_log_odds=target_log_odds,
+    )
     # The matrices are small: threads would cost more than they save, and would change the last bits of sums.
     with threadpool_limits(1):
         climb = _Climb(np.array(graph, dtype=bool), score, moved, allowed, required)
@@ -128,7 +138,7 @@ class _Climb:
         # expensive, so only additions with a promised gain above the price of a parent are tried at all.
         detour = reach.astype(float) @ graph > 0
         turns = graph & ~detour & ~self.required & self.allowed.T & room[:, None]
-        joins = self.allowed & ~graph & ~reach.T & room & (self.gain > self.score.price)
+        joins = self.allowed & ~graph & ~reach.T & room & (self.gain > self.score.price - self.score.edge_log_odds)
         # A reversal must gain the price of a parent: so Markov-equivalent edges keep their direction.
         changes = [
             (self._change(j, i) + self._change(i, j) + self.score.price, i, j, True)

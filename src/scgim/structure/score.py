@@ -39,6 +39,7 @@ def score_data(
     intervention: Intervention = "shift",
     target_penalty: float | None = None,
     penalty: float | None = None,
+    edge_log_odds: np.ndarray | None = None,
 ) -> CellData | MeanData:
     r"""Arrays for the kernels (``data`` of :func:`local_score`), from all cells or from condition means.
 
@@ -59,6 +60,9 @@ def score_data(
     penalty
         Cells: price of a basis function in BICs, by default 2 for one basis function per gene, else 0.7. Means: price of a
         parent in units of :math:`\tfrac12 \log d`, by default 1.
+    edge_log_odds
+        Prior log odds of edges relative to an edge without prior knowledge, in nats, ``(genes, genes)``, row = source. They are
+        subtracted from the score of the parent set.
 
     Returns
     -------
@@ -72,7 +76,13 @@ def score_data(
     if intervention not in ("shift", "hard"):
         raise ValueError(f"intervention={intervention!r} is neither 'shift' nor 'hard'.")
     if isinstance(statistics, ConditionMeans):
-        return _mean_data(statistics, hard=intervention == "hard", target_penalty=target_penalty, penalty=penalty)
+        return _mean_data(
+            statistics,
+            hard=intervention == "hard",
+            target_penalty=target_penalty,
+            penalty=penalty,
+            edge_log_odds=edge_log_odds,
+        )
     target_penalty = 6.0 if target_penalty is None else target_penalty
     # numba treats a read-only array as a type of its own and would compile all kernels again for it.
     n, scatter = (np.require(a, np.float64, ["C", "W"]) for a in (statistics.n, statistics.scatter))
@@ -89,10 +99,23 @@ def score_data(
         scatter = scatter + _RIDGE * cells * lack * np.eye(len(scatter))
     penalty = (2.0 if columns == 1 else 0.7) if penalty is None else float(penalty)
     moments = weighted.sum(1), scatter, weighted @ mean.T
-    return CellData(n, mean, *moments, own, cells, float(target_penalty), penalty, int(columns))
+    prior = _log_odds(edge_log_odds), _log_odds(statistics.target_log_odds)
+    return CellData(n, mean, *moments, own, cells, float(target_penalty), penalty, int(columns), *prior)
 
 
-def _mean_data(means: ConditionMeans, *, hard: bool, target_penalty: float | None, penalty: float | None) -> MeanData:
+def _log_odds(prior: np.ndarray | None) -> np.ndarray:
+    """Prior log odds as the kernels read them, with a row for every gene as target of an edge or drug; empty without a prior."""
+    return np.empty((0, 0)) if prior is None else np.array(prior.T, dtype=np.float64, order="C")
+
+
+def _mean_data(
+    means: ConditionMeans,
+    *,
+    hard: bool,
+    target_penalty: float | None,
+    penalty: float | None,
+    edge_log_odds: np.ndarray | None,
+) -> MeanData:
     d = len(means.latent)
     # Arrays of a type that would make numba compile again (read-only, not contiguous) are copied.
     by_gene = {name: np.array(getattr(means, name).T, order="C") for name in ("change", "variance", "control")}
@@ -109,6 +132,8 @@ def _mean_data(means: ConditionMeans, *, hard: bool, target_penalty: float | Non
         floor=FLOOR,
         mismatch=MISMATCH,
         hard=hard,
+        edges=_log_odds(edge_log_odds),
+        targets=_log_odds(means.target_log_odds),
     )
 
 

@@ -49,6 +49,7 @@ def search_dag(
     penalty: float | None = None,
     allowed: np.ndarray | None = None,
     required: np.ndarray | None = None,
+    edge_log_odds: np.ndarray | None = None,
     max_rounds: int = 100,
     patience: int = 20,
     seed: int = 0,
@@ -66,7 +67,7 @@ def search_dag(
     ----------
     statistics
         Statistics of ``genes * columns`` columns on the standardized scale; condition 0 holds the controls.
-    columns, intervention, target_penalty, penalty
+    columns, intervention, target_penalty, penalty, edge_log_odds
         The arguments of :func:`~scgim.structure.score.score_data`; the score is defined in :func:`~scgim.structure.local_score`.
     allowed, required
         Edges that may exist and edges that always do, ``(genes, genes)`` bool with row = source.
@@ -104,7 +105,12 @@ def search_dag(
     [[0, 1]]
     """
     data = score_data(
-        statistics, columns=columns, intervention=intervention, target_penalty=target_penalty, penalty=penalty
+        statistics,
+        columns=columns,
+        intervention=intervention,
+        target_penalty=target_penalty,
+        penalty=penalty,
+        edge_log_odds=edge_log_odds,
     )
     columns, d = data.columns, data.genes
     allowed, required = check_priors(d, allowed, required)
@@ -113,7 +119,8 @@ def search_dag(
     if d and graph.sum(0).max() > MAX_PARENTS:
         j = graph.sum(0).argmax()
         raise ValueError(f"Gene {j} starts with {graph[:, j].sum()} parents; at most {MAX_PARENTS} are possible.")
-    slots = candidates(statistics, columns, allowed, required, graph)
+    likely = graph if edge_log_odds is None else graph | (allowed & (edge_log_odds > 0))
+    slots = candidates(statistics, columns, allowed, required, likely)
     with ThreadPoolExecutor(threads or min(os.cpu_count() or 1, _ABREAST)) as pool:
         climber = _Climber(slots, data, graph, pool)
         yield climber.state(0)

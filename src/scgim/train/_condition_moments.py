@@ -124,7 +124,7 @@ class ConditionMoments:
         With a reduced penalty, weak conditions contribute to the effects that they have in common. With strong conditions, a larger
         penalty does not hide targets, and it prevents the prediction of targets that features do not determine.
         """
-        gain = self.module.profile_log_likelihood_ratio(conditions, moments)
+        gain = self.module.profile_log_likelihood_ratio(conditions, moments) - conditions.target_log_odds
         clear = gain[gain > self.module.target_penalty + CLEAR_MARGIN]
         least = self.options.generator_target_penalty
         return max(least, LEARNING_SHARE * float(clear.median()) if len(clear) else 0.0)

@@ -1,7 +1,8 @@
-"""Prior knowledge of the graph as masks of allowed and required edges."""
+"""Prior knowledge of the graph: allowed, required and likely edges."""
 
 from __future__ import annotations
 
+import logging
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -10,65 +11,97 @@ import numpy as np
 import pandas as pd
 
 from scgim._checks import listed, nearest
+from scgim.data._gene_names import match_genes
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-KINDS = ("required", "forbidden")
-COLUMNS = ("source", "target", "kind")
+logger = logging.getLogger("scgim")
+
+KINDS = ("required", "forbidden", "likely")
+COLUMNS = ("source", "target", "kind", "log_odds")
+LIKELY = 15.0  # log odds in nats of a likely edge of weight 1; chosen on measured wells (RPPA)
 
 
-def check_prior(
-    prior_graph: pd.DataFrame | None, regulators: Sequence[str] | None, genes: np.ndarray
-) -> tuple[pd.DataFrame | None, list[str] | None]:
-    """Validate a prior graph and regulators: a frame of strings with columns source, target, kind; a list of gene names.
+def check_regulators(regulators: Sequence[str] | None, genes: np.ndarray) -> list[str] | None:
+    """The regulators that are genes of the screen.
 
     Raises
     ------
     TypeError
-        If ``prior_graph`` is not a DataFrame, or ``regulators`` not a list of names.
+        If ``regulators`` is no list of names.
     ValueError
-        If a column or gene does not exist, an edge is a loop, or the constraints contradict each other.
+        If none of the names is a gene.
     """
-    known = set(genes.tolist())
-    if regulators is not None:
-        if isinstance(regulators, str) or not np.iterable(regulators):
-            raise TypeError(f"regulators is a list of gene names, got {regulators!r}.")
-        regulators = list(dict.fromkeys(map(str, regulators)))
-        _check_genes(regulators, known, "regulators")
+    if regulators is None:
+        return None
+    if isinstance(regulators, str) or not np.iterable(regulators):
+        raise TypeError(f"regulators is a list of gene names, got {regulators!r}.")
+    names = pd.Series(list(dict.fromkeys(map(str, regulators))), dtype=object)
+    found = match_genes(names, genes, "regulators").dropna()
+    if len(names) and found.empty:
+        raise _no_gene("regulators", names, genes)
+    if len(found) < len(names):
+        logger.info("regulators: %d of %d names are genes of adata.", len(found), len(names))
+    return list(dict.fromkeys(found))
+
+
+def check_prior(
+    prior_graph: pd.DataFrame | None, regulators: list[str] | None, genes: np.ndarray
+) -> pd.DataFrame | None:
+    """Validate a prior graph and return its rows for genes of the screen: columns source, target, kind, log_odds.
+
+    A table without the column ``kind``, such as decoupler's networks, contains likely edges. A likely edge with a gene outside the
+    screen is left out. The log odds of a likely edge are its ``log_odds``, or :data:`LIKELY` times the absolute value of its ``weight``,
+    divided by the largest weight of the table if weights exceed 1.
+
+    Raises
+    ------
+    TypeError
+        If ``prior_graph`` is not a DataFrame.
+    ValueError
+        If a column or gene does not exist, a required edge is a loop, no edge is left, or the constraints contradict each other.
+    """
     if prior_graph is None:
-        return None, regulators
+        return None
     if not isinstance(prior_graph, pd.DataFrame):
         raise TypeError(
             f"prior_graph is a DataFrame with columns source, target, kind, got a {type(prior_graph).__name__}."
         )
-    missing = [column for column in COLUMNS if column not in prior_graph]
+    missing = [column for column in COLUMNS[:2] if column not in prior_graph]
     if missing:
         close = listed(nearest(missing[0], list(prior_graph.columns), n=1)) or "none"
         raise ValueError(f"prior_graph has no column {missing[0]!r} (nearest: {close}); it needs source, target, kind.")
-    table = prior_graph[list(COLUMNS)].astype(str).reset_index(drop=True)
-    for column in ("source", "target"):
-        _check_genes(table[column].tolist(), known, f"prior_graph[{column!r}]")
+    given = prior_graph.reset_index(drop=True)
+    table = given[["source", "target"]].astype(str)
+    table["kind"] = given["kind"].astype(str) if "kind" in given else "likely"
     wrong = sorted(set(table["kind"]) - set(KINDS))
     if wrong:
-        raise ValueError(f"prior_graph['kind'] holds {listed(wrong)}; it may hold 'required' and 'forbidden'.")
+        raise ValueError(
+            f"prior_graph['kind'] holds {listed(wrong)}; it may hold 'required', 'forbidden' and 'likely'."
+        )
+    table["log_odds"] = _log_odds(given, (table["kind"] == "likely").to_numpy())
+    table = _of_genes(table, genes)
     loops = table.loc[(table["source"] == table["target"]) & (table["kind"] == "required"), "source"]
     if len(loops):
         raise ValueError(f"prior_graph requires {loops.iloc[0]!r} to cause itself. Drop that row.")
     _check_agreement(table, regulators)
-    return table, regulators
+    # Of several rows of an edge the largest odds count: copies of a row are no further evidence.
+    table = table.sort_values(list(COLUMNS), ascending=[True, True, True, False], kind="stable")
+    return table.drop_duplicates(list(COLUMNS[:3])).reset_index(drop=True)
 
 
 @dataclass(frozen=True)
 class EdgeConstraints:
-    """Allowed and required edges, ``(genes, genes)`` bool, row = source; ``None`` without a constraint."""
+    """Allowed and required edges, bool, and log odds of edges in nats; ``(genes, genes)``, row = source; ``None`` without a constraint."""
 
     allowed: np.ndarray | None = None
     required: np.ndarray | None = None
+    edge_log_odds: np.ndarray | None = None
 
     def asdict(self) -> dict[str, np.ndarray | None]:
         """Keyword arguments of the search."""
-        return {"allowed": self.allowed, "required": self.required}
+        return dict(vars(self))
 
 
 def edge_constraints(table: pd.DataFrame | None, regulators: list[str] | None, genes: np.ndarray) -> EdgeConstraints:
@@ -76,43 +109,83 @@ def edge_constraints(table: pd.DataFrame | None, regulators: list[str] | None, g
     if table is None and regulators is None:
         return EdgeConstraints()
     d = len(genes)
-    allowed, required = ~np.eye(d, dtype=bool), np.zeros((d, d), dtype=bool)
+    allowed, required, log_odds = ~np.eye(d, dtype=bool), np.zeros((d, d), dtype=bool), np.zeros((d, d))
     if regulators is not None:
         allowed[~np.isin(genes, regulators)] = False
-    if table is not None:
-        place = pd.Index(genes)
-        for kind, mask, value in (("forbidden", allowed, False), ("required", required, True)):
-            rows = table[table["kind"] == kind]
-            mask[place.get_indexer(rows["source"]), place.get_indexer(rows["target"])] = value
-    return EdgeConstraints(allowed, required)
+    if table is None:
+        return EdgeConstraints(allowed, required)
+    place = pd.Index(genes)
+    of = {kind: (table["kind"] == kind).to_numpy() for kind in KINDS}
+    source, target = (place.get_indexer(table[column]) for column in COLUMNS[:2])
+    allowed[source[of["forbidden"]], target[of["forbidden"]]] = False
+    required[source[of["required"]], target[of["required"]]] = True
+    likely = of["likely"]
+    log_odds[source[likely], target[likely]] = table["log_odds"].to_numpy(float)[likely]
+    return EdgeConstraints(allowed, required, log_odds if log_odds.any() else None)
 
 
-def _check_genes(names: list[str], known: set[str], where: str) -> None:
-    unknown = [name for name in dict.fromkeys(names) if name not in known]
-    if unknown:
-        raise ValueError(
-            f"{where} contains {len(unknown)} genes that are not in adata: {listed(unknown)} "
-            f"(nearest to {unknown[0]!r}: {listed(nearest(unknown[0], sorted(known), n=2)) or 'none'})."
-        )
+def _log_odds(table: pd.DataFrame, likely: np.ndarray) -> np.ndarray:
+    """Log odds of the likely edges, from the columns log_odds and weight; missing values for other edges."""
+    odds = np.where(likely, LIKELY, np.nan)
+    for column in ("weight", "log_odds"):
+        if column not in table:
+            continue
+        given = pd.to_numeric(table[column], errors="coerce").to_numpy(float)
+        bad = likely & table[column].notna().to_numpy() & ~np.isfinite(given)
+        if bad.any():
+            raise ValueError(
+                f"prior_graph[{column!r}] contains {listed(table[column][bad])}. It must be a finite number, or missing; use "
+                "kind='required' or 'forbidden' for certain edges."
+            )
+        use = likely & ~np.isnan(given)
+        if column == "weight" and use.any():
+            given = LIKELY * np.abs(given) / max(1.0, np.abs(given[use]).max())
+        odds = np.where(use, given, odds)
+    return odds
+
+
+def _of_genes(table: pd.DataFrame, genes: np.ndarray) -> pd.DataFrame:
+    """The table with names of the screen's genes, without likely edges of other genes and likely loops."""
+    named = table.copy()
+    for column in ("source", "target"):
+        named[column] = match_genes(table[column], genes, f"prior_graph[{column!r}]")
+        unknown = table.loc[named[column].isna() & (table["kind"] != "likely"), column]
+        if len(unknown):
+            raise _no_gene(f"prior_graph[{column!r}]", unknown.drop_duplicates(), genes)
+    inside = named[["source", "target"]].notna().all(axis=1)
+    used = inside & ((named["kind"] != "likely") | (named["source"] != named["target"]))
+    if len(table) and not used.any():
+        outside = table.loc[~inside, ["source", "target"]].melt()["value"].drop_duplicates()
+        raise _no_gene("prior_graph", outside if len(outside) else table["source"], genes)
+    if not used.all():
+        logger.info("prior_graph: %d of %d edges join genes of adata and are used.", used.sum(), len(table))
+    return named[used].reset_index(drop=True)
+
+
+def _no_gene(where: str, names: pd.Series, genes: np.ndarray) -> ValueError:
+    close = listed(nearest(names.iloc[0], genes.tolist(), n=2)) or "none"
+    return ValueError(
+        f"{where} contains {len(names)} genes that are not in adata: {listed(names)} (nearest to {names.iloc[0]!r}: {close})."
+    )
 
 
 def _check_agreement(table: pd.DataFrame, regulators: list[str] | None) -> None:
     """Raise if no DAG satisfies all constraints."""
-    sets = {kind: set(zip(*(table.loc[table["kind"] == kind, c] for c in COLUMNS[:2]), strict=True)) for kind in KINDS}
-    both = sorted(sets["required"] & sets["forbidden"])
+    edges = {kind: set(zip(*(table.loc[table["kind"] == kind, c] for c in COLUMNS[:2]), strict=True)) for kind in KINDS}
+    both = sorted(edges["required"] & edges["forbidden"])
     if both:
         raise ValueError(
             f"prior_graph both requires and forbids {both[0][0]!r} -> {both[0][1]!r}. Keep one of the rows."
         )
-    graph = nx.DiGraph(sorted(sets["required"]))
+    graph = nx.DiGraph(sorted(edges["required"]))
     if not nx.is_directed_acyclic_graph(graph):
         cycle = [a for a, _ in nx.find_cycle(graph)]
         raise ValueError(
             f"The required edges of prior_graph form a cycle: {' -> '.join([*cycle, cycle[0]])}. A causal graph has none: "
-            "drop one of these edges."
+            "drop one of these edges, or pass them as kind='likely', which may form cycles."
         )
     if regulators is not None:
-        outside = sorted({source for source, _ in sets["required"]} - set(regulators))
+        outside = sorted({source for source, _ in edges["required"]} - set(regulators))
         if outside:
             raise ValueError(
                 f"prior_graph requires {outside[0]!r} to have a child, but it is not among regulators. Add it there, or drop "

@@ -100,11 +100,13 @@ class Minibatches:
         whole = torch.zeros(len(chosen), x.shape[2], dtype=x.dtype)
         moments = Moments(*(whole.index_copy(0, own, a) for a in means), pooled)
         weight = torch.zeros(len(chosen), 1, dtype=x.dtype).index_fill(0, own, k / len(chosen))
+        prior = self.conditions.target_log_odds
         conditions = self.conditions._replace(
             n=self.conditions.n[chosen],
             mean=self.conditions.mean[chosen],
             spread=self.conditions.spread[chosen],
             inputs=type(self.conditions.inputs)(*(a[chosen] for a in self.conditions.inputs)),
+            target_log_odds=prior[chosen] if isinstance(prior, torch.Tensor) else prior,
         )
         return Batch(conditions, moments, self.targets[chosen], weight, 1 / size)
 

@@ -43,7 +43,7 @@ class TrainingPlan(pl.LightningModule):
     structure
         ``"search"``, ``"gradient"``, or ``"none"`` (only required edges).
     constraints
-        Allowed and required edges.
+        Allowed, required and likely edges.
     selection
         Selection of the generator of the last phase.
     seed

@@ -35,7 +35,7 @@ class StructurePhase:
     structure
         ``"search"``, ``"gradient"``, or ``"none"`` (only required edges).
     constraints
-        Allowed and required edges.
+        Allowed, required and likely edges.
     regression
         Regression of the score of the search.
     options, seed
@@ -108,4 +108,5 @@ class StructurePhase:
         store = self.data.store
         score = {name: v for name, v in self.regression.search_options.items() if name != "columns"}
         moved = self.regression.fit(graph).moved
+        score["target_log_odds"] = self.data.search.target_log_odds
         return refine_dag(graph, store.x.numpy(), store.size.numpy(), moved, **score, **self.constraints)

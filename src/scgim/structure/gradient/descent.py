@@ -30,6 +30,7 @@ _BETAS = (0.9, 0.99)
 # Shares of the steps: teacher forcing of clear targets at the start, and fixed graphs at the end.
 _FORCED, _SETTLED = 0.3, 0.25
 _GRAPHS, _VALUES = 8, 200_000  # most graphs side by side, and most conditions x genes of all graphs in a step
+_CHEAPEST = 0.05  # least price of a likely edge, as a share of the price of an edge
 _LEAST = 0.25  # least gain of a candidate edge, as a share of its price
 _DECAY = 1e-3  # nats per squared weight
 
@@ -43,6 +44,7 @@ def descend_dag(
     penalty: float | None = None,
     allowed: np.ndarray | None = None,
     required: np.ndarray | None = None,
+    edge_log_odds: np.ndarray | None = None,
     max_rounds: int = 100,
     patience: int = 8,
     steps: int = 150,
@@ -77,7 +79,7 @@ def descend_dag(
         ``likelihood(mean, within, pooled, forced)`` returns minus the log-likelihood, the penalty and the noise variance ``(genes,)``
         of one graph from its :class:`~scgim.structure.gradient.Residuals`. ``forced``: teacher forcing, targets that the residuals
         clearly show are given. The attribute ``rates`` maps learned parameters to their step sizes. The module is not changed.
-    columns, penalty, allowed, required, seed
+    columns, penalty, allowed, required, edge_log_odds, seed
         The arguments of :func:`~scgim.structure.search_dag`.
     orientation
         Key of :data:`~scgim.structure.gradient.RELAXATIONS`.
@@ -108,7 +110,11 @@ def descend_dag(
     price = penalty * columns * 0.5 * math.log(max(data.cells, 2.0))
     allowed &= ~ancestors(required).T  # an edge against a required path would close a cycle
     weight, near = preselect(data, allowed, price)
-    descent = _Descent(data, likelihood, weight, near & allowed, required, price)
+    prices = np.full((d, d), price)
+    if edge_log_odds is not None:
+        near |= edge_log_odds > 0
+        prices = np.maximum(price - edge_log_odds, _CHEAPEST * price)
+    descent = _Descent(data, likelihood, weight, near & allowed, required, prices)
     many = max(1, min(_GRAPHS, _VALUES // max(1, d * len(statistics.n)))) if graphs is None else graphs
     place = np.zeros(d) if start is None or not np.any(start) else np.argsort(order(start)).astype(float)
     rng, generator = np.random.default_rng(seed), torch.Generator().manual_seed(seed)
@@ -155,7 +161,7 @@ def preselect(
     return (weight.detach() * mask).view(d, b, d), strong | strong.T
 
 
-def _paid(nats: Tensor, price: float) -> Tensor:
+def _paid(nats: Tensor, price: Tensor | float) -> Tensor:
     """Price of an edge that gains ``nats``: the full price for strong edges, part of it for weak edges."""
     return price * (1 - torch.exp(-torch.sqrt(nats / price + 1e-12)))
 
@@ -182,9 +188,9 @@ class _Descent:
         weight: Tensor,
         allowed: np.ndarray,
         required: np.ndarray,
-        price: float,
+        prices: np.ndarray,
     ) -> None:
-        self.data, self.likelihood, self.price = data, likelihood, price
+        self.data, self.likelihood = data, likelihood
         d, device = len(allowed), data.device
         self.allowed = torch.as_tensor(allowed | required, device=device)
         self.required = torch.as_tensor(required, device=device)
@@ -193,6 +199,7 @@ class _Descent:
         self.parents = torch.sort(self.allowed.byte(), dim=0, descending=True, stable=True).indices[:most].T
         self.gene = torch.arange(d, device=device)[:, None]
         self.exists = self.allowed[self.parents, self.gene]
+        self.price = torch.as_tensor(prices, device=device)[self.parents, self.gene]
         data.gather(self.parents)
         self.blanket = weight[self.parents, :, self.gene] * self.exists[:, :, None]
         named = dict(likelihood.named_parameters())

@@ -1,0 +1,141 @@
+"""Prior knowledge of drug targets as log odds of every gene in every condition."""
+
+from __future__ import annotations
+
+import logging
+import math
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+import pandas as pd
+
+from scgim._checks import listed, nearest
+
+from ._gene_names import match_genes
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+logger = logging.getLogger("scgim")
+
+KINDS = ("known", "likely", "excluded")
+LIKELY = 4.0  # log odds in nats of a likely target without a number of its own
+_COLUMNS = ("drug", "gene", "kind", "log_odds", "sign")
+
+
+class TargetPrior(NamedTuple):
+    """Prior log odds of targets relative to a gene without prior knowledge, and signs of effects; ``(conditions, genes)`` each."""
+
+    log_odds: np.ndarray  # nats; infinite for known and excluded targets
+    sign: np.ndarray  # -1, 0 (unknown) or 1
+
+
+def check_known_targets(table: pd.DataFrame | None, drugs: Sequence[str], genes: np.ndarray) -> pd.DataFrame | None:
+    """Validate a table of targets and return its rows for measured drugs and genes: columns drug, gene, kind, log_odds, sign.
+
+    Raises
+    ------
+    TypeError
+        If the table is not a DataFrame.
+    ValueError
+        If a column is missing, a value is invalid, rows contradict each other, or no row names a measured drug and gene.
+    """
+    if table is None:
+        return None
+    if not isinstance(table, pd.DataFrame):
+        raise TypeError(f"known_targets is a DataFrame with columns drug, gene, kind, got a {type(table).__name__}.")
+    for column in ("drug", "gene"):
+        if column not in table:
+            close = listed(nearest(column, list(table.columns), n=1)) or "none"
+            raise ValueError(f"known_targets has no column {column!r} (nearest: {close}); it needs drug, gene, kind.")
+    out = table.reset_index(drop=True)
+    out = pd.DataFrame(
+        {
+            "drug": out["drug"].astype(str),
+            "gene": out["gene"].astype(str),
+            "kind": out["kind"].astype(str) if "kind" in out else "likely",
+            "sign": _signs(out),
+        }
+    ).assign(log_odds=_log_odds(table.reset_index(drop=True), len(genes)))
+    wrong = sorted(set(out["kind"]) - set(KINDS))
+    if wrong:
+        close = listed(nearest(wrong[0], list(KINDS), n=1)) or "none"
+        raise ValueError(
+            f"known_targets['kind'] contains {listed(wrong)} (nearest: {close}). Kinds are 'known', 'likely' and 'excluded'."
+        )
+    out["gene"] = match_genes(out["gene"], genes, "known_targets['gene']")
+    kept = out[out["drug"].isin(set(drugs)) & out["gene"].notna()]
+    if kept.empty:
+        close = listed(nearest(str(out["drug"].iloc[0]), list(drugs), n=1)) if len(out) else "none"
+        raise ValueError(
+            f"None of the {len(out):,} rows of known_targets names a drug and a gene of adata. Nearest drug to the first row: "
+            f"{close or 'none'}. Drugs and genes are matched by the names in obs and var_names."
+        )
+    if len(kept) < len(out):
+        logger.info("known_targets: %d of %d rows name a drug and a gene of adata and are used.", len(kept), len(out))
+    _check_agreement(kept)
+    # Of several rows of a pair the largest odds count: copies of a row are no further evidence.
+    kept = kept.sort_values(["drug", "gene", "log_odds"], ascending=[True, True, False], kind="stable")
+    return kept.drop_duplicates(["drug", "gene"]).reset_index(drop=True)[list(_COLUMNS)]
+
+
+def target_prior(table: pd.DataFrame | None, drug: np.ndarray, genes: np.ndarray) -> TargetPrior | None:
+    """The prior of every condition, from a validated table; ``drug`` is the drug of every condition, ``(conditions,)`` str."""
+    if table is None:
+        return None
+    log_odds = table["log_odds"].to_numpy(float).copy()
+    log_odds[table["kind"] == "known"], log_odds[table["kind"] == "excluded"] = math.inf, -math.inf
+    names, condition = np.unique(drug, return_inverse=True)
+    row, column = (pd.Index(a).get_indexer(table[key]) for a, key in ((names, "drug"), (genes, "gene")))
+    use = row >= 0
+    prior = np.zeros((2, len(names), len(genes)))
+    prior[:, row[use], column[use]] = log_odds[use], table["sign"].to_numpy(float)[use]
+    return TargetPrior(*prior[:, condition])
+
+
+def _log_odds(table: pd.DataFrame, n_genes: int) -> np.ndarray:
+    """Log odds of every row: as given, from a probability, or :data:`LIKELY`."""
+    odds = np.full(len(table), LIKELY)
+    if "probability" in table:
+        p = pd.to_numeric(table["probability"], errors="coerce").to_numpy(float)
+        bad = table["probability"].notna().to_numpy() & ~((p > 0) & (p < 1))
+        if bad.any():
+            raise ValueError(
+                f"known_targets['probability'] contains {listed(table['probability'][bad])}. A probability lies between 0 and 1; "
+                "kind='known' is certain."
+            )
+        # Relative to a gene without prior knowledge, of whom one among all genes is expected to be a target.
+        odds = np.where(np.isnan(p), odds, np.log(p / (1 - p)) + math.log(max(n_genes - 1, 1)))
+    if "log_odds" in table:
+        given = pd.to_numeric(table["log_odds"], errors="coerce").to_numpy(float)
+        bad = table["log_odds"].notna().to_numpy() & ~np.isfinite(given)
+        if bad.any():
+            raise ValueError(
+                f"known_targets['log_odds'] contains {listed(table['log_odds'][bad])}. Log odds are finite numbers; use "
+                "kind='known' or 'excluded' for certain targets."
+            )
+        odds = np.where(np.isnan(given), odds, given)
+    return odds
+
+
+def _signs(table: pd.DataFrame) -> np.ndarray:
+    """Signs of the effects, 0 where none is given."""
+    if "sign" not in table:
+        return np.zeros(len(table))
+    sign = pd.to_numeric(table["sign"], errors="coerce").to_numpy(float)
+    bad = table["sign"].notna().to_numpy() & ~np.isin(sign, (-1, 0, 1))
+    if bad.any():
+        raise ValueError(f"known_targets['sign'] contains {listed(table['sign'][bad])}. A sign is -1, 1, or missing.")
+    return np.nan_to_num(sign)
+
+
+def _check_agreement(table: pd.DataFrame) -> None:
+    """Raise if a pair is both excluded and known or likely, or has both signs."""
+    by_pair = table.groupby(["drug", "gene"])
+    for what, clash in (
+        ("excluded and not excluded", by_pair["kind"].agg(lambda kinds: (kinds == "excluded").nunique() > 1)),
+        ("of both signs", by_pair["sign"].agg(lambda signs: (signs[signs != 0]).nunique() > 1)),
+    ):
+        if clash.any():
+            drug, gene = clash.index[clash.to_numpy()][0]
+            raise ValueError(f"Target {gene!r} of drug {drug!r} is {what} in known_targets. Keep one of the rows.")
