@@ -11,7 +11,9 @@ import pytest
 from anndata.tests.helpers import assert_equal
 
 import scgim
-from scgim.train._edge_constraints import LIKELY, check_prior, check_regulators
+from scgim.structure import edge_price, local_score
+from scgim.structure.score import score_data
+from scgim.train._edge_constraints import LIKELY, check_prior, check_regulators, edge_constraints
 
 GENES = [f"G{i:04d}" for i in range(6)]
 KINDS = {
@@ -324,13 +326,34 @@ def test_a_network_of_decoupler_is_taken_as_it_is(screen, fit, caplog):
     assert "2 of 3 edges join genes of adata" in caplog.text
     kept = model.settings_["prior_graph"]
     assert kept[["source", "target", "kind"]].to_numpy().tolist() == [["G0001", "G0004", "likely"]]
-    assert kept["log_odds"].tolist() == [LIKELY]  # the sign is no evidence against the edge
+    assert kept["weight"].tolist() == [1.0]  # the sign is no evidence against the edge
 
 
 def test_weights_beyond_one_are_relative_to_the_largest():
     table = pd.DataFrame({"source": ["A", "A"], "target": ["B", "C"], "weight": [20.0, -5.0]})
-    kept = check_prior(table, None, np.array(["A", "B", "C"]))
-    assert kept["log_odds"].tolist() == [LIKELY, LIKELY / 4]
+    genes = np.array(["A", "B", "C"])
+    kept = check_prior(table, None, genes)
+    assert kept["weight"].tolist() == [1.0, 0.25]
+    odds = edge_constraints(kept, None, genes, price=8.0).edge_log_odds
+    assert odds[0].tolist() == [0, LIKELY * 8, LIKELY * 2]
+    assert not odds[1:].any()
+
+
+def test_odds_in_nats_come_before_weights():
+    table = likely(("A", "B"), ("A", "C"), log_odds=[3.0, np.nan], weight=[0.5, 0.5])
+    genes = np.array(["A", "B", "C"])
+    kept = check_prior(table, None, genes)
+    assert edge_constraints(kept, None, genes, price=8.0).edge_log_odds[0].tolist() == [0, 3, LIKELY * 4]
+    pd.testing.assert_frame_equal(check_prior(kept, None, genes), kept)
+
+
+def test_the_price_of_an_edge_is_the_score_of_an_edge_without_effect(screen, fit):
+    model = fit(screen(), gim={"generator": "hill"})
+    data = model._read(0)
+    for penalty in (None, 3.0):
+        price = edge_price(data.search, penalty=penalty)
+        even, paid = (local_score(0, np.array([1]), 1, score_data(data.search, penalty=p)) for p in (0.0, penalty))
+        assert paid - even == pytest.approx(price)
 
 
 def test_names_of_mouse_and_human_are_recognized(screen, fit):

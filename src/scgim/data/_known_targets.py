@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger("scgim")
 
 KINDS = ("known", "likely", "excluded")
-LIKELY = 4.0  # log odds in nats of a likely target without a number of its own
+LIKELY = 0.5  # probability of a likely target without a number of its own
 _COLUMNS = ("drug", "gene", "kind", "log_odds", "sign")
 
 
@@ -95,17 +95,18 @@ def target_prior(table: pd.DataFrame | None, drug: np.ndarray, genes: np.ndarray
 
 def _log_odds(table: pd.DataFrame, n_genes: int) -> np.ndarray:
     """Log odds of every row: as given, from a probability, or :data:`LIKELY`."""
-    odds = np.full(len(table), LIKELY)
+    p = np.full(len(table), LIKELY)
     if "probability" in table:
-        p = pd.to_numeric(table["probability"], errors="coerce").to_numpy(float)
-        bad = table["probability"].notna().to_numpy() & ~((p > 0) & (p < 1))
+        given = pd.to_numeric(table["probability"], errors="coerce").to_numpy(float)
+        bad = table["probability"].notna().to_numpy() & ~((given > 0) & (given < 1))
         if bad.any():
             raise ValueError(
                 f"known_targets['probability'] contains {listed(table['probability'][bad])}. A probability lies between 0 and 1; "
                 "kind='known' is certain."
             )
-        # Relative to a gene without prior knowledge, of whom one among all genes is expected to be a target.
-        odds = np.where(np.isnan(p), odds, np.log(p / (1 - p)) + math.log(max(n_genes - 1, 1)))
+        p = np.where(np.isnan(given), p, given)
+    # Without prior knowledge, one of all genes is expected to be a target.
+    odds = np.log(p / (1 - p)) + math.log(max(n_genes - 1, 1))
     if "log_odds" in table:
         given = pd.to_numeric(table["log_odds"], errors="coerce").to_numpy(float)
         bad = table["log_odds"].notna().to_numpy() & ~np.isfinite(given)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
-from scgim._checks import check_names, listed, nearest
+from scgim._checks import check_names, listed, nearest, warn
 from scgim.inference._target_ranking import posterior
 
 from ._ablations import trained_alike, without_graph
@@ -28,12 +28,12 @@ COLUMNS = ["method", "drug", "evidence", "n_targets", "n_called", "ap", "f1", "r
 
 
 def check_known(model: TrainedModel, known: pd.DataFrame) -> pd.DataFrame:
-    """Pairs of drug and gene as strings, without repetitions.
+    """Pairs of drug and gene as strings, without repetitions, and without drugs on which the model has prior knowledge of targets.
 
     Raises
     ------
     KeyError, TypeError, ValueError
-        If `known` is not such a table, or names a drug or gene that the model does not have.
+        If `known` is not such a table, names a drug or gene that the model does not have, or all drugs have prior knowledge.
     """
     if not isinstance(known, pd.DataFrame):
         raise TypeError(f"known is a DataFrame with columns 'drug' and 'gene', not a {type(known).__name__}.")
@@ -51,7 +51,21 @@ def check_known(model: TrainedModel, known: pd.DataFrame) -> pd.DataFrame:
                 f"known[{column!r}] holds names that the model does not have: {listed(absent)}. Nearest to {absent[0]!r}: "
                 f"{listed(nearest(absent[0], options))}. Rename them, or drop these rows."
             )
-    return pairs
+    told = model.settings_["known_targets"]
+    return pairs if told is None else _not_told(pairs, set(told["drug"]))
+
+
+def _not_told(pairs: pd.DataFrame, told: set[str]) -> pd.DataFrame:
+    """The pairs of drugs on which the model has no prior knowledge, because a score would repeat this knowledge."""
+    left = pairs[~pairs["drug"].isin(told)]
+    if left.empty:
+        raise ValueError(
+            f"The model was given known_targets of all {pairs['drug'].nunique()} drugs in `known`, so a score would repeat this "
+            "knowledge. Train without known_targets of the drugs to be scored."
+        )
+    if n := pairs["drug"].nunique() - left["drug"].nunique():
+        warn(f"{n} drugs in `known` are not scored, because the model was given known_targets of them.")
+    return left
 
 
 def evaluate_targets(

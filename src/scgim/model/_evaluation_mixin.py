@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from scgim.evaluation import summarize
 from scgim.evaluation._heldout import check_unseen, score_conditions, warn_of_leaks
 from scgim.evaluation._known_targets import evaluate_targets
-from scgim.structure import search_dag, turn_edges
+from scgim.structure import edge_price, search_dag, turn_edges
 from scgim.structure.bootstrap import draws, edge_frequencies, edge_table
 
 from ._state import ModelState
@@ -72,7 +72,8 @@ class EvaluationMixin(ModelState):
             raise ValueError(f"structure={structure!r} has no search that could be repeated. Use structure='search'.")
         data = self._read(self.seed_)
         genes = data.summary.genes
-        options = self.search_ | self._edge_constraints(genes).asdict()
+        price = edge_price(data.search, columns=self.search_["columns"], penalty=self.search_["penalty"])
+        options = self.search_ | self._edge_constraints(genes, price).asdict()
 
         def search(statistics: SufficientStatistics | ConditionMeans, seed: int) -> np.ndarray:
             *_, last = search_dag(statistics, seed=seed, max_rounds=max_rounds, patience=3, **options)
@@ -175,7 +176,8 @@ class EvaluationMixin(ModelState):
         Parameters
         ----------
         known
-            Columns ``drug`` and ``gene``, a row for each true target. Only listed drugs are scored. All targets of a listed drug should be
+            Columns ``drug`` and ``gene``, a row for each true target. Only listed drugs are scored, and of these only drugs without
+            rows in ``known_targets`` of the model. All targets of a listed drug should be
             listed, because every other gene of the drug counts as a non-target.
         k
             Number of genes of ``recall``; by default 5, or all genes if there are fewer.

@@ -80,15 +80,15 @@ class GIM(
     prior_graph
         Prior knowledge of the graph: a DataFrame with columns ``source``, ``target`` and ``kind``. The graph has all edges of kind
         ``"required"`` and no edge of kind ``"forbidden"``. An edge of kind ``"likely"`` has prior log odds in nats, relative to an edge
-        without prior knowledge: the column ``log_odds``, or 15 times the absolute ``weight`` (a number from 0 to 1), or 15. Data can
-        overrule these odds. A table without the column ``kind``, such as a network of decoupler, contains likely edges. Edges of genes
+        without prior knowledge: the column ``log_odds``, or twice the price of an edge in the score times the column ``weight`` (from 0
+        to 1; 1 by default). Data can overrule these odds. A table without the column ``kind``, such as a network of decoupler, contains likely edges. Edges of genes
         outside the screen are not used.
     regulators
         Names of the genes that may have children; all by default. Names outside the screen are not used.
     known_targets
         Prior knowledge of drug targets: a DataFrame with columns ``drug``, ``gene`` and ``kind``. The gene is a target with probability
         1 (``"known"``) or 0 (``"excluded"``), or has prior log odds in nats (``"likely"``): the column ``log_odds``, or the odds of the
-        column ``probability``, or 4. ``sign`` (-1 or 1) is the sign of the effect on the measured gene, if known. Rows of other drugs
+        column ``probability``, by default 0.5. ``sign`` (-1 or 1) is the sign of the effect on the measured gene, if known. Rows of other drugs
         and genes are not used. Known targets are data for the graph and the generator.
     scale_shift
         Whether interventions also scale the noise of their targets.
@@ -332,9 +332,9 @@ class GIM(
             raise AttributeError("No generator is chosen before training: model.train().")
         return choice
 
-    def _edge_constraints(self, genes: np.ndarray) -> EdgeConstraints:
-        """Constraints of the graph for sorted genes."""
-        return edge_constraints(self.settings_["prior_graph"], self.settings_["regulators"], genes)
+    def _edge_constraints(self, genes: np.ndarray, price: float = 0.0) -> EdgeConstraints:
+        """Constraints of the graph for sorted genes; ``price`` is the price of an edge in the score, in nats."""
+        return edge_constraints(self.settings_["prior_graph"], self.settings_["regulators"], genes, price)
 
     @property
     def _structure(self) -> str:

@@ -16,6 +16,7 @@ from scgim.data._training_data import read_training_data
 from scgim.data._validation_data import validation_cells
 from scgim.module import GENERATORS, INTERVENTIONS, MECHANISMS, GIMModule, NoiseScale, Responses
 from scgim.module.likelihood import MIN_EFFECT
+from scgim.structure import edge_price
 from scgim.train._calibration import change_error
 from scgim.train._data_module import StatisticsModule
 from scgim.train._generator_selection import GeneratorSelection
@@ -134,12 +135,14 @@ class TrainingMixin(ModelState):
             asked=self.settings_["generator"],
             seed=seed,
         )
+        module = self._build(n_genes, design, selection.choice.name)
+        price = edge_price(data.search, columns=module.mechanism.columns, penalty=options.search_penalty)
         return TrainingPlan(
-            self._build(n_genes, design, selection.choice.name),
+            module,
             data,
             options,
             structure=self._structure,
-            constraints=self._edge_constraints(data.summary.genes),
+            constraints=self._edge_constraints(data.summary.genes, price),
             selection=selection,
             seed=seed,
             early_stopping_patience=patience,

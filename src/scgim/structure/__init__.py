@@ -6,7 +6,7 @@ from .ensemble import GraphEnsemble, resample
 from .kernels import local_score
 from .orient import orient_equivalent_edges, turn_edges
 from .refine import refine_dag
-from .score import FLOOR, SLAB, LocalFit, fit_graph
+from .score import FLOOR, SLAB, LocalFit, edge_price, fit_graph
 from .search import SearchState, search_dag
 
 __all__ = [
@@ -18,6 +18,7 @@ __all__ = [
     "SearchState",
     "ancestors",
     "decisive_edges",
+    "edge_price",
     "fit_graph",
     "levels",
     "local_score",

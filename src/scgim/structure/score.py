@@ -103,6 +103,16 @@ def score_data(
     return CellData(n, mean, *moments, own, cells, float(target_penalty), penalty, int(columns), *prior)
 
 
+def edge_price(
+    statistics: SufficientStatistics | ConditionMeans, *, columns: int = 1, penalty: float | None = None
+) -> float:
+    """Price of an edge in the score, in nats; the arguments are those of :func:`score_data`."""
+    if isinstance(statistics, ConditionMeans):
+        return (1.0 if penalty is None else penalty) * 0.5 * math.log(max(len(statistics.latent), 2))
+    penalty = (2.0 if columns == 1 else 0.7) if penalty is None else penalty
+    return penalty * columns * 0.5 * math.log(max(statistics.n_cells, 2.0))
+
+
 def _log_odds(prior: np.ndarray | None) -> np.ndarray:
     """Prior log odds as the kernels read them, with a row for every gene as target of an edge or drug; empty without a prior."""
     return np.empty((0, 0)) if prior is None else np.array(prior.T, dtype=np.float64, order="C")

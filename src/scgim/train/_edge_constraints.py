@@ -19,8 +19,10 @@ if TYPE_CHECKING:
 logger = logging.getLogger("scgim")
 
 KINDS = ("required", "forbidden", "likely")
-COLUMNS = ("source", "target", "kind", "log_odds")
-LIKELY = 15.0  # log odds in nats of a likely edge of weight 1; chosen on measured wells (RPPA)
+COLUMNS = ("source", "target", "kind", "log_odds", "weight")
+LIKELY = (
+    2.0  # log odds of a likely edge of weight 1, as a multiple of the price of an edge; chosen on measured wells (RPPA)
+)
 
 
 def check_regulators(regulators: Sequence[str] | None, genes: np.ndarray) -> list[str] | None:
@@ -49,11 +51,11 @@ def check_regulators(regulators: Sequence[str] | None, genes: np.ndarray) -> lis
 def check_prior(
     prior_graph: pd.DataFrame | None, regulators: list[str] | None, genes: np.ndarray
 ) -> pd.DataFrame | None:
-    """Validate a prior graph and return its rows for genes of the screen: columns source, target, kind, log_odds.
+    """Validate a prior graph and return its rows for genes of the screen: columns source, target, kind, log_odds, weight.
 
     A table without the column ``kind``, such as decoupler's networks, contains likely edges. A likely edge with a gene outside the
-    screen is left out. The log odds of a likely edge are its ``log_odds``, or :data:`LIKELY` times the absolute value of its ``weight``,
-    divided by the largest weight of the table if weights exceed 1.
+    screen is left out. Missing ``log_odds`` of a likely edge are given by its ``weight``: the absolute value, divided by the largest weight
+    of the table if weights exceed 1; by default 1.
 
     Raises
     ------
@@ -80,14 +82,18 @@ def check_prior(
         raise ValueError(
             f"prior_graph['kind'] holds {listed(wrong)}; it may hold 'required', 'forbidden' and 'likely'."
         )
-    table["log_odds"] = _log_odds(given, (table["kind"] == "likely").to_numpy())
+    likely = (table["kind"] == "likely").to_numpy()
+    table["log_odds"], weight = _numbers(given, "log_odds", likely), np.abs(_numbers(given, "weight", likely))
+    table["weight"] = np.where(
+        likely, np.nan_to_num(weight / max(1.0, np.nanmax(weight, initial=0.0)), nan=1.0), np.nan
+    )
     table = _of_genes(table, genes)
     loops = table.loc[(table["source"] == table["target"]) & (table["kind"] == "required"), "source"]
     if len(loops):
         raise ValueError(f"prior_graph requires {loops.iloc[0]!r} to cause itself. Drop that row.")
     _check_agreement(table, regulators)
     # Of several rows of an edge the largest odds count: copies of a row are no further evidence.
-    table = table.sort_values(list(COLUMNS), ascending=[True, True, True, False], kind="stable")
+    table = table.sort_values(list(COLUMNS), ascending=[True, True, True, False, False], kind="stable")
     return table.drop_duplicates(list(COLUMNS[:3])).reset_index(drop=True)
 
 
@@ -104,8 +110,10 @@ class EdgeConstraints:
         return dict(vars(self))
 
 
-def edge_constraints(table: pd.DataFrame | None, regulators: list[str] | None, genes: np.ndarray) -> EdgeConstraints:
-    """Constraints of a validated prior graph and validated regulators."""
+def edge_constraints(
+    table: pd.DataFrame | None, regulators: list[str] | None, genes: np.ndarray, price: float
+) -> EdgeConstraints:
+    """Constraints of a validated prior graph and validated regulators; ``price`` is the price of an edge in nats."""
     if table is None and regulators is None:
         return EdgeConstraints()
     d = len(genes)
@@ -120,28 +128,23 @@ def edge_constraints(table: pd.DataFrame | None, regulators: list[str] | None, g
     allowed[source[of["forbidden"]], target[of["forbidden"]]] = False
     required[source[of["required"]], target[of["required"]]] = True
     likely = of["likely"]
-    log_odds[source[likely], target[likely]] = table["log_odds"].to_numpy(float)[likely]
+    odds = table["log_odds"].fillna(LIKELY * price * table["weight"]).to_numpy(float)
+    log_odds[source[likely], target[likely]] = odds[likely]
     return EdgeConstraints(allowed, required, log_odds if log_odds.any() else None)
 
 
-def _log_odds(table: pd.DataFrame, likely: np.ndarray) -> np.ndarray:
-    """Log odds of the likely edges, from the columns log_odds and weight; missing values for other edges."""
-    odds = np.where(likely, LIKELY, np.nan)
-    for column in ("weight", "log_odds"):
-        if column not in table:
-            continue
-        given = pd.to_numeric(table[column], errors="coerce").to_numpy(float)
-        bad = likely & table[column].notna().to_numpy() & ~np.isfinite(given)
-        if bad.any():
-            raise ValueError(
-                f"prior_graph[{column!r}] contains {listed(table[column][bad])}. It must be a finite number, or missing; use "
-                "kind='required' or 'forbidden' for certain edges."
-            )
-        use = likely & ~np.isnan(given)
-        if column == "weight" and use.any():
-            given = LIKELY * np.abs(given) / max(1.0, np.abs(given[use]).max())
-        odds = np.where(use, given, odds)
-    return odds
+def _numbers(table: pd.DataFrame, column: str, likely: np.ndarray) -> np.ndarray:
+    """Numbers of likely edges in a column; NaN where there is none."""
+    if column not in table:
+        return np.full(len(table), np.nan)
+    given = pd.to_numeric(table[column], errors="coerce").to_numpy(float)
+    bad = likely & table[column].notna().to_numpy() & ~np.isfinite(given)
+    if bad.any():
+        raise ValueError(
+            f"prior_graph[{column!r}] contains {listed(table[column][bad])}. It must be a finite number, or missing; use "
+            "kind='required' or 'forbidden' for certain edges."
+        )
+    return np.where(likely, given, np.nan)
 
 
 def _of_genes(table: pd.DataFrame, genes: np.ndarray) -> pd.DataFrame:

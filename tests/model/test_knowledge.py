@@ -1,0 +1,152 @@
+"""Models with prior knowledge of targets."""
+
+from __future__ import annotations
+
+from itertools import product
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from scipy.stats import norm
+
+import scgim
+from scgim.module import CERTAIN, MeasuredConditions, Moments, marginal_log_likelihood
+
+GENES = [f"G{i:04d}" for i in range(6)]
+KINDS = {
+    "linear shift": {},
+    "linear hard": {"intervention": "hard"},
+    "linear noise": {"scale_shift": True},
+    "network shift": {"mechanism": "network"},
+    "network hard": {"mechanism": "network", "intervention": "hard"},
+}
+
+
+def wrong_of(adata):
+    """A target that the first drug does not have, and a target that it has."""
+    truth = adata.uns["truth"]
+    drug, row = str(truth["drugs"][0]), np.asarray(truth["targets"][0]) > 0
+    return drug, adata.var_names[~row][0], adata.var_names[row][0]
+
+
+def told(adata, **options):
+    drug, wrong, right = wrong_of(adata)
+    rows = [(drug, wrong, "known"), (drug, right, "excluded")]
+    return {"known_targets": pd.DataFrame(rows, columns=["drug", "gene", "kind"])} | options
+
+
+def probability(model, drug):
+    table = model.rank_targets(drug=drug)
+    return table.groupby("gene", observed=True)["probability"].agg(["min", "max"])
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("generator", ["hill", "identity"])
+def test_known_is_certain(screen, fit, kind, generator):
+    adata = screen()
+    drug, wrong, right = wrong_of(adata)
+    model = fit(adata, gim=told(adata, generator=generator) | KINDS[kind])
+    found = probability(model, drug)
+    assert found.loc[wrong].tolist() == [1, 1]
+    assert found.loc[right].tolist() == [0, 0]
+    table = model.rank_targets()
+    assert np.isfinite(table[["probability", "effect", "score"]].to_numpy()).all()
+    assert np.isfinite(model.predict(as_="delta").X).all()
+
+
+def test_known_is_certain_for_counts(screen, fit):
+    adata = screen(observation="counts", depth=20.0)
+    drug, wrong, right = wrong_of(adata)
+    model = fit(adata, gim=told(adata), scale="counts", size_factor_key="n_counts")
+    found = probability(model, drug)
+    assert found.loc[wrong].tolist() == [1, 1]
+    assert found.loc[right].tolist() == [0, 0]
+
+
+def test_likely_targets_raise_the_probability_and_signs_decide(screen, fit):
+    adata = screen(n_cells=10)
+    truth = adata.uns["truth"]
+    rows, columns = np.nonzero(np.asarray(truth["targets"]))
+    frame = pd.DataFrame({"drug": truth["drugs"][rows], "gene": adata.var_names[columns], "kind": "likely"})
+    sign = np.sign(np.asarray(truth["effect"])[rows, columns])
+    mean = {}
+    for name, table in {
+        "nothing": None,
+        "likely": frame,
+        "with sign": frame.assign(sign=sign),
+        "with the other sign": frame.assign(sign=-sign),
+    }.items():
+        found = fit(adata.copy(), gim={"generator": "identity", "known_targets": table}).rank_targets()
+        pairs = pd.MultiIndex.from_frame(found[["drug", "gene"]].astype(str))
+        mean[name] = found["probability"][pairs.isin(pd.MultiIndex.from_frame(frame[["drug", "gene"]]))].mean()
+    assert mean["nothing"] < mean["likely"] <= mean["with sign"]
+    assert mean["with the other sign"] < mean["nothing"]
+
+
+def test_saved_models_keep_known_targets(screen, fit, tmp_path):
+    adata = screen()
+    model = fit(adata, gim=told(adata))
+    model.save(tmp_path / "model")
+    for data in (None, screen()):
+        again = scgim.GIM.load(tmp_path / "model", adata=data)
+        pd.testing.assert_frame_equal(again.rank_targets(), model.rank_targets())
+        pd.testing.assert_frame_equal(again.settings_["known_targets"], model.settings_["known_targets"])
+        np.testing.assert_array_equal(again.predict(as_="mean").X, model.predict(as_="mean").X)
+    again.train(max_epochs=5, enable_progress_bar=False)
+    again.annotate()
+    again.adata.write_h5ad(tmp_path / "annotated.h5ad")
+
+
+def test_the_order_of_genes_and_rows_does_not_matter(screen, fit):
+    adata = screen()
+    options = told(adata, generator="hill")
+    one = fit(adata, gim=options)
+    other = fit(screen()[:, ::-1].copy(), gim=options | {"known_targets": options["known_targets"][::-1]})
+    pd.testing.assert_frame_equal(one.rank_targets(), other.rank_targets())
+
+
+def test_an_empty_prior_has_the_bits_of_no_prior(screen, fit):
+    adata = screen()
+    drug, _, right = wrong_of(adata)
+    table = pd.DataFrame({"drug": [drug], "gene": [right], "kind": "likely", "log_odds": 0.0})
+    one, other = (fit(screen(), gim={"generator": "hill", "known_targets": t}) for t in (None, table))
+    np.testing.assert_allclose(
+        one.rank_targets()["probability"], other.rank_targets()["probability"], rtol=1e-9, atol=1e-12
+    )
+
+
+def test_prior_odds_are_one_factor_of_the_exact_likelihood():
+    """The sum over all 2^d sets of targets, each weighted by its prior odds."""
+    rng = np.random.default_rng(0)
+    logits, residual, psi, odds = rng.normal(size=(4, 4))
+    odds[0], odds[1] = CERTAIN, -CERTAIN
+    one = [norm.logpdf(residual, psi, 0.5), norm.logpdf(residual, 0, 0.5)]
+    total = -np.inf
+    for targets in product([0, 1], repeat=4):
+        t = np.array(targets)
+        p = 1 / (1 + np.exp(-logits))
+        term = np.log(np.where(t, p, 1 - p)).sum() + np.where(t, one[0] + odds, one[1]).sum() - 2.0 * t.sum()
+        total = np.logaddexp(total, term)
+    tensors = map(torch.as_tensor, (logits, one[0] + odds, one[1]))
+    assert marginal_log_likelihood(*tensors, 2.0).sum().item() == pytest.approx(total, abs=1e-6)
+
+
+def test_the_module_adds_prior_odds_to_the_gain(screen, fit):
+    model = fit(screen(), gim={"generator": "hill"})
+    conditions, moments, _ = model.summary_.conditions()
+    odds = torch.as_tensor(np.random.default_rng(0).normal(size=tuple(conditions.mean.shape)))
+    assert isinstance(conditions, MeasuredConditions)
+    assert isinstance(moments, Moments)
+    plain = model.module.profile_log_likelihood_ratio(conditions, moments)
+    other = model.module.profile_log_likelihood_ratio(conditions._replace(target_log_odds=odds), moments)
+    torch.testing.assert_close(other - plain, odds)
+
+
+def test_evaluation_does_not_score_what_it_was_told(screen, fit):
+    adata = screen()
+    drug, wrong, right = wrong_of(adata)
+    model = fit(adata, gim=told(adata))
+    known = pd.DataFrame({"drug": [drug, drug], "gene": [right, wrong]})
+    with pytest.raises(ValueError, match="known_targets"):
+        model.evaluate_targets(known[:1])
