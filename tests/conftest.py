@@ -109,4 +109,5 @@ def generator_alone(monkeypatch):
     said = Predictor.interventions
     monkeypatch.setattr(Predictor, "_mechanisms", found)
     monkeypatch.setattr(Predictor, "_drug_mechanisms", found)
+    monkeypatch.setattr("scgim.inference._gene_intervention.DOUBT", 0.0)
     monkeypatch.setattr(Predictor, "interventions", lambda self, query, line, module=None: said(self, query, line))

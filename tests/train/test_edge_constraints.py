@@ -13,7 +13,13 @@ from anndata.tests.helpers import assert_equal
 import scgim
 from scgim.structure import edge_price, local_score
 from scgim.structure.score import score_data
-from scgim.train._edge_constraints import LIKELY, check_prior, check_regulators, edge_constraints
+from scgim.train._edge_constraints import (
+    LIKELY,
+    EdgeConstraints,
+    check_prior,
+    check_regulators,
+    edge_constraints,
+)
 
 GENES = [f"G{i:04d}" for i in range(6)]
 KINDS = {
@@ -383,3 +389,18 @@ def test_many_unknown_genes_are_counted_and_not_listed(screen, setup_kwargs):
     with pytest.raises(ValueError, match="contains 500 genes") as caught:
         scgim.GIM(adata, regulators=[f"X{i}" for i in range(500)])
     assert len(str(caught.value)) < 300
+
+
+def test_genes_that_may_follow_lie_on_allowed_paths_and_above_nothing_required():
+    import networkx as nx
+
+    rng = np.random.default_rng(0)
+    for _ in range(20):
+        allowed = rng.random((7, 7)) < 0.2
+        required = allowed & np.triu(rng.random((7, 7)) < 0.4, 1)
+        found = EdgeConstraints(allowed, required).may_follow([2, 5], 7)
+        down, up = (nx.from_numpy_array(mask, create_using=nx.DiGraph) for mask in (allowed, required))
+        below = nx.descendants(down, 2) | nx.descendants(down, 5)
+        above = nx.ancestors(up, 2) | nx.ancestors(up, 5)
+        assert set(np.flatnonzero(found)) == below - above - {2, 5}
+    assert EdgeConstraints().may_follow([1], 4).tolist() == [True, False, True, True]

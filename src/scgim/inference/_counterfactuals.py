@@ -61,7 +61,7 @@ class CounterfactualSampler:
     def rows(self, controls: ControlCells, as_: As, n_cells: int | None, change: Intervention) -> Block:
         """Predicted values of an intervention on the control cells of a line."""
         x, control, names = self._rows(controls, as_, n_cells, change)
-        # The data of measured conditions move the mean of the cells; the deviations of cells from the mean are unchanged.
+        # The data move the mean of the cells; the deviations of cells from the mean are unchanged.
         x = x + self._by_data(controls, change)
         if not change.parts:
             return Block(x, control, names, None)
@@ -72,13 +72,13 @@ class CounterfactualSampler:
         return Block(x + data, control, names, total if as_ == "delta" else control + total)
 
     def _by_data(self, controls: ControlCells, change: Intervention) -> np.ndarray | float:
-        """Correction of the mean change by the data of measured conditions, on the training scale."""
-        if change.measured is None:
+        """Correction of the mean change by the data, on the training scale."""
+        if change.blend is None:
             return 0.0
-        if change.measured.weight == 1:
-            return change.measured.own
+        if np.all(change.blend.weight == 1):
+            return change.blend.own
         expected, *_ = self._rows(controls, "delta", None, change.expected())
-        return change.measured.own - (1 - change.measured.weight) * expected
+        return change.blend.own - (1 - change.blend.weight) * expected
 
     @torch.no_grad()
     def _rows(
@@ -173,22 +173,22 @@ def condition_rng(seed: int, *label: object) -> np.random.Generator:
     return np.random.default_rng([seed, crc32("\n".join(map(str, label)).encode())])
 
 
-class Measured(NamedTuple):
-    """Mean change on the training scale from the data of measured conditions: ``own`` plus ``weight`` times the change of the action."""
+class Blend(NamedTuple):
+    """Mean change on the training scale: ``own``, from the data, plus ``weight`` times the change of the action."""
 
     own: np.ndarray  # (genes,)
-    weight: float
+    weight: float | np.ndarray  # one for all genes, or (genes,)
 
 
 class Intervention:
     """An intervention on the standardized scale: an action on every gene, or genes set to a value.
 
     ``label`` identifies the intervention and determines its random draws. ``parts`` are the interventions of the drugs of a combination.
-    ``measured`` is the correction of the mean change by measured conditions.
+    ``blend`` is the mean change from the action and the data.
     """
 
     parts: tuple[Intervention, ...] = ()
-    measured: Measured | None = None
+    blend: Blend | None = None
     delta: np.ndarray | None = None  # mean change of control cells in SD of their line, if it was computed before
     same_for_all = False  # whether every cell has the same change
     sampled = False  # whether every cell draws its targets
@@ -215,10 +215,10 @@ class DrugIntervention(Intervention):
         targets: Targets,
         intervention: type[Shift] | type[Hard],
         parts: tuple[Intervention, ...] = (),
-        measured: Measured | None = None,
+        blend: Blend | None = None,
         delta: np.ndarray | None = None,
     ) -> None:
-        self.distribution, self.intervention, self.parts, self.measured = distribution, intervention, parts, measured
+        self.distribution, self.intervention, self.parts, self.blend = distribution, intervention, parts, blend
         self.delta = None if targets == "sample" else delta
         self.same_for_all = intervention.keeps_parents and bool((distribution.noise == 1).all())
         weight = (distribution.probability > 0.5).astype(float) if targets == "map" else distribution.probability

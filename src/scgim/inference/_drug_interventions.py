@@ -9,7 +9,7 @@ import numpy as np
 from scgim.data._design import condition_keys
 from scgim.module import Responses
 
-from ._counterfactuals import DrugIntervention, Measured
+from ._counterfactuals import Blend, DrugIntervention
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -96,12 +96,12 @@ class DrugInterventions:
         """Intervention of a row in a line."""
         query, known = self.query, self._of_line(line)
         label = (query.drug[i], self.doses[i] if self.combined[i] else query.dose[i])
-        measured = None
+        blend = None
         if not self.combined[i] and self.source(line, i) != "features":
-            measured = Measured(known.own[i], self.responses.weight)
+            blend = Blend(known.own[i], self.responses.weight)
         delta = None if known.delta is None else known.delta[i]
         parts = self._parts(line, i) if self.combined[i] else ()
-        return DrugIntervention(label, known.distribution.row(i), self.targets, self.kind, parts, measured, delta)
+        return DrugIntervention(label, known.distribution.row(i), self.targets, self.kind, parts, blend, delta)
 
     def _of_line(self, line: str) -> _OfLine:
         if line not in self._lines:
@@ -117,11 +117,11 @@ class DrugInterventions:
         """Interventions of the single drugs of a combination."""
         alone = self.query.alone(i)
         distribution = self.generated(alone, line)
-        data: list[Measured | None] = [None] * len(alone.drug)
+        data: list[Blend | None] = [None] * len(alone.drug)
         if self.evidence != "features" and self.responses.processes:
             own = zip(self._own(alone, line), alone.index, strict=True)
-            data = [Measured(x, self.responses.weight) if k >= 0 else None for x, k in own]
+            data = [Blend(x, self.responses.weight) if k >= 0 else None for x, k in own]
         return tuple(
-            DrugIntervention((name, dose), distribution.row(a), self.targets, self.kind, measured=data[a])
+            DrugIntervention((name, dose), distribution.row(a), self.targets, self.kind, blend=data[a])
             for a, (name, dose) in enumerate(zip(alone.drug, alone.dose, strict=True))
         )

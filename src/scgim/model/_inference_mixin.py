@@ -8,13 +8,12 @@ from typing import TYPE_CHECKING, Literal, get_args
 
 import numpy as np
 import pandas as pd
-import torch
 
 from scgim._checks import check_option, nearest
 from scgim.data._design import condition_keys
-from scgim.inference._counterfactuals import As, Intervention, Targets
+from scgim.inference._counterfactuals import As, Targets
+from scgim.inference._gene_intervention import GeneIntervention
 from scgim.inference._target_ranking import Evidence
-from scgim.module import Action
 from scgim.structure import ancestors
 
 from ._fields import CONDITION
@@ -176,6 +175,9 @@ class InferenceMixin(ModelState):
     ) -> AnnData:
         """Predict cells under interventions on genes.
 
+        With linear mechanisms the mean change is averaged over an ensemble of graphs. A graph learned from means may be wrong, so the
+        regression on the genes within conditions is averaged in, with the weight :data:`~scgim.module.likelihood.DOUBT`.
+
         Parameters
         ----------
         interventions
@@ -222,21 +224,16 @@ class InferenceMixin(ModelState):
                 )
             if not isinstance(value, Real) or not np.isfinite(value):
                 raise ValueError(f"{gene!r} cannot be moved by {value!r}: pass a finite number of control sd.")
-        shift, fixed = np.zeros(len(place)), None
-        if kind == "set":
-            fixed = {place[gene]: float(value) for gene, value in interventions.items()}
-        else:
-            shift[[place[gene] for gene in interventions]] = list(interventions.values())
-        label = ", ".join(f"{gene}{'=' if kind == 'set' else '+='}{value:g}" for gene, value in interventions.items())
-        shared = {"drug": f"do({label})", "smiles": "", "dose": np.nan, "nearest_drug": "", "similarity": np.nan}
+        values = {place[gene]: float(value) for gene, value in interventions.items()}
+        each = ", ".join(f"{gene}{'=' if kind == 'set' else '+='}{value:g}" for gene, value in interventions.items())
+        label = f"do({each})"
+        shared = {"drug": label, "smiles": "", "dose": np.nan, "nearest_drug": "", "similarity": np.nan}
         shared |= {"dose_in_range": True, "trust": "do"}
 
-        def change(line: str) -> Intervention:
-            # The values are in pooled control SD, and the standardized scale is in control SD of the line.
-            unit = summary.relative_scale(summary.design.line_index(line))
-            at = None if fixed is None else {gene: value / unit[gene] for gene, value in fixed.items()}
-            return Intervention((shared["drug"],), Action(torch.as_tensor(shift / unit)), at)
-
+        followers = None
+        if self._from_means() and self._structure != "none":
+            followers = self._edge_constraints(summary.genes).may_follow(list(values), len(place))
+        change = GeneIntervention(summary, values, kind, label, followers).on
         about = {"intervention": kind, "seed": seed}
         return predictor.intervene(change, shared, adata, as_=as_, n_cells=n_cells, provenance=about)
 

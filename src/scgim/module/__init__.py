@@ -6,13 +6,14 @@ from ._noise_scale import NoiseScale
 from ._treatment_inputs import TreatmentInputs
 from .generators import GENERATORS
 from .interventions import INTERVENTIONS, Hard, Shift
-from .likelihood import complete_log_likelihood, log_likelihoods, marginal_log_likelihood, noise_loss
+from .likelihood import DOUBT, complete_log_likelihood, log_likelihoods, marginal_log_likelihood, noise_loss
 from .mechanisms import MECHANISMS, LinearMechanism, NetworkMechanism
 from .responses import Responses, Rows
 from .scm import Action, abduct, counterfactual, draw_noise, propagate
 
 __all__ = [
     "CERTAIN",
+    "DOUBT",
     "GENERATORS",
     "INTERVENTIONS",
     "MECHANISMS",

@@ -12,6 +12,7 @@ import pandas as pd
 
 from scgim._checks import listed, nearest
 from scgim.data._gene_names import match_genes
+from scgim.structure import ancestors
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -108,6 +109,20 @@ class EdgeConstraints:
     def asdict(self) -> dict[str, np.ndarray | None]:
         """Keyword arguments of the search."""
         return dict(vars(self))
+
+    def may_follow(self, genes: list[int], n_genes: int) -> np.ndarray:
+        """Genes that may be downstream of given genes: at the end of a path of allowed edges, and no ancestor by required edges.
+
+        ``(n_genes,)`` bool, false for the given genes.
+        """
+        found = np.ones(n_genes, dtype=bool)
+        if self.allowed is not None and self.required is not None:
+            found = self.allowed[genes].any(0)
+            while ((further := found | self.allowed[found].any(0)) != found).any():
+                found = further
+            found &= ~ancestors(self.required)[:, genes].any(1)
+        found[genes] = False
+        return found
 
 
 def edge_constraints(
