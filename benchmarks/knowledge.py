@@ -162,7 +162,7 @@ def eccite(folder: Path) -> list[dict]:
     arms = sorted(set(label) & set(whole.var_names))
     known = pd.DataFrame({"drug": arms, "gene": arms, "kind": "known"})
     regulators = sorted((FACTORS | set(arms)) & set(whole.var_names))
-    change, _ = changes(whole, ECCITE)
+    change, sd = changes(whole, ECCITE)
     change, z = change.droplevel("line").loc["STAT1"], z_scores(whole, ECCITE).loc["STAT1"]
     moved = z.index[(z.abs() > Z) & (z.index != "STAT1")]
     rows: list[dict] = []
@@ -173,8 +173,8 @@ def eccite(folder: Path) -> list[dict]:
         ("both", {"regulators": regulators, "known_targets": known[known["drug"] != "STAT1"]}),
     ):
         model = fit_without(whole.copy(), ECCITE, (label == "STAT1").to_numpy(), **options)
-        delta = model.do({"STAT1": change["STAT1"]}, as_="delta")
-        shift = pd.Series(delta.X[0], delta.var_names)[moved]
+        delta = model.do({"STAT1": float(change["STAT1"])}, kind="set", as_="delta")
+        shift = (pd.Series(delta.X[0], delta.var_names) / sd)[moved]
         r = np.corrcoef(shift, change[moved])[0, 1]
         rows.append({"screen": "ECCITE", "told": told, "measure": "r of do(STAT1), unseen", "value": r})
         progress(rows)
