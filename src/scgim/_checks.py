@@ -182,7 +182,7 @@ def _number(value: object) -> float:
 
 
 def check_smiles(adata: AnnData | pd.DataFrame, key: str, *, names: pd.Series, treated: np.ndarray) -> pd.Series:
-    """The SMILES of every drug of the treated cells, sorted by name; empty if a drug has none.
+    """The SMILES of every drug of the treated cells, sorted by name; ``""`` if a drug has none in any of its cells.
 
     Raises
     ------
@@ -193,7 +193,7 @@ def check_smiles(adata: AnnData | pd.DataFrame, key: str, *, names: pd.Series, t
     """
     smiles = check_obs_column(adata, key, allow_missing=True).astype(object)
     pairs = pd.DataFrame({"drug": names.to_numpy(), "smiles": smiles.to_numpy()})[treated].drop_duplicates()
-    pairs["smiles"] = ["" if pd.isna(value) else value for value in pairs["smiles"]]
+    pairs["smiles"] = ["" if pd.isna(value) or not str(value).strip() else value for value in pairs["smiles"]]
     found = pairs.drop_duplicates().sort_values("drug", kind="stable").set_index("drug")["smiles"]
     several = found[found.index.duplicated(keep=False)]
     if len(several):
@@ -204,6 +204,30 @@ def check_smiles(adata: AnnData | pd.DataFrame, key: str, *, names: pd.Series, t
             + (f" The same holds for {listed(others)}." if others else "")
         )
     return found
+
+
+def with_structure(smiles: pd.Series, key: str) -> pd.Series:
+    """The drugs with a SMILES, from the values of `check_smiles`.
+
+    Raises
+    ------
+    ValueError
+        If no drug has a SMILES.
+    """
+    if (smiles == "").all():
+        raise ValueError(
+            f"obs[{key!r}] holds no SMILES of any drug. Leave smiles_key out: every drug is then learned on its own."
+        )
+    return smiles[smiles != ""]
+
+
+def warn_of_featureless(names: Collection[str], of: int) -> None:
+    """Warn that drugs without features are learned on their own; `of` is the number of all drugs."""
+    if len(names):
+        warn(
+            f"{len(names)} of {of} drugs have no features: {listed(names, n=10)}. The model learns them on their own, from their own "
+            "cells, and learns nothing about other drugs from them."
+        )
 
 
 def check_option(argument: str, value: object, options: Collection[str]) -> None:

@@ -402,6 +402,46 @@ def test_with_features_smiles_are_kept_but_need_not_be_read(chemical, setup_kwar
     assert table["smiles"][1] == "no structure known"
 
 
+@pytest.mark.parametrize("missing", ["", "  ", None, np.nan])
+def test_drugs_without_a_structure_are_listed(chemical, missing):
+    adata, options = chemical
+    scgim.setup_anndata(adata, **options)
+    whole = state(adata, "drug_table")
+    bare = adata.obs["drug"].isin(["drug-001", "drug-003"])
+    adata.obs["smiles"] = adata.obs["smiles"].astype(object).mask(bare, missing)
+    with pytest.warns(UserWarning, match="2 of 10 drugs have no features: 'drug-001', 'drug-003'") as caught:
+        scgim.setup_anndata(adata, **options)
+    assert [warning.filename for warning in caught] == [__file__]
+    table = state(adata, "drug_table")
+    np.testing.assert_array_equal(table["columns"], whole["columns"])
+    expected = whole["values"].copy()
+    expected[[1, 3]] = np.nan
+    np.testing.assert_array_equal(table["values"], expected)
+    assert table["smiles"][[1, 3]].tolist() == ["", ""]
+
+
+def test_a_screen_without_any_structure_is_refused(chemical):
+    adata, options = chemical
+    adata.obs["smiles"] = ""
+    with pytest.raises(ValueError, match="holds no SMILES of any drug. Leave smiles_key out"):
+        scgim.setup_anndata(adata, **options)
+
+
+def test_a_row_of_nan_says_that_a_drug_has_no_features(screen, setup_kwargs):
+    adata = screen()
+    table = adata.uns["drug_features"].astype(float)
+    table.loc["drug-002"] = np.nan
+    adata.uns["drug_features"] = table
+    with pytest.warns(UserWarning, match="1 of 10 drugs have no features: 'drug-002'"):
+        scgim.setup_anndata(adata, **setup_kwargs)
+    adata.uns["drug_features"] = table.drop(index="drug-002")
+    with pytest.raises(ValueError, match="'drug-002'.*A row of NaN says that a drug has no features"):
+        scgim.setup_anndata(adata, **setup_kwargs)
+    adata.uns["drug_features"] = table * np.nan
+    with pytest.raises(ValueError, match="No drug has features in.*Leave features_key out"):
+        scgim.setup_anndata(adata, **setup_kwargs)
+
+
 def test_duplicates_are_said_at_the_callers_line(chemical):
     adata, options = chemical
     adata.obs.loc[adata.obs["drug"] == "drug-001", "smiles"] = SMILES[0]

@@ -282,6 +282,34 @@ def test_the_posterior_between_its_extremes(case):
     assert (probability < 1e-2).all()
 
 
+@pytest.mark.parametrize("cross_fitted", [False, True])
+def test_the_posterior_of_a_drug_without_features(case, cross_fitted):
+    """It is that of a drug known by name, with the effect that is observed; other conditions are as if it were not there."""
+    made = case(4)
+    module, conditions, moments, tau2 = made.module, made.conditions, made.moments, torch.full((4,), 0.3).double()
+    features = None
+    if cross_fitted:
+        features = FeatureEvidence(*(torch.full((4, 4), value).double() for value in (0.3, -2.0, 0.7)), tau2)
+    missing = conditions.inputs.features.clone()
+    missing[2] = torch.nan
+    found = module.posterior(
+        conditions._replace(inputs=conditions.inputs._replace(features=missing)), moments, tau2, features
+    )
+    rest = torch.tensor([True, True, False, True])
+    others = module.posterior(
+        conditions.take(rest), moments.take(rest), tau2, None if features is None else features.take(rest)
+    )
+    for each, other in zip(found, others, strict=True):
+        torch.testing.assert_close(each[rest], other, rtol=1e-8, atol=1e-12)
+    v = module.mechanism.variance / conditions.n[2]
+    residual, c = moments.residual[2], module.target_penalty
+    gain = residual**2 / (2 * v) - 0.5 * torch.log((tau2 + v) / v) - negligible_gain(residual, v, module.min_effect)
+    torch.testing.assert_close(found[1][2], residual.detach())
+    torch.testing.assert_close(found[2][2], v.sqrt().detach())
+    expected = capped(torch.sigmoid(gain - c).detach(), *(each[2] for each in found[1:]), module.min_effect)
+    torch.testing.assert_close(found[0][2], expected.detach())
+
+
 def test_more_cells_of_the_same_residual_draw_the_posterior_to_the_data(case):
     made = case(4)
     module, spread = made.module, torch.ones(4, dtype=torch.float64)

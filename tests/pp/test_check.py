@@ -254,7 +254,17 @@ ATTACKS = [
         "1 of 10 drugs have no usable SMILES",
         id="unparsable",
     ),
-    pytest.param(put("smiles", None, drug["drug 1"]), {}, "structures", "FAIL", "1 of 10 drugs", id="no SMILES"),
+    pytest.param(
+        put("smiles", None, drug["drug 1"]),
+        {},
+        "structures",
+        "WARN",
+        "1 of 10 drugs have no features: 'drug 1'. They are learned on their own.",
+        id="no SMILES",
+    ),
+    pytest.param(
+        put("smiles", " ", slice(None)), {}, "structures", "FAIL", "No drug has features.", id="no SMILES at all"
+    ),
     pytest.param(
         put("smiles", 3.5, drug["drug 1"]), {}, "structures", "FAIL", "1 of 10 drugs", id="a number for SMILES"
     ),
@@ -451,6 +461,20 @@ def test_resources_grow():
 
     assert megabytes(5) < 50
     assert megabytes(1500) > 8 * 1500**2 / 1e6
+
+
+def test_rows_of_nan_are_drugs_without_features():
+    adata = screen()
+    table = pd.DataFrame(np.eye(N_DRUGS), [f"drug {i}" for i in range(1, N_DRUGS + 1)]).rename(columns=str)
+    table.loc["drug 5"] = np.nan
+    adata.uns["own"] = table
+    sheet = sheet_of(adata, smiles_key=None, features_key="own")
+    assert sheet["status"]["features"] == "WARN"
+    assert "1 of 8 drugs have no features: 'drug 5'" in sheet["finding"]["features"]
+    adata.uns["own"] = table * np.nan
+    sheet = sheet_of(adata, smiles_key=None, features_key="own")
+    assert sheet["status"]["features"] == "FAIL"
+    assert sheet["finding"]["features"].startswith("No drug has features.")
 
 
 # ---- wrong calls -------------------------------------------------------------------------------------------------------

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import re
+
 import anndata as ad
 import numpy as np
 import pandas as pd
@@ -67,11 +69,29 @@ def test_control_needs_no_smiles(adata, dtype, missing):
 
 def test_a_drug_without_smiles_is_no_control(adata):
     adata.obs["drug"] = adata.obs["drug"].cat.rename_categories({"DMSO": "Mix-7"})
-    with pytest.raises(ValueError, match=r"1 of 7 drugs have no usable structure: 'Mix-7' \(no SMILES.*`control`"):
+    with pytest.raises(ValueError, match="'Mix-7' has no SMILES. Name the control in `control`"):
         featurize_drugs(adata)
     adata.uns["control"] = "Mix-7"
     with pytest.warns(UserWarning, match="'Mix-7' has no SMILES"):
         assert len(featurize_drugs(adata)) == 6
+
+
+def test_a_drug_without_smiles_gets_a_row_of_nan(adata):
+    name = next(name for name in adata.obs["drug"].cat.categories if name != "DMSO")
+    whole = featurize_drugs(adata, control="DMSO").drop(index=name)
+    table = adata.uns["drug_features"].drop(index=name)
+    adata.obs.loc[adata.obs["drug"] == name, "smiles"] = np.nan
+    with pytest.warns(UserWarning, match="1 of 6 drugs have no features: " + re.escape(repr(name))):
+        audit = featurize_drugs(adata, control="DMSO")
+    pd.testing.assert_frame_equal(audit.filter(regex="^(smiles|parent|n_)"), whole.filter(regex="^(smiles|parent|n_)"))
+    assert adata.uns["drug_features"].loc[name].isna().all()
+    pd.testing.assert_frame_equal(adata.uns["drug_features"].drop(index=name), table)
+
+
+def test_a_screen_without_any_smiles_has_no_features(adata):
+    adata.obs["smiles"] = ""
+    with pytest.raises(ValueError, match=r"obs\['smiles'\] holds no SMILES of any drug. Leave smiles_key out"):
+        featurize_drugs(adata, control="DMSO")
 
 
 def test_without_a_control_every_name_is_a_drug(adata):

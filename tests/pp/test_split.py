@@ -214,8 +214,18 @@ def test_forms_of_one_compound_count_once_on_any_scaffold():
 
 def test_scaffold_split_names_unusable_structures():
     adata = with_smiles(RINGS | {"mixture": "", "typo": "c1ccc"})
-    with pytest.raises(ValueError, match=r"2 of 12 drugs have no usable structure: 'mixture'.*'typo'"):
+    with pytest.raises(ValueError, match=r"1 of 11 drugs have no usable structure: 'typo'"):
         split(adata, unseen="scaffold", control="DMSO", smiles_key="smiles")
+
+
+@pytest.mark.parametrize("unseen", ["drug", "scaffold"])
+def test_drugs_without_a_structure_stay_in_training(unseen):
+    adata = with_smiles(RINGS | {"antibody": "", "cytokine": ""})
+    for seed in range(10):
+        split(adata, unseen=unseen, control="DMSO", smiles_key="smiles", frac=0.5, seed=seed)
+        found = sides(adata, ["drug"])
+        assert found[["antibody", "cytokine"]].tolist() == ["train", "train"]
+        assert (found == "test").any()
 
 
 # ---- lines -------------------------------------------------------------------------------------------------------------

@@ -234,8 +234,20 @@ def test_an_only_dose_is_never_tested_and_every_drug_keeps_one() -> None:
 def test_drugs_without_structure_are_told_apart_by_name() -> None:
     adata = compounds()
     adata.obs.loc[adata.obs["drug"].isin(["indole", "quinoline"]), "smiles"] = ""
-    fold = pd.Series(deal(adata, "scaffold", 3, COLUMNS, 0)).groupby(adata.obs["drug"].to_numpy()).first()
+    drugs = sorted(set(adata.obs["drug"]) - {"DMSO"})
+    adata.uns["own"] = pd.DataFrame(np.eye(len(drugs)), drugs)
+    columns = COLUMNS | {"features_key": "own"}
+    fold = pd.Series(deal(adata, "scaffold", 3, columns, 0)).groupby(adata.obs["drug"].to_numpy()).first()
     assert fold[["indole", "quinoline"]].between(0, 2).all()
+
+
+@pytest.mark.parametrize("unseen", ["drug", "scaffold"])
+def test_drugs_without_features_are_never_unseen(unseen) -> None:
+    adata = compounds()
+    adata.obs.loc[adata.obs["drug"] == "indole", "smiles"] = ""
+    fold = pd.Series(deal(adata, unseen, 3, COLUMNS, 0)).groupby(adata.obs["drug"].to_numpy()).first()
+    assert fold["indole"] == fold["DMSO"] == -1
+    assert fold.drop(["indole", "DMSO"]).between(0, 2).all()
 
 
 # ---- refusals --------------------------------------------------------------------------------------------------------

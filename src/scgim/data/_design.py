@@ -24,7 +24,7 @@ class ScreenDesign:
     drugs
         Names of training drugs, sorted, ``(drugs,)``.
     features
-        Features of the drugs divided by ``feature_scale``, ``(drugs, features)``.
+        Features of the drugs divided by ``feature_scale``, ``(drugs, features)``; NaN for a drug without features.
     feature_scale
         Largest absolute value of each feature over training drugs; 1 for features that are 0 in all of them.
     lines
@@ -46,7 +46,8 @@ class ScreenDesign:
         """Build the design from conditions (columns drug, dose, line) and the raw feature table (index = drugs)."""
         drugs = np.unique(conditions["drug"].to_numpy(str))
         raw = table.loc[drugs].to_numpy(np.float64) if table.shape[1] else np.zeros((len(drugs), 0))
-        scale = np.abs(raw).max(0) if len(raw) else np.ones(raw.shape[1])
+        known = raw[~np.isnan(raw).any(1)]
+        scale = np.abs(known).max(0) if len(known) else np.ones(raw.shape[1])
         scale = np.where(scale > 0, scale, 1.0)
         return cls(
             drugs=drugs,
@@ -58,6 +59,11 @@ class ScreenDesign:
             dose=conditions["dose"].to_numpy(np.float64),
             line=np.searchsorted(lines, conditions["line"].to_numpy(str)),
         )
+
+    @property
+    def featured(self) -> np.ndarray:
+        """Drugs with features, ``(drugs,)`` bool; all drugs in a screen without features."""
+        return ~np.isnan(self.features).any(1)
 
     @property
     def dosed(self) -> bool:

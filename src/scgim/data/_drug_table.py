@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
-from scgim._checks import check_smiles, listed, nearest, warn
+from scgim._checks import check_smiles, listed, nearest, warn, warn_of_featureless, with_structure
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -18,7 +18,10 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class DrugTable:
-    """Raw features of every registered drug and their source ("features", "smiles", "identity")."""
+    """Raw features of every registered drug and their source ("features", "smiles", "identity").
+
+    A drug without features among drugs with features, such as a cytokine among small molecules, has a row of NaN.
+    """
 
     frame: pd.DataFrame
     smiles: dict[str, str]
@@ -40,20 +43,28 @@ class DrugTable:
             Arguments of :meth:`scgim.GIM.setup_anndata`.
         """
         treated = ~cells["control"].to_numpy()
-        drugs, smiles = sorted(set(cells["drug"][treated])), {}
+        drugs, smiles = sorted(set(cells["drug"][treated])), pd.Series(dtype=object)
         if smiles_key is not None:
-            smiles = check_smiles(adata, smiles_key, names=cells["drug"], treated=treated).to_dict()
+            smiles = check_smiles(adata, smiles_key, names=cells["drug"], treated=treated)
         if features_key is not None:
             source = "features"
             frame = feature_table(adata, features_key, drugs=drugs, control=control)
         elif smiles_key is not None:
             from scgim.pp import fingerprints
 
-            source, (frame, audit) = "smiles", fingerprints(smiles)
+            source, (frame, audit) = "smiles", fingerprints(with_structure(smiles, smiles_key))
             warn_of_duplicates(cells[treated], audit["parent"])
+            frame = frame.reindex(drugs)
         else:
             source, frame = "identity", pd.DataFrame(index=pd.Index(drugs, dtype=object))
-        return cls(frame.sort_index().sort_index(axis=1), smiles, source)
+        table = cls(frame.sort_index().sort_index(axis=1), smiles.to_dict(), source)
+        warn_of_featureless(sorted(table.featureless & set(drugs)), len(drugs))
+        return table
+
+    @property
+    def featureless(self) -> set[str]:
+        """Names of the drugs without features among drugs with features."""
+        return set(self.frame.index[self.frame.isna().any(axis=1)])
 
     @classmethod
     def from_registry(cls, state: dict) -> DrugTable:
@@ -87,7 +98,8 @@ class DrugTable:
             odd = sorted(set(self.frame.columns) ^ set(bound.frame.columns))
             raise ValueError(f"adata's drug features are not the model's: {listed(odd)} in one of them only.")
         both = self.frame.index.intersection(bound.frame.index)
-        differ = (self.frame.loc[both] != bound.frame.loc[both]).any(axis=1)
+        one, two = self.frame.loc[both], bound.frame.loc[both]
+        differ = ((one != two) & ~(one.isna() & two.isna())).any(axis=1)
         if differ.any():
             raise ValueError(
                 f"Drugs have other features in adata than in the model: {listed(both[differ])}. Fit a new model: GIM(adata)."
@@ -104,24 +116,30 @@ def feature_table(adata: AnnData, key: str, *, drugs: Sequence[str], control: st
             f"uns[{key!r}] does not exist. Nearest keys: {close}. scgim.pp.featurize_drugs(adata, ...) writes one."
         )
     where, table = f"uns[{key!r}]", adata.uns[key]
-    table = check_feature_table(table.drop(index=control, errors="ignore") if _is_frame(table) else table, where)
+    table = table.drop(index=control, errors="ignore") if _is_frame(table) else table
+    table = check_feature_table(table, where, allow_missing=True)
     missing = sorted(set(drugs) - set(table.index))
     if missing:
         close = listed(nearest(missing[0], list(table.index), n=1)) or "none"
         raise ValueError(
             f"{len(missing)} drugs have no row in {where}: {listed(missing)} (nearest row to the first: {close}). "
-            "The index holds the drugs' names as they are in obs."
+            "The index holds the drugs' names as they are in obs. A row of NaN says that a drug has no features."
+        )
+    if table.loc[list(drugs)].isna().all(axis=None):
+        raise ValueError(
+            f"No drug has features in {where}. Leave features_key out: every drug is then learned on its own."
         )
     return table
 
 
-def check_feature_table(table: pd.DataFrame, where: str) -> pd.DataFrame:
+def check_feature_table(table: pd.DataFrame, where: str, *, allow_missing: bool = False) -> pd.DataFrame:
     """Validate a feature table and return it as float64.
 
     Raises
     ------
     TypeError, ValueError
-        If it is not a DataFrame of finite numbers with unique strings as index and columns.
+        If it is not a DataFrame of finite numbers with unique strings as index and columns. With ``allow_missing``, whole rows may be
+        NaN, for drugs without features.
     """
     if not _is_frame(table):
         raise TypeError(f"{where} is a {type(table).__name__}; drug features are a DataFrame with drug names as index.")
@@ -136,7 +154,8 @@ def check_feature_table(table: pd.DataFrame, where: str) -> pd.DataFrame:
     if not table.shape[1]:
         raise ValueError(f"{where} has no columns, so it says nothing of the drugs.")
     numbers = table.astype(object).apply(pd.to_numeric, errors="coerce").astype(np.float64)
-    bad = np.argwhere(~np.isfinite(numbers.to_numpy()))
+    missing = table.isna().all(axis=1).to_numpy() & allow_missing
+    bad = np.argwhere(~np.isfinite(numbers.to_numpy()) & ~missing[:, None])
     if len(bad):
         row, column = bad[0]
         raise ValueError(
@@ -152,7 +171,8 @@ def _is_frame(table: object) -> bool:
 
 def warn_of_duplicates(treated: pd.DataFrame, parent: pd.Series) -> None:
     """Warn of test drugs with the structure of a training drug at the same dose and in the same line."""
-    sides = treated.assign(parent=treated["drug"].map(parent)).groupby(["parent", "dose", "line"], dropna=False)
+    sides = treated.assign(parent=treated["drug"].map(parent)).dropna(subset="parent")
+    sides = sides.groupby(["parent", "dose", "line"], dropna=False)
     for _, rows in sides if not treated["train"].all() else ():
         train, test = (sorted(set(rows["drug"][side])) for side in (rows["train"], ~rows["train"]))
         if train and test:

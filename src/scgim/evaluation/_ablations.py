@@ -35,12 +35,13 @@ def without_features(model: TrainedModel, seed: int) -> dict[str, TrainedModel]:
     shuffled = frame.to_numpy(float).copy()
     rng = np.random.default_rng([seed, 0x5F])
     # Rows are shuffled among training drugs and among other drugs separately, so that no test drug gets the row of a training drug.
-    for rows in (np.flatnonzero(trained), np.flatnonzero(~trained)):
+    featured = ~frame.isna().any(axis=1).to_numpy()
+    for rows in (np.flatnonzero(featured & trained), np.flatnonzero(featured & ~trained)):
         shuffled[rows] = shuffled[rng.permutation(rows)]
     # Without features drugs are indistinguishable, and the training mean is the best prediction.
     for name, values, generator in (
         (SHUFFLED, shuffled, model.settings_["generator"]),
-        (ZEROED, np.zeros_like(shuffled), "mean"),
+        (ZEROED, np.where(np.isnan(shuffled), np.nan, 0.0), "mean"),
     ):
         out[name] = model._untrained(generator=generator)
         features = pd.DataFrame(values, frame.index, frame.columns)

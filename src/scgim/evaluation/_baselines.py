@@ -140,6 +140,31 @@ class Regression:
         return np.column_stack([table.features, table.log_dose, line])
 
 
+class ByFeatures:
+    """A baseline on features, for the conditions of drugs with features; other conditions have no prediction."""
+
+    def __init__(self, baseline: Baseline) -> None:
+        self.baseline = baseline
+
+    def fit(self, train: ConditionTable) -> None:
+        """Fit on the conditions with features, if there are any."""
+        rows = _featured(train)
+        self.fitted = len(rows) > 0
+        if self.fitted:
+            self.baseline.fit(train.take(rows))
+
+    def predict(self, test: ConditionTable) -> np.ndarray:
+        """Changes of the conditions with features."""
+        out, rows = np.full_like(test.change, np.nan), _featured(test)
+        if self.fitted and len(rows):
+            out[rows] = self.baseline.predict(test.take(rows))
+        return out
+
+
+def _featured(table: ConditionTable) -> np.ndarray:
+    return np.flatnonzero(~np.isnan(table.features).any(1))
+
+
 def ridge() -> Regression:
     """Ridge regression with a penalty chosen by leave-one-out cross-validation."""
     return Regression(lambda: RidgeCV(alphas=_PENALTIES))
@@ -190,11 +215,11 @@ class KernelRidge:
 BASELINES: dict[str, Callable[[], Baseline]] = {
     "control": NoChange,
     "training mean": TrainingMean,
-    "nearest drug": NearestDrug,
+    "nearest drug": lambda: ByFeatures(NearestDrug()),
     "dose interpolation": DoseInterpolation,
-    "ridge": ridge,
-    "kernel ridge": KernelRidge,
-    "network": network,
+    "ridge": lambda: ByFeatures(ridge()),
+    "kernel ridge": lambda: ByFeatures(KernelRidge()),
+    "network": lambda: ByFeatures(network()),
 }
 
 

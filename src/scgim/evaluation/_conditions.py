@@ -18,7 +18,8 @@ class ConditionTable:
     names
         Columns drug, dose (NaN without doses), cell_line.
     features
-        Features of each condition's drug, ``(conditions, features)``; no columns without features.
+        Features of each condition's drug, ``(conditions, features)``, NaN for a drug without features; no columns in a screen without
+        features.
     change
         Mean change from the condition's own controls in control SD, ``(conditions, genes)``.
     n

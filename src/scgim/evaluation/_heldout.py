@@ -167,8 +167,7 @@ def _sample(
 def predictions(predictor: Predictor, names: pd.DataFrame) -> np.ndarray:
     """Mean changes that a model predicts for conditions, in control SD, genes sorted; NaN where it has no prediction."""
     out = np.full((len(names), len(predictor.summary.genes)), np.nan)
-    pools, design = predictor.module.generator.pools_drugs, predictor.summary.design
-    known = names["drug"].isin(predictor.drug_table.frame.index if pools else design.drugs).to_numpy()
+    known = names["drug"].isin(predictor.known_drugs).to_numpy()
     if not known.any():
         return out
     asked = names[known]

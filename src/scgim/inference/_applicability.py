@@ -52,11 +52,11 @@ def applicability(query: Query, design: ScreenDesign) -> pd.DataFrame:
 
 def _nearest(query: Query, design: ScreenDesign) -> tuple[np.ndarray, np.ndarray]:
     """The most similar training drug of every part of a query (the drug itself if it was measured), and the similarity."""
-    alike = (
-        similarity(query.features, design.features)
-        if query.features.shape[1]
-        else np.zeros((len(query.index), len(design.drugs)))
-    )
+    alike = np.zeros((len(query.index), len(design.drugs)))
+    if query.features.shape[1]:
+        alike[np.ix_(query.featured, design.featured)] = similarity(
+            query.features[query.featured], design.features[design.featured]
+        )
     measured = query.index >= 0
     alike[measured, query.index[measured]] = 1.0
     best = np.where(measured, query.index, alike.argmax(1))

@@ -47,11 +47,7 @@ def intervention_distribution(
     n_rows
         Number of rows.
     """
-    logits, psi = module.generator(inputs)
-    scale = torch.zeros_like(psi) if module.scale_map is None else module.scale_map(inputs)
-    one = InterventionDistribution(
-        *(a.numpy() for a in (torch.sigmoid(logits), psi, module.generator.uncertainty(inputs), torch.exp(scale)))
-    )
+    one = _of_drugs(module, inputs)
     if len(row) == n_rows:
         return one
     p, psi, error, noise = one
@@ -69,3 +65,16 @@ def intervention_distribution(
     single = np.bincount(row, minlength=n_rows) == 1
     first = np.searchsorted(row, np.arange(n_rows))
     return InterventionDistribution(*(np.where(single[:, None], a[first], b) for a, b in zip(one, mixed, strict=True)))
+
+
+def _of_drugs(module: GIMModule, inputs: TreatmentInputs) -> InterventionDistribution:
+    """Distribution of the interventions of single drugs; no targets for drugs that the generator does not know."""
+    known = module.generator.knows(inputs)
+    asked = inputs.take(known)
+    logits, psi = module.generator(asked)
+    scale = torch.zeros_like(psi) if module.scale_map is None else module.scale_map(asked)
+    found = torch.sigmoid(logits), psi, module.generator.uncertainty(asked), torch.exp(scale)
+    whole = [torch.full((len(known), psi.shape[1]), value, dtype=psi.dtype) for value in (0.0, 0.0, 0.0, 1.0)]
+    for each, part in zip(whole, found, strict=True):
+        each[known] = part
+    return InterventionDistribution(*(each.numpy() for each in whole))

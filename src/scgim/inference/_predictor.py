@@ -91,10 +91,8 @@ class Predictor:
         ValueError
             If the model can predict none of the conditions.
         """
-        pools = self.module.generator.pools_drugs
-        known = self.drug_table.frame.index if pools else self.summary.design.drugs
         asked = conditions[["drug", "dose"]].drop_duplicates()
-        asked = asked[asked["drug"].isin(known)]
+        asked = asked[asked["drug"].isin(self.known_drugs)]
         if asked.empty:
             drugs = listed(conditions["drug"].unique())
             raise ValueError(f"adata holds no cell of a drug that the model knows; its drugs: {drugs}.")
@@ -105,10 +103,32 @@ class Predictor:
         groups = doses.index.to_series().groupby(doses, sort=False)
         return Query.concatenated([self.resolve(drug=sorted(names), dose=list(at)) for at, names in groups])
 
+    @property
+    def known_drugs(self) -> np.ndarray:
+        """Names of the drugs that the model can predict: measured drugs, and other drugs by their features."""
+        measured, table = self.summary.design.drugs, self.drug_table
+        if not self.module.generator.pools_drugs:
+            return measured
+        return np.union1d(measured, sorted(set(table.frame.index) - table.featureless))
+
+    def _by_data_alone(self, query: Query) -> np.ndarray:
+        """Rows with a drug that the generator does not know for want of features, ``(rows,)`` bool."""
+        blind = ~query.featured & self.module.generator.pools_drugs
+        return np.bincount(query.row, blind, minlength=len(query.drug)) > 0
+
+    def _check_evidence(self, query: Query, evidence: Evidence) -> None:
+        """Raise ValueError if features are asked for and a drug has none."""
+        blind = query.drug[self._by_data_alone(query)]
+        if evidence == "features" and len(blind):
+            raise ValueError(
+                f"evidence='features' needs features, and {listed(dict.fromkeys(blind))} has none. Use evidence='auto' or 'data'."
+            )
+
     # ---- targets -----------------------------------------------------------------------------------------------------
 
     def rank_targets(self, query: Query, evidence: Evidence, only: set[tuple] | None = None) -> pd.DataFrame:
         """Rank the targets of a query's drugs and doses in every line, or in the conditions with keys in ``only``."""
+        self._check_evidence(query, evidence)
         summary, design = self.summary, self.summary.design
         found = posterior(self.module, summary)
         measured = {key: i for i, key in enumerate(condition_keys(design.names()))}
@@ -122,9 +142,14 @@ class Predictor:
         # Rows are ordered by drug and dose, and by line within these.
         distributions = [self.interventions(query, line) for line in lines]
         prior = [np.stack(parts, axis=1).reshape(len(asked), -1) for parts in zip(*distributions, strict=True)]
+        # Without features, a drug's targets are known only where the drug was measured.
+        wanted = ~np.repeat(self._by_data_alone(query), len(lines)) | (at >= 0)
         if only is not None:
-            wanted = np.array([key in only for key in condition_keys(asked)])
-            asked, at, prior = asked[wanted], at[wanted], [a[wanted] for a in prior]
+            wanted &= np.array([key in only for key in condition_keys(asked)])
+        elif not wanted.any():
+            not_measured(*asked.iloc[0])
+        doses = np.repeat(query.doses, len(lines))[wanted]
+        asked, at, prior = asked[wanted], at[wanted], [a[wanted] for a in prior]
         if evidence == "data" and (at < 0).any():
             not_measured(*asked.iloc[np.flatnonzero(at < 0)[0]])
         data = (at >= 0) & (evidence != "features")
@@ -138,7 +163,7 @@ class Predictor:
         table = rank(asked, summary.genes, *values, np.where(data, "data", "features"), *rests_on, change)
         if not query.combined.any():
             return table
-        return table.assign(doses=np.repeat(query.doses, len(table) // len(query.doses)))
+        return table.assign(doses=np.repeat(doses, len(summary.genes)))
 
     def interventions(self, query: Query, line: str, module: GIMModule | None = None) -> InterventionDistribution:
         """Interventions of a query's rows in a cell line by the generator of the module, or of another module."""
@@ -199,6 +224,7 @@ class Predictor:
         evidence: Evidence,
         only: set[tuple] | None = None,
     ) -> Iterator[tuple[Block, dict]]:
+        self._check_evidence(query, evidence)
         domain = applicability(query, self.summary.design).to_dict("records")
         combined, doses = query.combined.any(), query.doses
         each = DrugInterventions(

@@ -33,7 +33,12 @@ class Query:
     part: np.ndarray  # (parts,) name of the drug
     part_dose: np.ndarray  # (parts,)
     index: np.ndarray  # (parts,) training index, -1 if unseen
-    features: np.ndarray  # (parts, features) scaled
+    features: np.ndarray  # (parts, features) scaled; NaN for a drug without features
+
+    @property
+    def featured(self) -> np.ndarray:
+        """Parts with features, ``(parts,)`` bool; all parts in a screen without features."""
+        return ~np.isnan(self.features).any(1)
 
     @property
     def combined(self) -> np.ndarray:
@@ -99,12 +104,18 @@ def resolve(
     given = _given_features(table, drugs, structures, features)
     frame = table.frame if given is None else pd.concat([table.frame.drop(index=given.index, errors="ignore"), given])
     measured, known = set(design.drugs.tolist()), set(frame.index)
+    blind = set(frame.index[frame.isna().any(axis=1)])
     for name in drugs:
         if name not in measured and not pools_drugs:
             raise ValueError(
                 f"{name!r} was not measured in training (nearest name: {listed(nearest(name, design.drugs, n=1))}), and "
                 "generator='identity' knows nothing of other drugs. Train with drug features (features_key or smiles_key) "
                 "and generator='hill'."
+            )
+        if name in blind and name not in measured:
+            raise ValueError(
+                f"{name!r} has no features and was not measured in training, so nothing is known of it. Only measured drugs can "
+                "do without features."
             )
         if name not in known:
             ask, close = "smiles=" if table.source == "smiles" else "features=", listed(nearest(name, frame.index, n=1))

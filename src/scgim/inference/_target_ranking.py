@@ -25,7 +25,9 @@ def posterior(module: GIMModule, summary: TrainingSummary) -> tuple[np.ndarray, 
     """Probability, effect and its standard error in pooled control SD by ``GIMModule.posterior``, ``(conditions, genes)`` each."""
     conditions, moments, features = summary.conditions()
     # A generator that fits the training conditions perfectly has a variance of 0, and the posterior would ignore the cells.
-    prior = (module.generator.uncertainty(conditions.inputs) ** 2).clamp(min=LEAST_VARIANCE)
+    known = module.generator.knows(conditions.inputs)
+    prior = torch.full_like(moments.residual, LEAST_VARIANCE)
+    prior[known] = (module.generator.uncertainty(conditions.inputs.take(known)) ** 2).clamp(min=LEAST_VARIANCE)
     unit = summary.relative_scale(summary.design.line)
     found = module.posterior(conditions, moments, prior, features, torch.as_tensor(unit))
     probability, psi, error = (a.numpy() for a in found)

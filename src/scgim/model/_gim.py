@@ -240,9 +240,10 @@ class GIM(
         dose_key, dose_unit
             Column of doses (positive numbers; ignored for controls) and their unit. Both or neither must be given.
         smiles_key
-            Column with one SMILES per drug. Morgan fingerprints are computed from it unless ``features_key`` is given.
+            Column with one SMILES per drug. Morgan fingerprints are computed from it unless ``features_key`` is given. Drugs without a
+            SMILES in any of their cells, such as cytokines, are learned on their own, and a warning lists them.
         features_key
-            Key of ``.uns`` with a DataFrame of drug features, index = drug names.
+            Key of ``.uns`` with a DataFrame of drug features, index = drug names. A row of NaN says that a drug has no features.
         cell_line_key, batch_key
             Columns of cell lines and batches. Every line and batch must have controls; effects are measured against these controls.
         size_factor_key

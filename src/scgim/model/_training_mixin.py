@@ -208,8 +208,11 @@ class TrainingMixin(ModelState):
             # On simulated counts, held-out conditions called a graph harmful that improved predictions of the true change. The cause is
             # not known, so graphs learned from means are not judged.
             with_graph = without = None
+        known = module.generator.knows(summary.design.inputs()).numpy()  # the other drugs have no prediction to judge
+        with_graph, without = (None if each is None else each[known] for each in (with_graph, without))
         rows = int(summary.statistics.n_cells)
-        choice = self.graph_choice_ = choose_graph(change, with_graph, without, summary.design.drug, rows=rows)
+        choice = choose_graph(change[known], with_graph, without, summary.design.drug[known], rows=rows)
+        self.graph_choice_ = choice
         if choice.use or not module.mechanism.graph.any():
             return
         logger.info("Graph: %s.", choice.reason)

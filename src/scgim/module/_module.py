@@ -229,9 +229,34 @@ class GIMModule(nn.Module):
         Returns
         -------
         Probabilities of targets, and effects and their standard errors given that the gene is a target; ``(conditions, genes)`` each.
+        Drugs that the generator does not know for want of features have the prior of drugs that are known by name alone.
         """
-        prior, least = self._effect_prior(conditions, prior_variance, features), self.min_effect / unit
+        by_name, known = not self.generator.pools_drugs, self.generator.knows(conditions.inputs)
+        if known.all():
+            return self._posterior(conditions, moments, prior_variance, features, unit, by_name=by_name)
+        whole = tuple(torch.empty_like(moments.residual) for _ in range(3))
+        prior_variance, unit = (torch.as_tensor(each).expand_as(moments.residual) for each in (prior_variance, unit))
+        for rows, by_name in ((known, False), (~known, True)):
+            shared = None if features is None or by_name else features.take(rows)
+            own = conditions.take(rows), moments.take(rows), prior_variance[rows], shared, unit[rows]
+            for each, part in zip(whole, self._posterior(*own, by_name=by_name), strict=True):
+                each[rows] = part
+        return whole
+
+    def _posterior(
+        self,
+        conditions: MeasuredConditions,
+        moments: Moments,
+        prior_variance: Tensor,
+        features: FeatureEvidence | None,
+        unit: Tensor | float,
+        *,
+        by_name: bool,
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """:meth:`posterior` of drugs that are all known by their features or, with ``by_name``, by their names alone."""
+        least = self.min_effect / unit
         data = self._effect_data(conditions, moments, least)
+        prior = self._effect_prior(conditions, data.psi, prior_variance, features, by_name=by_name)
         log_odds, share = target_log_odds(prior, data, self.misfit)
         probability = torch.sigmoid(log_odds)
         if self._from_means:
@@ -240,7 +265,7 @@ class GIMModule(nn.Module):
             moved, _ = target_log_odds(prior, self._effect_data(conditions, whole, least), self.misfit)
             probability = graph_averaged(probability, torch.sigmoid(moved))
         effect, error = effect_moments(prior, data, share)
-        if not self.generator.pools_drugs and not self._from_means:
+        if by_name and not self._from_means:
             # Without features the prior variance is not estimated from other conditions, so the error is the sampling error alone.
             error = data.variance.sqrt().expand_as(effect)
         # An effect is measured from the value without intervention: 0 for a shift, the mechanism's prediction for a hard intervention.
@@ -269,10 +294,16 @@ class GIMModule(nn.Module):
         return EffectData(best, gain, negligible, sampling)
 
     def _effect_prior(
-        self, conditions: MeasuredConditions, variance: Tensor, features: FeatureEvidence | None
+        self,
+        conditions: MeasuredConditions,
+        observed: Tensor,
+        variance: Tensor,
+        features: FeatureEvidence | None,
+        *,
+        by_name: bool,
     ) -> EffectPrior:
         """Prior of the effects in measured conditions."""
-        penalty, by_name = self.target_penalty, not self.generator.pools_drugs
+        penalty = self.target_penalty
         if by_name and self._from_means:
             # The penalty is the largest gain expected by chance, less the Occam factor that the posterior subtracts. Its lower bound
             # corresponds to one expected target.
@@ -282,7 +313,8 @@ class GIMModule(nn.Module):
             return EffectPrior(torch.zeros_like(occam), self.slab, penalty, None)
         if features is not None:
             return EffectPrior(features.psi, features.variance, penalty, None if by_name else features.log_odds)
-        _, psi = self.generator(conditions.inputs)
+        # A map of features knows nothing of drugs without features. Their effects are expected to be as they are observed.
+        psi = observed if by_name and self.generator.pools_drugs else self.generator(conditions.inputs)[1]
         nothing = (-penalty - math.log(2)).expand_as(psi)
         return EffectPrior(psi, variance, penalty, None if by_name else nothing)
 

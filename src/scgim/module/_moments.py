@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple, Self
 
 import torch
 from torch import Tensor
@@ -25,6 +25,11 @@ class MeasuredConditions(NamedTuple):
     target_log_odds: Tensor | float = 0.0  # (conditions, genes) of prior knowledge, nats; at least `CERTAIN` if known
     target_sign: Tensor | float = 0.0  # (conditions, genes) signs of effects from prior knowledge, 0 if unknown
 
+    def take(self, rows: Tensor) -> Self:
+        """Select conditions, without their scatter."""
+        prior = (each[rows] if isinstance(each, Tensor) else each for each in (self.target_log_odds, self.target_sign))
+        return type(self)(self.n[rows], self.mean[rows], self.spread[rows], self.inputs.take(rows), None, *prior)
+
 
 class Controls(NamedTuple):
     """Size and mean of the controls, and their scatter, pooled with all conditions if these have no scatter of their own."""
@@ -42,6 +47,17 @@ class FeatureEvidence(NamedTuple):
     psi: Tensor  # expected effect of a target
     variance: Tensor  # variance of effects around psi
 
+    def take(self, rows: Tensor) -> Self:
+        """Select conditions."""
+        return type(self)(self.probability[rows], self.log_odds[rows], self.psi[rows], self.variance)
+
+    def among(self, rows: Tensor) -> Self:
+        """These predictions in the conditions ``rows``, ``(conditions,)`` bool; no targets in the other conditions."""
+        whole = [each.new_zeros(len(rows), each.shape[1]) for each in self[:3]]
+        for each, part in zip(whole, self[:3], strict=True):
+            each[rows] = part
+        return type(self)(*whole, self.variance)
+
 
 class Moments(NamedTuple):
     """Sufficient statistics of the likelihood given the mechanisms: means and variances over a condition's cells.
@@ -55,6 +71,10 @@ class Moments(NamedTuple):
     value: Tensor  # (conditions, genes) mean of x
     spread: Tensor  # (conditions, genes) variance of x within the condition
     pooled: Tensor  # (genes,) residual sum of squares that does not depend on unknown targets
+
+    def take(self, rows: Tensor) -> Self:
+        """Select conditions."""
+        return type(self)(*(each[rows] for each in self[:-1]), self.pooled)
 
 
 class CellStore:

@@ -15,7 +15,7 @@ class NoiseScale(nn.Module):
     .. math:: s = 3 \tanh\left(\frac{F S + s_0}{3}\right)
 
     Here :math:`F` are the features, :math:`S` the weights and :math:`s_0` the intercepts. An L2 penalty shrinks :math:`s` towards 0. The
-    bound keeps the noise within a factor of :math:`e^3`.
+    bound keeps the noise within a factor of :math:`e^3`. A drug without features has the intercepts alone.
 
     Parameters
     ----------
@@ -34,7 +34,7 @@ class NoiseScale(nn.Module):
     def forward(self, inputs: TreatmentInputs) -> Tensor:
         """Log scale of the noise, ``(rows, genes)``; 0 at dose 0."""
         there = (inputs.log_dose > -torch.inf)[:, None]
-        return there * 3 * torch.tanh((inputs.features @ self.weight + self.base) / 3)
+        return there * 3 * torch.tanh((inputs.features.nan_to_num() @ self.weight + self.base) / 3)
 
     def penalty(self) -> Tensor:
         """Penalty on the weights and intercepts in nats."""

@@ -79,8 +79,8 @@ def check(
     ``doses``
         Doses are positive numbers within five orders of magnitude.
     ``structures``, ``features``
-        SMILES can be read. No drug is a duplicate of another (salt, stereoisomer, equal fingerprint). At least 8 drugs differ in
-        their features.
+        SMILES can be read. No drug is a duplicate of another (salt, stereoisomer, equal fingerprint). No drug is without features. At
+        least 8 drugs differ in their features.
     ``drugs and batches``
         Every drug occurs in two batches or more. Otherwise its effect is confounded with the deviation of its batch.
     ``split``

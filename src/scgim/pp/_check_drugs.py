@@ -14,7 +14,7 @@ from ._leaks import find_leaks, morgan
 from ._screen import Finding
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Collection, Iterator, Sequence
 
     from ._screen import UncheckedScreen
 
@@ -33,6 +33,8 @@ def check_structures(screen: UncheckedScreen) -> Iterator[Finding]:
         check_smiles(screen.adata, key, names=screen.cells["drug"], treated=screen.cells["treated"].to_numpy())
     except (TypeError, ValueError) as error:
         yield Finding.of(error)
+    if screen.features_key is None:
+        yield from _featureless(screen.structureless, screen.drugs, "smiles_key")
     if failed := screen.unreadable:
         shown = listed(f"{name} ({error})" for name, error in failed.items())
         finding = f"{len(failed)} of {len(screen.drugs)} drugs have no usable SMILES: {shown}."
@@ -60,8 +62,9 @@ def check_features(screen: UncheckedScreen) -> Iterator[Finding]:
         if problem is not None:
             yield problem
             return
-        values = table.loc[drugs].to_numpy(np.float64)
-        rows = {name: row.tobytes() for name, row in zip(drugs, values, strict=True)}
+        yield from _featureless(set(table.index[table.isna().all(axis=1)]) & set(drugs), drugs, "features_key")
+        values = table.loc[drugs].dropna().astype(np.float64)
+        rows = {name: row.tobytes() for name, row in zip(values.index, values.to_numpy(), strict=True)}
     elif screen.smiles_key is not None:
         rows = morgan({name: screen.structures[name] for name in drugs if name in screen.structures})
     else:
@@ -75,6 +78,15 @@ def check_features(screen: UncheckedScreen) -> Iterator[Finding]:
             "WARN", finding, "Add drugs, or features that tell them apart; do not trust predictions of new drugs."
         )
     yield Finding("PASS", f"{n} distinct rows of features for {len(drugs)} drugs.")
+
+
+def _featureless(names: Collection[str], drugs: Sequence[str], key: str) -> Iterator[Finding]:
+    """Drugs without features are learned on their own, if there are others."""
+    if names and len(names) == len(drugs):
+        yield Finding("FAIL", "No drug has features.", f"Leave {key} out: every drug is then learned on its own.")
+    elif names:
+        finding = f"{len(names)} of {len(drugs)} drugs have no features: {listed(sorted(names))}. They are learned on their own."
+        yield Finding("WARN", finding, "Add their features, unless they have no structure, as antibodies have none.")
 
 
 def _table_problem(table: object, screen: UncheckedScreen) -> Finding | None:
@@ -92,6 +104,7 @@ def _table_problem(table: object, screen: UncheckedScreen) -> Finding | None:
     if missing := sorted(set(screen.drugs) - set(table.index)):
         finding = f"{len(missing)} drugs have no row in {where}: {listed(missing)}."
         return Finding("FAIL", finding, "The index holds the drugs' names as they are in obs.")
+    table = table[table.notna().any(axis=1)]
     numbers = table.astype(object).apply(pd.to_numeric, errors="coerce").to_numpy(np.float64)
     if len(bad := table.index[~np.isfinite(numbers).all(1)]):
         return Finding("FAIL", f"{where} is not finite for {listed(bad)}.", "Complete these rows or drop the columns.")

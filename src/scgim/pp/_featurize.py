@@ -9,8 +9,11 @@ from scgim._checks import (
     check_names,
     check_smiles,
     find_control,
+    listed,
     refuse_view,
     warn,
+    warn_of_featureless,
+    with_structure,
 )
 
 from ._descriptors import DESCRIPTORS
@@ -48,7 +51,8 @@ def featurize_drugs(
     adata
         Cells; not a view.
     drug_key, smiles_key
-        Columns of ``obs``: name of the drug, and its SMILES, the same one in all of its cells.
+        Columns of ``obs``: name of the drug, and its SMILES, the same one in all of its cells. A drug without a SMILES, such as a
+        cytokine, gets a row of NaN, and `scgim.setup_anndata` takes this row for the absence of features.
     method, n_bits, radius, counts, chirality
         Kind and settings of the fingerprint, as in `scgim.pp.fingerprints`.
     control
@@ -59,7 +63,8 @@ def featurize_drugs(
 
     Returns
     -------
-    The audit table of `scgim.pp.fingerprints`: the action on each drug's structure, and which drugs are duplicates.
+    The audit table of `scgim.pp.fingerprints`: the action on each drug's structure, and which drugs are duplicates. Drugs without a
+    SMILES have no row.
 
     Writes ``uns[key_added]``: a DataFrame (drugs, features), float32, indexed by drug name, sorted.
 
@@ -68,13 +73,13 @@ def featurize_drugs(
     KeyError
         If a column does not exist. The message names the nearest one.
     ValueError
-        If a cell has no drug, a drug has no usable SMILES or two, no cell is called `control`, `adata` is a view,
+        If a cell has no drug, a drug has an unusable SMILES or two, no drug has a SMILES, no cell is called `control`, `adata` is a view,
         or the table could not be written to h5ad under `key_added` or with `n_bits` columns.
 
     Warns
     -----
     UserWarning
-        If drugs share their parent or their fingerprint, or if the control was inferred.
+        If drugs share their parent or their fingerprint, drugs have no SMILES, or the control was inferred.
 
     Examples
     --------
@@ -107,6 +112,13 @@ def featurize_drugs(
     if found is not None and not str(smiles[found]).strip():
         warn(f"{found!r} has no SMILES and was taken for the control. Pass control={found!r} to say so.")
         smiles = smiles.drop(found)
-    features, audit = compute(smiles, method=method, n_bits=n_bits, radius=radius, counts=counts, chirality=chirality)
-    adata.uns[key_added] = features
+    known = with_structure(smiles, smiles_key)
+    bare = smiles.index.difference(known.index)
+    if control is None and len(bare):
+        raise ValueError(
+            f"{listed(bare)} has no SMILES. Name the control in `control`: other drugs without a SMILES then get a row of NaN."
+        )
+    features, audit = compute(known, method=method, n_bits=n_bits, radius=radius, counts=counts, chirality=chirality)
+    warn_of_featureless(bare, len(smiles))
+    adata.uns[key_added] = features.reindex(smiles.index)
     return audit

@@ -69,7 +69,7 @@ def audit_split(
         If a column does not exist. The message names the nearest one.
     TypeError, ValueError
         If `adata` is not an AnnData, values are missing, the split holds other values than ``"train"`` and ``"test"``, no cell is
-        called `control`, doses are not positive numbers, or a drug has no usable SMILES, or two.
+        called `control`, doses are not positive numbers, or a drug has an unusable SMILES, or two.
 
     See Also
     --------
@@ -103,7 +103,8 @@ def audit_split(
     conditions["line"] = "" if cell_line_key is None else check_names(adata, cell_line_key).to_numpy()
     structures = {}
     if smiles_key is not None:
-        structures = standardize_all(check_smiles(adata, smiles_key, names=drug, treated=treated))
+        smiles = check_smiles(adata, smiles_key, names=drug, treated=treated)
+        structures = standardize_all(smiles[smiles != ""])
     return find_leaks(conditions[treated], structures, dosed=dose_key is not None, lined=cell_line_key is not None)
 
 

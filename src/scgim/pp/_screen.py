@@ -106,13 +106,21 @@ class UncheckedScreen:
         read, failed = {}, {}
         if self.smiles_key is not None:
             smiles = pd.Series(self.column(self.smiles_key).to_numpy(object), self.cells["drug"])
-            first = smiles[smiles.notna()].groupby(level=0).first()
-            for name in self.drugs:
+            first = smiles[[not _blank(text) for text in smiles]].groupby(level=0).first()
+            for name in sorted(set(self.drugs) - self.structureless):
                 try:
-                    read[name] = standardize(first.get(name, ""))
+                    read[name] = standardize(first[name])
                 except (ValueError, RuntimeError) as error:
                     failed[name] = str(error)
         return read, failed
+
+    @cached_property
+    def structureless(self) -> set[str]:
+        """Drugs without a SMILES in any of their cells; empty without ``smiles_key``."""
+        if self.smiles_key is None:
+            return set()
+        given = [not gone for gone in map(_blank, self.column(self.smiles_key).astype(object))]
+        return set(self.drugs) - set(self.cells.loc[given, "drug"])
 
     @property
     def structures(self) -> dict[str, StandardizedMolecule]:
@@ -123,6 +131,10 @@ class UncheckedScreen:
     def unreadable(self) -> dict[str, str]:
         """Error messages of unreadable SMILES, by drug."""
         return self._read[1]
+
+
+def _blank(value: object) -> bool:
+    return bool(pd.isna(value)) or not str(value).strip()
 
 
 LEVELS = ("drug", "line", "batch", "split")

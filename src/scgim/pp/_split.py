@@ -18,6 +18,7 @@ from scgim._checks import (
     listed,
     refuse_view,
     warn,
+    with_structure,
 )
 
 from ._chemistry import standardize_all
@@ -58,7 +59,8 @@ def split(
         Columns of ``obs``. `dose_key` is read for ``unseen="dose"`` only, and not for controls.
     smiles_key
         Column of ``obs`` with the SMILES of each drug. With it, salts, stereoisomers and tautomers of one compound count as one drug
-        and stay on the same side: a duplicate in training would be leakage. Required for scaffolds, not read for cell lines.
+        and stay on the same side: a duplicate in training would be leakage. Drugs without a SMILES stay in training, except for
+        ``unseen="dose"``, because no model can predict them unmeasured. Required for scaffolds, not read for cell lines.
     cell_line_key
         Column of ``obs`` with the cell line of each cell, read for ``unseen="cell_line"`` only.
     control
@@ -122,8 +124,13 @@ def split(
     conditions = pd.DataFrame({"drug": drug.to_numpy(), "treated": treated})
     conditions["compound"] = conditions["drug"]
     if smiles_key is not None and unseen != "cell_line":
-        structures = standardize_all(check_smiles(adata, smiles_key, names=drug, treated=treated))
-        conditions["compound"] = conditions["drug"].map(compounds(structures))
+        smiles = check_smiles(adata, smiles_key, names=drug, treated=treated)
+        structures = standardize_all(with_structure(smiles, smiles_key))
+        conditions["compound"] = conditions["drug"].map(compounds(structures)).fillna(conditions["drug"])
+        if (
+            unseen != "dose"
+        ):  # no model can predict an unmeasured drug without a structure, so these drugs are never held out
+            conditions["treated"] &= conditions["drug"].isin(structures)
         if unseen == "scaffold":
             conditions["scaffold"] = conditions["drug"].map(scaffolds(structures))
     rng = np.random.default_rng(seed)

@@ -28,7 +28,9 @@ NEEDS = {"dose": "dose_key", "scaffold": "smiles_key", "cell_line": "cell_line_k
 
 
 def deal(adata: AnnData, unseen: str, n_splits: int, columns: Mapping[str, str | None], seed: int) -> np.ndarray:
-    """The fold in which each cell is tested, ``(cells,)`` int; -1 for cells that are never tested, such as controls.
+    """The fold in which each cell is tested, ``(cells,)`` int; -1 for cells that are never tested.
+
+    Controls are never tested. Drugs without features among drugs with features are tested at unseen doses and in unseen lines only.
 
     Parameters
     ----------
@@ -57,9 +59,16 @@ def deal(adata: AnnData, unseen: str, n_splits: int, columns: Mapping[str, str |
     if unseen == "cell_line":
         cells["line"] = check_names(adata, columns["cell_line_key"]).to_numpy()
     structures: dict[str, StandardizedMolecule] = {}
+    featureless: set[str] = set()
     if columns.get("smiles_key") is not None and unseen != "cell_line":
         smiles = check_smiles(adata, columns["smiles_key"], names=drug, treated=treated)
         structures = standardize_all(smiles[smiles != ""])
+        featureless = set(smiles.index[smiles == ""])
+    if columns.get("features_key") is not None:
+        table = adata.uns[columns["features_key"]]
+        featureless = set(table.index[table.isna().all(axis=1)])
+    if unseen in {"drug", "scaffold"}:  # unmeasured, these drugs could not be predicted
+        treated &= ~drug.isin(featureless).to_numpy()
     fold = np.full(adata.n_obs, -1)
     fold[treated] = _dealt(unseen, cells[treated], structures, n_splits, np.random.default_rng([seed, 0xF01D]))
     return fold

@@ -85,6 +85,10 @@ class ObservedEffects(NamedTuple):
         """Select genes."""
         return ObservedEffects(self.observed[:, genes], self.gain[:, genes], self.n[:, genes], self.variance[genes])
 
+    def of_conditions(self, rows: Tensor) -> ObservedEffects:
+        """Select conditions."""
+        return ObservedEffects(self.observed[rows], self.gain[rows], self.n[rows], self.variance)
+
 
 def answers(
     name: str,
@@ -151,10 +155,10 @@ def _solve(
     observed, gain, n, variance = observed_effects
     out, probability = observed.new_zeros(2, len(folds), *observed.shape), torch.sigmoid(gain - penalty)
     for kind, held_out in ((kind, held_out) for kind, each in enumerate(folds) for held_out in each):
-        known = type(inputs)(*(each[~held_out] for each in inputs))
+        known = inputs.take(~held_out)
         generator.reset()
         generator.solve(known, observed[~held_out], probability[~held_out], n[~held_out], variance)
-        predicted = generator(type(inputs)(*(each[held_out] for each in inputs)))
+        predicted = generator(inputs.take(held_out))
         out[:, kind, held_out] = torch.stack([each.detach() for each in predicted])
     return out[0], out[1]
 

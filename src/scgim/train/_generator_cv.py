@@ -166,8 +166,8 @@ def _strongest(gain: Tensor, target_penalty: Tensor) -> Tensor:
 
 def _by_drug(loss: Tensor, drug: Tensor) -> np.ndarray:
     """Mean over the conditions of a drug, ``(drugs,)``; ``loss`` is ``(conditions,)``."""
-    drug = drug.numpy()
-    return np.bincount(drug, loss.numpy()) / np.bincount(drug).clip(1)
+    _, drug = np.unique(drug.numpy(), return_inverse=True)
+    return np.bincount(drug, loss.numpy()) / np.bincount(drug)
 
 
 def _table(losses: dict[str, np.ndarray], parts: dict[str, Tensor], held: Folds) -> pd.DataFrame:

@@ -65,16 +65,21 @@ class GeneratorPhase:
         conditions, validation = self.condition_moments.weighed(conditions, validation)
         with torch.no_grad():
             moments = self.condition_moments.of(conditions, controls, self.data.store)
-            module.generator_target_penalty.fill_(self.condition_moments.learning_penalty(conditions, moments))
+            # Drugs without features do not teach a map of features.
+            featured = conditions.inputs.featured
+            taught = conditions.take(featured), moments.take(featured)
+            module.generator_target_penalty.fill_(self.condition_moments.learning_penalty(*taught))
             validation_moments = (
                 None if validation is None else self.condition_moments.of(validation, controls, self.data.held_store)
             )
         if start == 0:
             module.generator.reset()
-            module.generator = self.selection.select(
-                module, conditions, moments, self.condition_moments.control_residual_mean
-            )
+            module.generator = self.selection.select(module, *taught, self.condition_moments.control_residual_mean)
             joint.state.clear()
+        if module.generator.pools_drugs:
+            conditions, moments = taught
+        if validation is not None and not (known := module.generator.knows(validation.inputs)).all():
+            validation, validation_moments = validation.take(known), validation_moments.take(known)
         for each in (joint, optimizer):
             each.param_groups[-1]["params"] = module.drug_parameters()
         observed = self.condition_moments.seen(conditions, moments)
@@ -112,7 +117,7 @@ class GeneratorPhase:
             loss, penalty = module.generator_loss(conditions, frozen or moments, known, target_penalty=target_penalty)
             gradient_step(optimizer, loss + penalty, where=f"step {step} of phase {self.name!r}")
             metrics = {"generator_nll": (loss.item() + constant) / len(conditions.n)}
-            if validation is not None:
+            if validation is not None and len(validation.n):
                 value = self._validation_loss(validation, validation_moments)
                 metrics["nll_validation"] = value
                 if self.patience is not None and not forced:

@@ -52,7 +52,8 @@ class GeneratorChoice:
 
 def distinct_drugs(design: ScreenDesign) -> int:
     """Number of training drugs that differ in their features."""
-    return len(np.unique(design.features, axis=0)) if design.features.shape[1] else len(design.drugs)
+    known = design.features[design.featured]
+    return len(np.unique(known, axis=0)) if known.shape[1] else len(design.drugs)
 
 
 class GeneratorSelection:
@@ -76,11 +77,20 @@ class GeneratorSelection:
         self, build: Callable[[str, int], Generator], design: ScreenDesign, *, source: str, asked: str, seed: int
     ) -> None:
         self.build, self.source, self.asked, self.seed = build, source, asked, seed
-        self.n_drugs = distinct_drugs(design)
+        self.n_drugs, self.all_featured = distinct_drugs(design), bool(design.featured.all())
+        if GENERATORS.get(asked, GENERATORS["identity"]).pools_drugs and not design.featured.any():
+            raise ValueError(
+                f"generator={asked!r} learns from the features of drugs, and no training drug has features. Use 'identity'."
+            )
         self.choice = GeneratorChoice(self._first())
 
     def _first(self) -> str:
-        """Name of the generator of the joint phase: the requested generator if it is trained by gradient, as the mechanisms are."""
+        """Name of the generator of the joint phase: the requested generator if it is trained by gradient, as the mechanisms are.
+
+        All drugs are known by name if some have no features, because these drugs move genes too.
+        """
+        if not self.all_featured:
+            return "identity"
         if self.asked != "auto" and GENERATORS[self.asked].by_gradient:
             return self.asked
         return "hill" if self.source != "identity" and self.n_drugs >= MIN_DRUGS else "identity"

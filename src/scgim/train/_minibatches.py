@@ -105,7 +105,7 @@ class Minibatches:
             n=self.conditions.n[chosen],
             mean=self.conditions.mean[chosen],
             spread=self.conditions.spread[chosen],
-            inputs=type(self.conditions.inputs)(*(a[chosen] for a in self.conditions.inputs)),
+            inputs=self.conditions.inputs.take(chosen),
             target_log_odds=prior[chosen] if isinstance(prior, torch.Tensor) else prior,
         )
         return Batch(conditions, moments, self.targets[chosen], weight, 1 / size)

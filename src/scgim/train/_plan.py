@@ -168,9 +168,13 @@ class TrainingPlan(pl.LightningModule):
     def _cross_fit(
         self, inputs: TreatmentInputs, learned: ObservedEffects, sure: ObservedEffects
     ) -> FeatureEvidence | None:
+        # A drug without features can neither teach a map of features nor be predicted by it.
+        known, share = self.module.generator.knows(inputs), self.options.share_of_generator_steps
         with torch.enable_grad():
-            share = self.options.share_of_generator_steps
-            return self.selection.cross_fit(inputs, learned, sure, self.module, share)
+            found = self.selection.cross_fit(
+                inputs.take(known), learned.of_conditions(known), sure.of_conditions(known), self.module, share
+            )
+        return None if found is None else found.among(known)
 
     def on_save_checkpoint(self, checkpoint: dict) -> None:
         """Store the phase and the step; the state of the module contains the graph."""

@@ -62,6 +62,10 @@ class Generator(nn.Module, ABC):
     def forward(self, inputs: TreatmentInputs) -> tuple[Tensor, Tensor]:
         """Logits and psi of rows, ``(rows, genes)`` each."""
 
+    def knows(self, inputs: TreatmentInputs) -> Tensor:
+        """Rows that the generator learns from and can predict, ``(rows,)`` bool: a map of features needs the drug's features."""
+        return inputs.featured if self.pools_drugs else torch.ones_like(inputs.drug, dtype=torch.bool)
+
     def penalty(self, logits: Tensor, psi: Tensor) -> Tensor:
         """Penalty on the parameters in nats, given the logits and psi of the training conditions."""
         return torch.zeros((), dtype=torch.float64)

@@ -121,10 +121,10 @@ class HillGenerator(Generator):
         for known, distinct, row in self._repeated:
             if known is inputs:
                 return distinct, row
-        names = torch.cat([inputs.features, inputs.drug[:, None], inputs.line[:, None]], dim=1)
+        names = torch.cat([inputs.features.nan_to_num(), inputs.drug[:, None], inputs.line[:, None]], dim=1)
         _, row = torch.unique(names, dim=0, return_inverse=True)
         first = torch.full((int(row.max()) + 1,), len(row)).scatter_reduce_(0, row, torch.arange(len(row)), "amin")
-        distinct = type(inputs)(*(each[first] for each in inputs))
+        distinct = inputs.take(first)
         self._repeated = [*self._repeated[-1:], (inputs, distinct, row)]
         return distinct, row
 
