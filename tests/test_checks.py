@@ -11,7 +11,6 @@ from scgim._checks import (
     check_names,
     check_obs_column,
     check_option,
-    check_smiles,
     find_control,
     listed,
     nearest,
@@ -101,10 +100,3 @@ def test_doses_are_numbers_where_cells_are_treated():
     np.testing.assert_array_equal(dose, [0.1, 2, 3, np.nan, np.nan])
     with pytest.raises(ValueError, match="holds 'None', 'x' for 2 treated cells.*goes into dose_unit"):
         check_doses(obs, "dose", treated=np.ones(5, bool))
-
-
-def test_smiles_of_drugs_alone():
-    obs = pd.DataFrame({"drug": ["b", "c", "a", "b"], "smiles": ["CC", "x", None, "CC"]})
-    found = check_smiles(obs, "smiles", names=obs["drug"], treated=(obs["drug"] != "c").to_numpy())
-    assert found.to_dict() == {"a": "", "b": "CC"}
-    assert list(found.index) == ["a", "b"]

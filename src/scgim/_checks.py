@@ -181,46 +181,6 @@ def _number(value: object) -> float:
         return np.nan
 
 
-def check_smiles(adata: AnnData | pd.DataFrame, key: str, *, names: pd.Series, treated: np.ndarray) -> pd.Series:
-    """The SMILES of every drug of the treated cells, sorted by name; ``""`` if a drug has none in any of its cells.
-
-    Raises
-    ------
-    KeyError
-        If there is no such column.
-    ValueError
-        If a drug has two SMILES.
-    """
-    smiles = check_obs_column(adata, key, allow_missing=True).astype(object)
-    pairs = pd.DataFrame({"drug": names.to_numpy(), "smiles": smiles.to_numpy()})[treated].drop_duplicates()
-    pairs["smiles"] = ["" if pd.isna(value) or not str(value).strip() else value for value in pairs["smiles"]]
-    found = pairs.drop_duplicates().sort_values("drug", kind="stable").set_index("drug")["smiles"]
-    several = found[found.index.duplicated(keep=False)]
-    if len(several):
-        name, *others = several.index.unique()
-        forms = " and ".join(repr(value) for value in several[[name]].iloc[:2])
-        raise ValueError(
-            f"Drug {name!r} has more than one SMILES in obs[{key!r}]: {forms}. Give all of its cells the same one."
-            + (f" The same holds for {listed(others)}." if others else "")
-        )
-    return found
-
-
-def with_structure(smiles: pd.Series, key: str) -> pd.Series:
-    """The drugs with a SMILES, from the values of `check_smiles`.
-
-    Raises
-    ------
-    ValueError
-        If no drug has a SMILES.
-    """
-    if (smiles == "").all():
-        raise ValueError(
-            f"obs[{key!r}] holds no SMILES of any drug. Leave smiles_key out: every drug is then learned on its own."
-        )
-    return smiles[smiles != ""]
-
-
 def warn_of_featureless(names: Collection[str], of: int) -> None:
     """Warn that drugs without features are learned on their own; `of` is the number of all drugs."""
     if len(names):

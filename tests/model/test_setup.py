@@ -402,6 +402,24 @@ def test_with_features_smiles_are_kept_but_need_not_be_read(chemical, setup_kwar
     assert table["smiles"][1] == "no structure known"
 
 
+@pytest.mark.parametrize("conflict", ["first", "same_parent"])
+def test_several_smiles_of_a_drug(chemical, conflict):
+    adata, options = chemical
+    scgim.setup_anndata(adata, **options)
+    whole = state(adata, "drug_table")
+    rows = np.flatnonzero(adata.obs["drug"] == "drug-001")[:3]
+    adata.obs.iloc[rows, adata.obs.columns.get_loc("smiles")] += ".Cl"
+    with pytest.raises(ValueError, match="more than one SMILES"):
+        scgim.setup_anndata(adata, **options)
+    scgim.setup_anndata(adata, **options, smiles_conflict=conflict)
+    for name, value in state(adata, "drug_table").items():
+        np.testing.assert_array_equal(value, whole[name])
+    scgim.pp.split(adata, smiles_key="smiles", control="DMSO", smiles_conflict=conflict)
+    assert scgim.pp.audit_split(adata, smiles_key="smiles", control="DMSO", smiles_conflict=conflict).empty
+    with pytest.raises(ValueError, match="smiles_conflict='frist' does not exist"):
+        scgim.setup_anndata(adata, **options, smiles_conflict="frist")
+
+
 @pytest.mark.parametrize("missing", ["", "  ", None, np.nan])
 def test_drugs_without_a_structure_are_listed(chemical, missing):
     adata, options = chemical

@@ -8,12 +8,14 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
-from scgim._checks import check_smiles, listed, nearest, warn, warn_of_featureless, with_structure
+from scgim._checks import listed, nearest, warn, warn_of_featureless
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from anndata import AnnData
+
+    from scgim.pp._smiles import SmilesConflict
 
 
 @dataclass(frozen=True)
@@ -29,7 +31,14 @@ class DrugTable:
 
     @classmethod
     def read(
-        cls, adata: AnnData, cells: pd.DataFrame, *, control: str, features_key: str | None, smiles_key: str | None
+        cls,
+        adata: AnnData,
+        cells: pd.DataFrame,
+        *,
+        control: str,
+        features_key: str | None,
+        smiles_key: str | None,
+        smiles_conflict: SmilesConflict,
     ) -> DrugTable:
         """Drugs of a screen's treated cells, with features from ``uns``, from SMILES, or without features; names and columns sorted.
 
@@ -39,18 +48,21 @@ class DrugTable:
             The screen.
         cells
             Table of :meth:`ScreenColumns.table`.
-        control, features_key, smiles_key
+        control, features_key, smiles_key, smiles_conflict
             Arguments of :meth:`scgim.GIM.setup_anndata`.
         """
         treated = ~cells["control"].to_numpy()
         drugs, smiles = sorted(set(cells["drug"][treated])), pd.Series(dtype=object)
         if smiles_key is not None:
-            smiles = check_smiles(adata, smiles_key, names=cells["drug"], treated=treated)
+            from scgim.pp._smiles import check_smiles
+
+            smiles = check_smiles(adata, smiles_key, names=cells["drug"], treated=treated, conflict=smiles_conflict)
         if features_key is not None:
             source = "features"
             frame = feature_table(adata, features_key, drugs=drugs, control=control)
         elif smiles_key is not None:
             from scgim.pp import fingerprints
+            from scgim.pp._smiles import with_structure
 
             source, (frame, audit) = "smiles", fingerprints(with_structure(smiles, smiles_key))
             warn_of_duplicates(cells[treated], audit["parent"])

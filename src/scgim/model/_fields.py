@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from anndata import AnnData
 
     from scgim.data._columns import ScreenColumns
+    from scgim.pp._smiles import SmilesConflict
 
 CONDITION, DRUG_TABLE = "context", "drug_table"
 
@@ -79,17 +80,31 @@ class DrugFeaturesField(_TableField):
     attr_name = property(lambda self: "uns")
     attr_key = property(lambda self: self.features_key)
 
-    def __init__(self, columns: ScreenColumns, *, features_key: str | None, smiles_key: str | None) -> None:
+    def __init__(
+        self,
+        columns: ScreenColumns,
+        *,
+        features_key: str | None,
+        smiles_key: str | None,
+        smiles_conflict: SmilesConflict = "error",
+    ) -> None:
         super().__init__()
         self.columns, self.features_key, self.smiles_key = columns, features_key, smiles_key
+        self.smiles_conflict: SmilesConflict = smiles_conflict
 
     def validate_field(self, adata: AnnData) -> None:
         """No validation here, because :meth:`register_field` validates the table."""
 
     def register_field(self, adata: AnnData) -> dict:
         """Names, feature columns (sorted), values, SMILES, and source of the features."""
-        cells, keys = self.columns.table(adata), {"features_key": self.features_key, "smiles_key": self.smiles_key}
-        return DrugTable.read(adata, cells, control=str(self.columns.control), **keys).state()
+        keys = {"features_key": self.features_key, "smiles_key": self.smiles_key}
+        return DrugTable.read(
+            adata,
+            self.columns.table(adata),
+            control=str(self.columns.control),
+            smiles_conflict=self.smiles_conflict,
+            **keys,
+        ).state()
 
     def get_summary_stats(self, state_registry: dict) -> dict:
         """Number of features."""

@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from anndata import AnnData
 
     from scgim.data._training_summary import TrainingSummary
+    from scgim.pp._smiles import SmilesConflict
     from scgim.structure.bootstrap import EdgeFrequencies
     from scgim.train._generator_selection import GeneratorChoice, GeneratorSelection
     from scgim.train._graph_averaging import Averaging
@@ -218,6 +219,7 @@ class GIM(
         batch_key: str | None = None,
         size_factor_key: str | None = None,
         split_key: str | None = None,
+        smiles_conflict: SmilesConflict = "error",
         **kwargs: Any,
     ) -> None:
         """Declare the columns of a screen and validate the data.
@@ -250,6 +252,9 @@ class GIM(
             Column of size factors for ``scale="counts"``; row sums by default.
         split_key
             Column of ``"train"`` / ``"test"``; test rows are not used in training.
+        smiles_conflict
+            Several SMILES of one drug: ``"error"``; ``"first"``, the most frequent SMILES, then the first in alphabetical order; or
+            ``"same_parent"``, the same if all SMILES have one parent (:func:`scgim.pp.standardize`), as salts of a compound have.
 
         Raises
         ------
@@ -270,7 +275,9 @@ class GIM(
         fields = [
             LayerField(REGISTRY_KEYS.X_KEY, layer, is_count_data=False, correct_data_format=False),
             ConditionField(columns),
-            DrugFeaturesField(columns, features_key=features_key, smiles_key=smiles_key),
+            DrugFeaturesField(
+                columns, features_key=features_key, smiles_key=smiles_key, smiles_conflict=smiles_conflict
+            ),
         ]
         # A copied AnnData has the identifier of its original and would replace the original in scvi-tools' store.
         own = adata.uns.pop("_scvi_uuid", None)

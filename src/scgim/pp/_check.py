@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 from functools import partial
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, get_args
 
 import pandas as pd
 
@@ -18,6 +18,7 @@ from ._check_drugs import check_features, check_split, check_structures
 from ._check_resources import check_resources
 from ._check_values import check_genes, check_scale, check_sizes, scan
 from ._screen import Finding, UncheckedScreen
+from ._smiles import SmilesConflict
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -45,6 +46,7 @@ def check(
     batch_key: str | None = None,
     size_factor_key: str | None = None,
     split_key: str | None = None,
+    smiles_conflict: SmilesConflict = "error",
 ) -> pd.DataFrame:
     """Check a screen before set-up. Takes the arguments of `scgim.setup_anndata` and returns a table of findings.
 
@@ -63,6 +65,8 @@ def check(
         Columns of ``obs``, and the unit of the doses.
     smiles_key, features_key
         Column of ``obs`` with the SMILES of each drug; table of ``uns`` with drug features.
+    smiles_conflict
+        Several SMILES of one drug, as in `scgim.setup_anndata`.
 
     Returns
     -------
@@ -108,6 +112,7 @@ def check(
     screen = UncheckedScreen(**(locals() | {"control": str(control)}))
     refuse_view(adata)
     check_option("scale", scale, ["counts", "lognorm", "continuous"])
+    check_option("smiles_conflict", smiles_conflict, get_args(SmilesConflict))
     screen.require_keys()
     seen = _values(screen)
     checks: dict[str, Callable[[UncheckedScreen], Iterator[Finding]]] = {

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
-from scgim._checks import check_smiles, listed
+from scgim._checks import listed
 
 from ._duplicates import duplicate_groups, equalities
 from ._leaks import find_leaks, morgan
@@ -30,7 +30,7 @@ def check_structures(screen: UncheckedScreen) -> Iterator[Finding]:
     # With a table of features, structures are not used for learning: an unreadable SMILES is no obstacle.
     bad = "FAIL" if screen.features_key is None else "WARN"
     try:
-        check_smiles(screen.adata, key, names=screen.cells["drug"], treated=screen.cells["treated"].to_numpy())
+        screen.read_smiles(screen.smiles_conflict)
     except (TypeError, ValueError) as error:
         yield Finding.of(error)
     if screen.features_key is None:

@@ -7,17 +7,16 @@ from scgim._checks import (
     check_control,
     check_key_added,
     check_names,
-    check_smiles,
     find_control,
     listed,
     refuse_view,
     warn,
     warn_of_featureless,
-    with_structure,
 )
 
 from ._descriptors import DESCRIPTORS
 from ._fingerprints import compute
+from ._smiles import SmilesConflict, check_smiles, with_structure
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -40,6 +39,7 @@ def featurize_drugs(
     chirality: bool = True,
     control: str | None = None,
     key_added: str = _keys.FEATURES,
+    smiles_conflict: SmilesConflict = "error",
 ) -> pd.DataFrame:
     """Compute a fingerprint for every drug of a screen, from the SMILES of its cells.
 
@@ -60,6 +60,9 @@ def featurize_drugs(
         ``uns["control"]``, or the only conventional name ("DMSO", ...) if it has no SMILES; a warning names it.
     key_added
         Key of ``uns`` under which the features are written.
+    smiles_conflict
+        Several SMILES of one drug: ``"error"``; ``"first"``, the most frequent SMILES, then the first in alphabetical order; or
+        ``"same_parent"``, the same if all SMILES have one parent (`scgim.pp.standardize`), as salts of a compound have.
 
     Returns
     -------
@@ -105,7 +108,8 @@ def featurize_drugs(
     drug = check_names(adata, drug_key)
     if control is not None:
         check_control(drug, control, key=drug_key)
-    smiles = check_smiles(adata, smiles_key, names=drug, treated=(drug != str(control)).to_numpy())
+    treated = (drug != str(control)).to_numpy()
+    smiles = check_smiles(adata, smiles_key, names=drug, treated=treated, conflict=smiles_conflict)
     if smiles.empty:
         raise ValueError(f"obs[{drug_key!r}] holds no drug besides the control {control!r}.")
     found = find_control(adata, smiles.index) if control is None else None

@@ -6,9 +6,10 @@ import pandas as pd
 from rdkit.Chem import rdFingerprintGenerator
 
 from scgim import _keys
-from scgim._checks import check_control, check_doses, check_names, check_smiles, listed
+from scgim._checks import check_control, check_doses, check_names, listed
 
 from ._chemistry import standardize_all
+from ._smiles import SmilesConflict, check_smiles
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -29,6 +30,7 @@ def audit_split(
     cell_line_key: str | None = None,
     control: str,
     split_key: str = _keys.SPLIT,
+    smiles_conflict: SmilesConflict = "error",
 ) -> pd.DataFrame:
     """Find leakage: test conditions whose drug was trained on, under the same or another name.
 
@@ -49,6 +51,9 @@ def audit_split(
         Name of the untreated cells in ``obs[drug_key]``. Controls may be on either side.
     split_key
         Column of ``obs`` with ``"train"`` and ``"test"``.
+    smiles_conflict
+        Several SMILES of one drug: ``"error"``; ``"first"``, the most frequent SMILES, then the first in alphabetical order; or
+        ``"same_parent"``, the same if all SMILES have one parent (`scgim.pp.standardize`), as salts of a compound have.
 
     Returns
     -------
@@ -103,7 +108,7 @@ def audit_split(
     conditions["line"] = "" if cell_line_key is None else check_names(adata, cell_line_key).to_numpy()
     structures = {}
     if smiles_key is not None:
-        smiles = check_smiles(adata, smiles_key, names=drug, treated=treated)
+        smiles = check_smiles(adata, smiles_key, names=drug, treated=treated, conflict=smiles_conflict)
         structures = standardize_all(smiles[smiles != ""])
     return find_leaks(conditions[treated], structures, dosed=dose_key is not None, lined=cell_line_key is not None)
 

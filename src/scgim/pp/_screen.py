@@ -13,11 +13,13 @@ import pandas as pd
 from scgim._checks import check_obs_column, listed, nearest
 
 from ._chemistry import standardize
+from ._smiles import check_smiles
 
 if TYPE_CHECKING:
     from anndata import AnnData
 
     from ._chemistry import StandardizedMolecule
+    from ._smiles import SmilesConflict
 
 Status = Literal["PASS", "WARN", "FAIL"]
 
@@ -53,6 +55,7 @@ class UncheckedScreen:
     batch_key: str | None
     size_factor_key: str | None
     split_key: str | None
+    smiles_conflict: SmilesConflict
 
     def require_keys(self) -> None:
         """Raise KeyError for columns, layers and tables that do not exist; the message names the nearest ones."""
@@ -104,23 +107,25 @@ class UncheckedScreen:
     @cached_property
     def _read(self) -> tuple[dict[str, StandardizedMolecule], dict[str, str]]:
         read, failed = {}, {}
-        if self.smiles_key is not None:
-            smiles = pd.Series(self.column(self.smiles_key).to_numpy(object), self.cells["drug"])
-            first = smiles[[not _blank(text) for text in smiles]].groupby(level=0).first()
-            for name in sorted(set(self.drugs) - self.structureless):
-                try:
-                    read[name] = standardize(first[name])
-                except (ValueError, RuntimeError) as error:
-                    failed[name] = str(error)
+        for name, text in () if self.smiles_key is None else self.read_smiles("first").items():
+            if text == "":
+                continue
+            try:
+                read[name] = standardize(text)
+            except (ValueError, RuntimeError) as error:
+                failed[name] = str(error)
         return read, failed
 
-    @cached_property
+    def read_smiles(self, conflict: SmilesConflict) -> pd.Series:
+        """The SMILES of every drug, as in set-up."""
+        key = str(self.smiles_key)
+        column, treated = self.column(key).to_frame(key), self.cells["treated"].to_numpy()
+        return check_smiles(column, key, names=self.cells["drug"], treated=treated, conflict=conflict)
+
+    @property
     def structureless(self) -> set[str]:
         """Drugs without a SMILES in any of their cells; empty without ``smiles_key``."""
-        if self.smiles_key is None:
-            return set()
-        given = [not gone for gone in map(_blank, self.column(self.smiles_key).astype(object))]
-        return set(self.drugs) - set(self.cells.loc[given, "drug"])
+        return set() if self.smiles_key is None else set(self.drugs) - set(self.structures) - set(self.unreadable)
 
     @property
     def structures(self) -> dict[str, StandardizedMolecule]:
@@ -131,10 +136,6 @@ class UncheckedScreen:
     def unreadable(self) -> dict[str, str]:
         """Error messages of unreadable SMILES, by drug."""
         return self._read[1]
-
-
-def _blank(value: object) -> bool:
-    return bool(pd.isna(value)) or not str(value).strip()
 
 
 LEVELS = ("drug", "line", "batch", "split")

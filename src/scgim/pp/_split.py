@@ -13,16 +13,15 @@ from scgim._checks import (
     check_key_added,
     check_names,
     check_option,
-    check_smiles,
     find_control,
     listed,
     refuse_view,
     warn,
-    with_structure,
 )
 
 from ._chemistry import standardize_all
 from ._scaffold import compounds, scaffolds
+from ._smiles import SmilesConflict, check_smiles, with_structure
 from ._split_rules import SPLIT_RULES
 
 if TYPE_CHECKING:
@@ -43,6 +42,7 @@ def split(
     frac: float = 0.2,
     seed: int = 0,
     key_added: str = _keys.SPLIT,
+    smiles_conflict: SmilesConflict = "error",
 ) -> None:
     """Hold out whole conditions, so that scores on them measure prediction of unseen conditions.
 
@@ -73,6 +73,9 @@ def split(
         Seed of the draw. The split does not depend on the order of the cells.
     key_added
         Column of ``obs`` to which the split is written.
+    smiles_conflict
+        Several SMILES of one drug: ``"error"``; ``"first"``, the most frequent SMILES, then the first in alphabetical order; or
+        ``"same_parent"``, the same if all SMILES have one parent (`scgim.pp.standardize`), as salts of a compound have.
 
     Returns
     -------
@@ -124,7 +127,7 @@ def split(
     conditions = pd.DataFrame({"drug": drug.to_numpy(), "treated": treated})
     conditions["compound"] = conditions["drug"]
     if smiles_key is not None and unseen != "cell_line":
-        smiles = check_smiles(adata, smiles_key, names=drug, treated=treated)
+        smiles = check_smiles(adata, smiles_key, names=drug, treated=treated, conflict=smiles_conflict)
         structures = standardize_all(with_structure(smiles, smiles_key))
         conditions["compound"] = conditions["drug"].map(compounds(structures)).fillna(conditions["drug"])
         if (

@@ -9,11 +9,12 @@ import numpy as np
 import pandas as pd
 from sklearn.model_selection import GroupKFold
 
-from scgim._checks import check_control, check_doses, check_names, check_option, check_smiles
+from scgim._checks import check_control, check_doses, check_names, check_option
 from scgim.pp._chemistry import standardize_all
 from scgim.pp._duplicates import joined
 from scgim.pp._leaks import morgan
 from scgim.pp._scaffold import compounds, scaffolds
+from scgim.pp._smiles import check_smiles
 from scgim.pp._split_rules import MIN_DRUGS
 
 if TYPE_CHECKING:
@@ -35,7 +36,8 @@ def deal(adata: AnnData, unseen: str, n_splits: int, columns: Mapping[str, str |
     Parameters
     ----------
     columns
-        Names of columns: drug_key and control, and, if they exist, dose_key, smiles_key, cell_line_key.
+        Arguments of `setup_anndata`: drug_key and control, and, if they exist, dose_key, smiles_key, smiles_conflict, features_key,
+        cell_line_key.
 
     Raises
     ------
@@ -61,7 +63,8 @@ def deal(adata: AnnData, unseen: str, n_splits: int, columns: Mapping[str, str |
     structures: dict[str, StandardizedMolecule] = {}
     featureless: set[str] = set()
     if columns.get("smiles_key") is not None and unseen != "cell_line":
-        smiles = check_smiles(adata, columns["smiles_key"], names=drug, treated=treated)
+        conflict = columns.get("smiles_conflict", "error")
+        smiles = check_smiles(adata, columns["smiles_key"], names=drug, treated=treated, conflict=conflict)
         structures = standardize_all(smiles[smiles != ""])
         featureless = set(smiles.index[smiles == ""])
     if columns.get("features_key") is not None:

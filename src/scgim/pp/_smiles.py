@@ -1,0 +1,101 @@
+"""The SMILES of every drug, from a column of obs."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Literal, get_args
+
+import pandas as pd
+
+from scgim._checks import check_obs_column, check_option, listed
+
+from ._chemistry import standardize
+
+if TYPE_CHECKING:
+    import numpy as np
+    from anndata import AnnData
+
+SmilesConflict = Literal["error", "first", "same_parent"]
+
+
+def check_smiles(
+    adata: AnnData | pd.DataFrame,
+    key: str,
+    *,
+    names: pd.Series,
+    treated: np.ndarray,
+    conflict: SmilesConflict = "error",
+) -> pd.Series:
+    """The SMILES of every drug of the treated cells, sorted by name; ``""`` if a drug has none in any of its cells.
+
+    Parameters
+    ----------
+    adata, key
+        AnnData, or its ``obs``, and the column of SMILES.
+    names, treated
+        Drug of every cell, and whether the cell is treated, ``(cells,)`` each.
+    conflict
+        ``"error"``: a drug may have one SMILES only. ``"first"``: of several SMILES, the most frequent, then the first in alphabetical
+        order; empty values are ignored. ``"same_parent"``: the same, if all of them have one parent (`scgim.pp.standardize`).
+
+    Raises
+    ------
+    KeyError
+        If there is no such column.
+    ValueError
+        If a drug has several SMILES and `conflict` does not permit them.
+    """
+    check_option("smiles_conflict", conflict, get_args(SmilesConflict))
+    smiles = check_obs_column(adata, key, allow_missing=True).astype(object)
+    cells = pd.DataFrame({"drug": names.to_numpy(), "smiles": smiles.to_numpy()})[treated]
+    counts = cells.groupby(["drug", "smiles"], sort=False, dropna=False).size().reset_index(name="n")
+    counts["smiles"] = ["" if pd.isna(value) or not str(value).strip() else value for value in counts["smiles"]]
+    counts = counts.assign(none=counts["smiles"] == "", text=counts["smiles"].astype(str))
+    counts = counts.sort_values(["drug", "none", "n", "text"], ascending=[True, True, False, True])
+    found = counts.drop_duplicates(["drug", "smiles"]).set_index("drug")["smiles"]
+    if conflict != "error":  # the empty value of a drug comes last
+        found = found[(found != "") | ~found.index.duplicated()]
+    several = found[found.index.duplicated(keep=False)]
+    if conflict == "same_parent":
+        several = several[several.map(_parent).groupby(level=0).transform("nunique") > 1]
+    if len(several) and conflict != "first":
+        name, *others = several.index.unique()
+        forms = " and ".join(repr(value) for value in several[[name]].iloc[:2])
+        what, fix = (
+            (
+                "more than one SMILES",
+                "Give all of its cells the same one, or pass smiles_conflict='same_parent' or 'first'.",
+            )
+            if conflict == "error"
+            else (
+                "SMILES of different parents",
+                "Correct them, or pass smiles_conflict='first' for the most frequent one.",
+            )
+        )
+        raise ValueError(
+            f"Drug {name!r} has {what} in obs[{key!r}]: {forms}. {fix}"
+            + (f" The same holds for {listed(others)}." if others else "")
+        )
+    return found[~found.index.duplicated()]
+
+
+def _parent(smiles: object) -> str:
+    """The parent of a structure, or the SMILES itself if it cannot be read."""
+    try:
+        return standardize(smiles).parent
+    except (ValueError, RuntimeError):
+        return str(smiles)
+
+
+def with_structure(smiles: pd.Series, key: str) -> pd.Series:
+    """The drugs with a SMILES, from the values of `check_smiles`.
+
+    Raises
+    ------
+    ValueError
+        If no drug has a SMILES.
+    """
+    if (smiles == "").all():
+        raise ValueError(
+            f"obs[{key!r}] holds no SMILES of any drug. Leave smiles_key out: every drug is then learned on its own."
+        )
+    return smiles[smiles != ""]
