@@ -11,7 +11,9 @@ from scgim._checks import (
     check_names,
     check_obs_column,
     check_option,
+    control_names,
     find_control,
+    is_control,
     listed,
     nearest,
 )
@@ -90,8 +92,18 @@ def test_find_control(names, uns, found):
 
 def test_control_spelt_otherwise_is_doubted():
     with pytest.warns(UserWarning, match="also holds 'dmso ', which count as drugs.*call them 'DMSO'") as caught:
-        check_control(pd.Series(["DMSO", "dmso ", "D-MSO"]), "DMSO", key="drug")
+        check_control(pd.Series(["DMSO", "dmso ", "D-MS0"]), "DMSO", key="drug")
     assert caught[0].filename == __file__
+
+
+def test_several_controls():
+    names = pd.Series(["DMSO", "water", "a", "mock"])
+    assert control_names(("water", "DMSO", "water")) == ["water", "DMSO"]
+    assert is_control(names, ["water", "DMSO"]).tolist() == [True, True, False, False]
+    with pytest.warns(UserWarning, match=r"'mock'.*pass control=\['water', 'DMSO', 'mock'\]"):
+        check_control(names, ["water", "DMSO"], key="drug")
+    with pytest.raises(ValueError, match="No cell equals control='wate' in obs.*Nearest and most frequent: 'water'"):
+        check_control(names, ["DMSO", "wate"], key="drug")
 
 
 def test_doses_are_numbers_where_cells_are_treated():

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import sys
 import warnings
+from collections.abc import Set
 from difflib import get_close_matches
 from numbers import Real
 from typing import TYPE_CHECKING
@@ -13,7 +14,7 @@ import numpy as np
 import pandas as pd
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterable
+    from collections.abc import Collection, Iterable, Iterator
 
     from anndata import AnnData
 
@@ -112,24 +113,69 @@ def check_names(adata: AnnData | pd.DataFrame, key: str) -> pd.Series:
     return names
 
 
-def check_control(names: pd.Series, control: str, *, key: str) -> None:
-    """Raise ValueError if no cell is called `control`. The message has the nearest and the most frequent names in ``obs[key]``.
+def control_names(control: str | Iterable[str]) -> list[str]:
+    """Names of the untreated cells: of one kind, or of several kinds in their order, and in alphabetical order for a set.
 
-    Warns of names that differ from `control` only in case or spaces.
+    Examples
+    --------
+    >>> control_names("DMSO"), control_names({"untreated", "DMSO"})
+    (['DMSO'], ['DMSO', 'untreated'])
     """
-    control = str(control)
-    if not (names == control).any():
-        counts = names.value_counts()
-        # The control often has the most cells, so the most frequent name is a good suggestion.
-        close = dict.fromkeys([*nearest(control, sorted(counts.index)), *counts.index[:1]])
-        known = ", ".join(f"{name!r} ({counts[name]:,} cells)" for name in close)
-        raise ValueError(
-            f"No cell equals control={control!r} in obs[{key!r}]. Nearest and most frequent: {known or 'none'}."
-        )
-    alike = [name for name in sorted(set(names) - {control}) if name.strip().casefold() == control.strip().casefold()]
-    if alike:
-        warn(
-            f"obs[{key!r}] also holds {listed(alike)}, which count as drugs. If these cells are controls, call them {control!r}."
+    if isinstance(control, str) or not np.iterable(control):
+        return [str(control)]
+    names = list(dict.fromkeys(map(str, control)))
+    if not names:
+        raise ValueError("control is empty. Name the untreated cells, e.g. control='DMSO'.")
+    return sorted(names) if isinstance(control, Set) else names
+
+
+def one_or_list(control: str | Iterable[str]) -> str | list[str]:
+    """`control_names` in the form for messages and files: a single name as a string."""
+    names = control_names(control)
+    return names[0] if len(names) == 1 else names
+
+
+def is_control(names: pd.Series, control: str | Iterable[str]) -> np.ndarray:
+    """Whether each cell is untreated, ``(cells,)`` bool, from the names of the cells' drugs."""
+    return names.isin(control_names(control)).to_numpy()
+
+
+def check_control(names: pd.Series, control: str | Iterable[str], *, key: str) -> None:
+    """Raise ValueError if no cell has the name `control`, or one of several such names.
+
+    The message has the nearest and the most frequent names in ``obs[key]``. Warns of names that differ from a control only in case or
+    spaces, and of other names that are usual for controls.
+    """
+    controls, values = control_names(control), sorted(set(names))
+    for each in controls:
+        if each not in values:
+            counts = names.value_counts()
+            # The control often has the most cells, so the most frequent name is a good suggestion.
+            close = dict.fromkeys([*nearest(each, sorted(counts.index)), *counts.index[:1]])
+            known = ", ".join(f"{name!r} ({counts[name]:,} cells)" for name in close)
+            raise ValueError(
+                f"No cell equals control={each!r} in obs[{key!r}]. Nearest and most frequent: {known or 'none'}."
+            )
+    for problem, fix in doubted_controls(values, controls, key=key):
+        warn(f"{problem} {fix}")
+
+
+def doubted_controls(names: Iterable[str], control: str | Iterable[str], *, key: str) -> Iterator[tuple[str, str]]:
+    """Names besides the control that may be controls too: a sentence and a fix for every kind of them."""
+    controls = control_names(control)
+    others = sorted(set(names) - set(controls))
+    for each in controls:
+        alike = [name for name in others if name.strip().casefold() == each.strip().casefold()]
+        if alike:
+            others = [name for name in others if name not in alike]
+            yield (
+                f"obs[{key!r}] also holds {listed(alike)}, which count as drugs.",
+                f"If these cells are controls, call them {each!r}.",
+            )
+    if usual := [name for name in others if _plain(name) in _CONTROL_NAMES]:
+        yield (
+            f"obs[{key!r}] also holds {listed(usual)}, which count as drugs and have usual names of controls.",
+            f"If these cells are controls too, pass control={[*controls, *usual]!r}.",
         )
 
 

@@ -17,6 +17,7 @@ CHECKS = [
     "genes",
     "columns",
     "controls",
+    "control labels",
     "cells per condition",
     "doses",
     "structures",

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 def workflow(adata: AnnData, known: pd.DataFrame) -> pd.DataFrame:
     """Every public verb with typical arguments."""
     table: pd.DataFrame = scgim.pp.featurize_drugs(adata, drug_key="drug", smiles_key="smiles", smiles_conflict="first")
-    sheet: pd.DataFrame = scgim.pp.check(adata, drug_key="drug", control="DMSO", scale="lognorm")
+    sheet: pd.DataFrame = scgim.pp.check(adata, drug_key="drug", control=["DMSO", "untreated"], scale="lognorm")
     scgim.pp.split(adata, control="DMSO", unseen="drug", seed=0)
     scgim.setup_anndata(adata, drug_key="drug", control="DMSO", scale="lognorm", dose_key="dose", dose_unit="uM")
     model = scgim.GIM(adata, mechanism="linear", intervention="shift", generator="auto", min_effect=0.2)

@@ -8,9 +8,11 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
-from scgim._checks import check_control, check_doses, check_names, listed, warn
+from scgim._checks import check_control, check_doses, check_names, control_names, is_control, listed, warn
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from anndata import AnnData
 
 
@@ -19,7 +21,7 @@ class ScreenColumns:
     """Arguments of :meth:`scgim.GIM.setup_anndata` that name columns of ``.obs`` and the controls."""
 
     drug_key: str
-    control: str
+    control: str | Sequence[str]
     dose_key: str | None = None
     dose_unit: str | None = None
     cell_line_key: str | None = None
@@ -34,13 +36,13 @@ class ScreenColumns:
     def table(self, adata: AnnData, *, split: bool = True) -> pd.DataFrame:
         """Columns drug, dose, line, batch (str, float, str, str), control and train (bool); one row per cell.
 
-        Without ``split`` every cell is a training cell.
+        Without ``split`` every cell is a training cell. Controls of several names have the first of the names as their drug.
         """
         drug = check_names(adata, self.drug_key)
-        control = (drug == str(self.control)).to_numpy()
+        control = is_control(drug, self.control)
         return pd.DataFrame(
             {
-                "drug": drug,
+                "drug": drug.mask(control, control_names(self.control)[0]),
                 "dose": np.nan if self.dose_key is None else check_doses(adata, self.dose_key, treated=~control),
                 "line": "" if self.cell_line_key is None else check_names(adata, self.cell_line_key),
                 "batch": "" if self.batch_key is None else check_names(adata, self.batch_key),
@@ -70,7 +72,7 @@ class ScreenColumns:
                     "drop their cells: validation conditions are drawn in training (train_size)."
                 )
         # The control is checked before the doses, because a wrong control would cause misleading errors on doses of controls.
-        check_control(check_names(adata, self.drug_key), str(self.control), key=self.drug_key)
+        check_control(check_names(adata, self.drug_key), self.control, key=self.drug_key)
         table = self.table(adata)
         if table["control"].all():
             raise ValueError(

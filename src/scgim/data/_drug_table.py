@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
-from scgim._checks import listed, nearest, warn, warn_of_featureless
+from scgim._checks import control_names, listed, nearest, warn, warn_of_featureless
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -35,7 +35,7 @@ class DrugTable:
         adata: AnnData,
         cells: pd.DataFrame,
         *,
-        control: str,
+        control: str | Sequence[str],
         features_key: str | None,
         smiles_key: str | None,
         smiles_conflict: SmilesConflict,
@@ -120,7 +120,7 @@ class DrugTable:
         return DrugTable(pd.concat([self.frame, new]), bound.smiles | self.smiles, self.source)
 
 
-def feature_table(adata: AnnData, key: str, *, drugs: Sequence[str], control: str) -> pd.DataFrame:
+def feature_table(adata: AnnData, key: str, *, drugs: Sequence[str], control: str | Sequence[str]) -> pd.DataFrame:
     """``uns[key]`` without the row of the control. It must be a valid feature table with a row for each of ``drugs``."""
     if key not in adata.uns:
         close = listed(nearest(key, list(adata.uns))) or "none"
@@ -128,7 +128,7 @@ def feature_table(adata: AnnData, key: str, *, drugs: Sequence[str], control: st
             f"uns[{key!r}] does not exist. Nearest keys: {close}. scgim.pp.featurize_drugs(adata, ...) writes one."
         )
     where, table = f"uns[{key!r}]", adata.uns[key]
-    table = table.drop(index=control, errors="ignore") if _is_frame(table) else table
+    table = table.drop(index=control_names(control), errors="ignore") if _is_frame(table) else table
     table = check_feature_table(table, where, allow_missing=True)
     missing = sorted(set(drugs) - set(table.index))
     if missing:

@@ -33,7 +33,7 @@ def targets_df(adata: AnnData, *, drug: str | Sequence[str] | None = None, key: 
     adata
         Annotated data.
     drug
-        One drug or several, in the order of the result; by default all drugs except the control.
+        One drug or several, in the order of the result; by default all drugs except controls.
     key
         Key in ``adata.uns``.
 
@@ -79,15 +79,16 @@ def targets_df(adata: AnnData, *, drug: str | Sequence[str] | None = None, key: 
     tables = require(adata, "uns", key)
     if missing := [field for field in FIELDS if field not in tables]:
         raise KeyError(f"adata.uns[{key!r}] has no {missing}: it was not written by `model.annotate()`.")
-    control = tables["params"]["reference"]
-    drugs = [name for name in tables["names"].dtype.names if name != control]
+    params = tables["params"]
+    controls = list(params.get("controls", [params["reference"]]))
+    drugs = [name for name in tables["names"].dtype.names if name not in controls]
     chosen = drugs if drug is None else [drug] if isinstance(drug, str) else list(drug)
     for name in chosen:
-        if name == control:
+        if name in controls:
             raise KeyError(f"{name!r} is the control and has no targets. Ask for a drug.")
         if name not in drugs:
             raise unknown("drug", name, drugs)
-    parts = [_group(tables, name) for name in chosen] or [_group(tables, control).iloc[:0]]
+    parts = [_group(tables, name) for name in chosen] or [_group(tables, controls[0]).iloc[:0]]
     return pd.concat(parts, ignore_index=True)
 
 

@@ -8,10 +8,11 @@ from typing import TYPE_CHECKING
 import numpy as np
 import scipy.sparse as sp
 
-from scgim._checks import check_names, listed, nearest, warn
+from scgim._checks import check_names, control_names, is_control, listed, nearest, warn
 from scgim.data._matrix import CellMatrix, check_genes
 
 if TYPE_CHECKING:
+    import pandas as pd
     from anndata import AnnData
 
     from scgim.data._training_summary import TrainingSummary
@@ -50,7 +51,7 @@ def user_controls(
     Parameters
     ----------
     adata
-        Control cells only. If there is a drug column, all its values must be the control.
+        Control cells only. If there is a drug column, all its values must be controls.
     summary
         Summary of the training data.
     settings
@@ -71,13 +72,7 @@ def user_controls(
         raise ValueError("adata holds no cells.")
     drug_key, line_key, control = settings["drug_key"], settings["cell_line_key"], settings["control"]
     if drug_key in adata.obs:
-        treated = check_names(adata, drug_key) != str(control)
-        if treated.any():
-            raise ValueError(
-                f"predict needs control cells, but {int(treated.sum()):,} of {adata.n_obs:,} rows have obs[{drug_key!r}] != "
-                f"{control!r}; from treated cells it would not be a prediction. "
-                f"Pass adata[adata.obs[{drug_key!r}] == {control!r}]."
-            )
+        _require_controls(check_names(adata, drug_key), control, drug_key)
     present = _present(adata, summary.genes, childless)
     cells = CellMatrix(
         adata,
@@ -99,6 +94,25 @@ def user_controls(
         mean = np.asarray(x.mean(0, dtype=np.float64)).ravel()
         out.append(ControlCells(str(name), x, adata.obs_names[rows].to_numpy(str), mean, mean, _scale(summary, name)))
     return out
+
+
+def _require_controls(names: pd.Series, control: str | list[str], key: str) -> None:
+    """Raise ValueError if a cell is treated."""
+    treated = ~is_control(names, control)
+    if not treated.any():
+        return
+    controls = control_names(control)
+    unlike, like = f"not in {controls}", f".isin({controls})"
+    if len(controls) == 1:
+        unlike, like = f"!= {controls[0]!r}", f" == {controls[0]!r}"
+    fix = f"Pass adata[adata.obs[{key!r}]{like}]."
+    if treated.all():
+        others = listed(sorted(set(names)))
+        fix = f"If {others} are controls, call them {controls[0]!r} or drop this column: del adata.obs[{key!r}]."
+    raise ValueError(
+        f"predict needs control cells, but {int(treated.sum()):,} of {len(names):,} rows have obs[{key!r}] {unlike}; from "
+        f"treated cells it would not be a prediction. {fix}"
+    )
 
 
 def _present(adata: AnnData, genes: np.ndarray, childless: np.ndarray) -> np.ndarray:

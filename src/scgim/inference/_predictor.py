@@ -78,7 +78,7 @@ class Predictor:
         return resolve(
             self.summary.design,
             self.drug_table,
-            control=str(self.setup["control"]),
+            control=self.setup["control"],
             pools_drugs=self.module.generator.pools_drugs,
             **asked,
         )

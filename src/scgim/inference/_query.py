@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
-from scgim._checks import listed, nearest
+from scgim._checks import control_names, listed, nearest
 from scgim.data._drug_table import check_feature_table
 from scgim.module import Rows
 
@@ -87,7 +87,7 @@ def resolve(
     design: ScreenDesign,
     table: DrugTable,
     *,
-    control: str,
+    control: str | Sequence[str],
     pools_drugs: bool,
     drug: str | tuple[str, ...] | Sequence[str | tuple[str, ...]] | None = None,
     smiles: str | Sequence[str] | None = None,
@@ -210,7 +210,7 @@ def _structures(drug: object, asked: list[tuple[str, ...]], smiles: object) -> d
     return out
 
 
-def _names(drug: object, control: str, measured: np.ndarray) -> list[tuple[str, ...]]:
+def _names(drug: object, control: str | Sequence[str], measured: np.ndarray) -> list[tuple[str, ...]]:
     """Requested drugs and combinations, each as a tuple of names."""
     one = isinstance(drug, (str, tuple)) or not np.iterable(drug)
     entries = [entry if isinstance(entry, tuple) else (entry,) for entry in ([drug] if one else drug)]
@@ -221,7 +221,7 @@ def _names(drug: object, control: str, measured: np.ndarray) -> list[tuple[str, 
                 raise TypeError(
                     f"A drug is a name (str), got {name!r} of type {type(name).__name__}. Nearest name: {close}."
                 )
-            if name == control:
+            if name in control_names(control):
                 raise ValueError(f"{name!r} is the control: there is nothing to predict. Leave it out.")
         if not entry or len(set(entry)) < len(entry):
             raise ValueError(f"A combination is a tuple of different drugs, got {entry!r}.")

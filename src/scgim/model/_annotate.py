@@ -61,22 +61,22 @@ def write_graph(adata: AnnData, weight: np.ndarray) -> None:
     adata.var[_keys.OUT_DEGREE] = (weight != 0).sum(1)
 
 
-def write_targets(adata: AnnData, table: pd.DataFrame, *, drug_key: str, control: str) -> None:
+def write_targets(adata: AnnData, table: pd.DataFrame, *, drug_key: str, controls: list[str]) -> None:
     """Write the ranking in scanpy's format by :func:`rank_genes_groups`."""
-    colon = sorted({drug for drug in [*table["drug"], control] if ":" in drug})
+    colon = sorted({drug for drug in [*table["drug"], *controls] if ":" in drug})
     if colon:
         warn(
             f"zarr cannot hold ':' in the name of a group, and that is what {listed(colon)} become in "
             f"uns[{_keys.TARGETS!r}]: adata.write_h5ad works, adata.write_zarr does not. Rename them for zarr."
         )
-    adata.uns[_keys.TARGETS] = rank_genes_groups(table, drug_key=drug_key, control=control)
+    adata.uns[_keys.TARGETS] = rank_genes_groups(table, drug_key=drug_key, controls=controls)
 
 
-def rank_genes_groups(table: pd.DataFrame, *, drug_key: str, control: str) -> dict:
+def rank_genes_groups(table: pd.DataFrame, *, drug_key: str, controls: list[str]) -> dict:
     """A ranking in scanpy's ``rank_genes_groups`` format: a group per drug, best score over doses and lines.
 
-    P-values are NaN, because the cells of a well are no independent replicates. The control has a group of zeros, because scanpy's plots
-    expect a group of the reference.
+    P-values are NaN, because the cells of a well are no independent replicates. Every name of the controls has a group of zeros, because scanpy's plots
+    expect a group of the reference and of every category of the column. The reference is the first of them.
     """
     best = table.sort_values(["score", "gene"], ascending=[False, True], kind="stable").drop_duplicates(
         ["drug", "gene"]
@@ -86,19 +86,19 @@ def rank_genes_groups(table: pd.DataFrame, *, drug_key: str, control: str) -> di
     if (best["cell_line"] != "").any():
         fields["cell_lines"] = "cell_line"
     groups = dict(iter(best.groupby("drug", sort=True)))
-    drugs, genes = [*groups, control], np.sort(best["gene"].unique().astype(str))
+    drugs, genes = [*groups, *controls], np.sort(best["gene"].unique().astype(str))
     columns = {}
     for field, column in fields.items():
         # "-" for the control's line, because zarr cannot hold a field of empty strings only
         blank = (
             genes if field == "names" else np.full(len(genes), "-") if field == "cell_lines" else np.zeros(len(genes))
         )
-        values = [*(group[column].to_numpy() for group in groups.values()), blank]
+        values = [*(group[column].to_numpy() for group in groups.values()), *[blank] * len(controls)]
         columns[field] = _records(values, drugs, text=field in {"names", "cell_lines"})
     nothing = [np.full(len(genes), np.nan)] * len(drugs)
     params = {
         "groupby": drug_key,
-        "reference": control,
+        "reference": controls[0],
         "method": "scgim",
         "use_raw": False,
         "layer": "",
@@ -106,6 +106,8 @@ def rank_genes_groups(table: pd.DataFrame, *, drug_key: str, control: str) -> di
         # scanpy calls the field logfoldchanges
         "logfoldchanges": "effect on the gene's mechanism, control SD",
     }
+    if len(controls) > 1:
+        params["controls"] = np.array(controls, dtype=object)
     return {"params": params, **columns, "pvals": _records(nothing, drugs), "pvals_adj": _records(nothing, drugs)}
 
 

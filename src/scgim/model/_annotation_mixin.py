@@ -8,7 +8,7 @@ import numpy as np
 import scipy.sparse as sp
 
 from scgim import _keys
-from scgim._checks import check_option, refuse_view
+from scgim._checks import check_option, control_names, refuse_view
 from scgim._version import __version__
 from scgim.data._columns import ScreenColumns
 from scgim.data._design import condition_keys
@@ -31,7 +31,7 @@ class AnnotationMixin(ModelState):
         ``.obsm["scgim_shift"]``: predicted change for every cell's drug and dose, 0 for controls;
         ``.obsm["scgim_pred"]``: control mean plus predicted change; ``.uns["scgim_targets"]``: targets in ``rank_genes_groups``
         format, ``scores`` = probability x abs(effect), ``logfoldchanges`` = effect in control SD, p-values NaN: a group for
-        each of the AnnData's drugs (best over its doses and lines) and a group of zeros for the control;
+        each of the AnnData's drugs (best over its doses and lines) and a group of zeros for every name of the controls;
         ``.varp["scgim_graph"]``: edge weights, row = source; ``.var["scgim_in_degree"]``, ``.var["scgim_out_degree"]``;
         ``.uns["scgim"]``: provenance.
 
@@ -87,12 +87,14 @@ class AnnotationMixin(ModelState):
         if self.stability_ is not None:
             recurs = np.where(self._trained_module().mechanism.graph.numpy(), self.stability_.direct, 0.0)
             adata.varp[_keys.STABILITY] = sp.csr_matrix(recurs[np.ix_(order, order)])
-        write_targets(adata, targets, drug_key=columns.drug_key, control=str(columns.control))
+        write_targets(adata, targets, drug_key=columns.drug_key, controls=control_names(columns.control))
         adata.uns[_keys.UNS] = self._provenance()
 
     def _provenance(self) -> dict:
         """Provenance of the results for readers of the file; None becomes an empty string."""
         args = {name: "" if value is None else value for name, value in self.registry_["setup_args"].items()}
+        if isinstance(args["control"], list):
+            args["control"] = np.array(args["control"], dtype=object)  # a file returns lists as arrays
         settings = args | self._written_settings()
         summary = self._require_trained()
         counts = {"n_conditions": len(summary.design.drug), "n_cells": int(summary.statistics.n_cells)}

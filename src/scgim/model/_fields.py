@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from scvi.data.fields import BaseAnnDataField
 
+from scgim._checks import one_or_list
 from scgim.data._drug_table import DrugTable
 
 if TYPE_CHECKING:
@@ -57,7 +58,7 @@ class ConditionField(_TableField):
         table = self.columns.table(adata)
         treated = table[~table["control"]]
         return {
-            "control": str(self.columns.control),
+            "control": one_or_list(self.columns.control),
             "drugs": np.unique(treated["drug"].to_numpy(str)),
             "lines": np.unique(table["line"].to_numpy(str)),
             "n_contexts": int(len(treated[["drug", "dose", "line"]].drop_duplicates())),
@@ -101,7 +102,7 @@ class DrugFeaturesField(_TableField):
         return DrugTable.read(
             adata,
             self.columns.table(adata),
-            control=str(self.columns.control),
+            control=self.columns.control,
             smiles_conflict=self.smiles_conflict,
             **keys,
         ).state()

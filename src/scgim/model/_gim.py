@@ -9,7 +9,7 @@ from scvi.data import AnnDataManager
 from scvi.data.fields import LayerField
 from scvi.model.base import BaseModelClass
 
-from scgim._checks import check_effect, check_option
+from scgim._checks import check_effect, check_option, one_or_list
 from scgim.data._columns import ScreenColumns
 from scgim.data._drug_table import DrugTable
 from scgim.data._known_targets import check_known_targets
@@ -207,7 +207,7 @@ class GIM(
         cls,
         adata: AnnData,
         drug_key: str,
-        control: str,
+        control: str | Sequence[str],
         scale: Scale,
         *,
         layer: str | None = None,
@@ -233,7 +233,8 @@ class GIM(
         drug_key
             Column of ``.obs`` with the drug of every cell, including controls.
         control
-            Value of ``drug_key`` for control cells.
+            Value of ``drug_key`` for control cells, or a list of values, such as two vehicles. All of them are controls of their line and
+            batch; :func:`scgim.pp.check` says how far they differ.
         scale
             ``"counts"``: whole counts, trained as log1p(1e4 x / size factor); ``"lognorm"``: log-normalized; ``"continuous"``:
             other real values. Every value is checked against the declared scale.
@@ -269,7 +270,10 @@ class GIM(
         >>> adata = scgim.datasets.sachs()
         >>> scgim.setup_anndata(adata, drug_key="drug", control="cd3cd28", scale="continuous", smiles_key="smiles")
         """
-        setup_method_args = cls._get_setup_method_args(**locals())  # first, because it records all local variables
+        control = one_or_list(control)  # plain values, because the arguments are saved
+        setup_method_args = cls._get_setup_method_args(
+            **locals()
+        )  # before others, because it records all local variables
         check_matrix(adata, layer=layer, scale=scale, size_factor_key=size_factor_key)
         columns = ScreenColumns(drug_key, control, dose_key, dose_unit, cell_line_key, batch_key, split_key)
         fields = [

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Literal, get_args
 
 import pandas as pd
 
-from scgim._checks import check_option, refuse_view
+from scgim._checks import check_option, control_names, refuse_view
 
 from ._check_design import (
     check_batches,
@@ -15,13 +15,14 @@ from ._check_design import (
     check_dose_range,
 )
 from ._check_drugs import check_features, check_split, check_structures
+from ._check_labels import check_labels
 from ._check_resources import check_resources
 from ._check_values import check_genes, check_scale, check_sizes, scan
 from ._screen import Finding, UncheckedScreen
 from ._smiles import SmilesConflict
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Sequence
 
     from anndata import AnnData
 
@@ -35,7 +36,7 @@ def check(
     adata: AnnData,
     *,
     drug_key: str = "drug",
-    control: str,
+    control: str | Sequence[str],
     scale: Literal["counts", "lognorm", "continuous"],
     layer: str | None = None,
     dose_key: str | None = None,
@@ -51,14 +52,15 @@ def check(
     """Check a screen before set-up. Takes the arguments of `scgim.setup_anndata` and returns a table of findings.
 
     Set-up stops at the first error. `check` continues and reports every error. If no row is FAIL, `scgim.setup_anndata` accepts
-    the screen. Every value of the matrix is read once, in blocks of cells. Nothing is written to `adata`.
+    the screen. Every value of the matrix is read once, in blocks of cells, and values of controls with several labels twice.
+    Nothing is written to `adata`.
 
     Parameters
     ----------
     adata
         Cells, in memory, backed or on dask; not a view.
     drug_key, control
-        Column of ``obs`` with the drug, and the name of untreated cells in this column.
+        Column of ``obs`` with the drug, and the name of untreated cells in this column, or a list of names.
     scale, layer
         Scale of the matrix, and the layer that holds it (``None``: ``X``), as in `scgim.setup_anndata`.
     dose_key, dose_unit, cell_line_key, batch_key, size_factor_key, split_key
@@ -80,6 +82,9 @@ def check(
         Sizes are positive. Genes vary, and no two genes are identical. No value is missing in ``obs``.
     ``controls``, ``cells per condition``
         Every cell line and batch with treated cells has controls. WARN below 20 cells.
+    ``control labels``
+        The means of cells of several control labels agree in every cell line and batch. WARN if a difference exceeds 0.2 SD and its
+        bound by chance (Welch's test at 5 %, Bonferroni over genes and comparisons).
     ``doses``
         Doses are positive numbers within five orders of magnitude.
     ``structures``, ``features``
@@ -109,7 +114,8 @@ def check(
     >>> print(sheet.set_index("check")["finding"]["features"])
     7 drugs with distinct features to learn from: nothing is learned across drugs below 8.
     """
-    screen = UncheckedScreen(**(locals() | {"control": str(control)}))
+    arguments = locals()
+    screen = UncheckedScreen(controls=control_names(arguments.pop("control")), **arguments)
     refuse_view(adata)
     check_option("scale", scale, ["counts", "lognorm", "continuous"])
     check_option("smiles_conflict", smiles_conflict, get_args(SmilesConflict))
@@ -121,6 +127,7 @@ def check(
         "genes": partial(check_genes, found=seen),
         "columns": check_columns,
         "controls": check_controls,
+        "control labels": partial(check_labels, found=seen),
         "cells per condition": check_conditions,
         "doses": check_dose_range,
         "structures": check_structures,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from scgim._checks import check_control, check_doses, check_names, check_obs_column, listed
+from scgim._checks import check_control, check_doses, check_names, check_obs_column, doubted_controls, listed
 
 from ._screen import Finding
 
@@ -43,18 +43,17 @@ def check_columns(screen: UncheckedScreen) -> Iterator[Finding]:
 
 def check_controls(screen: UncheckedScreen) -> Iterator[Finding]:
     """There are controls and drugs. Every cell line and batch with treated cells has controls."""
-    cells, control = screen.cells, screen.control
-    names = cells["drug"].dropna()
+    cells, control = screen.cells, screen.controls
+    for name in control:
+        if not (cells["drug"] == name).any():
+            try:
+                check_control(cells["drug"].dropna(), name, key=screen.drug_key)
+            except ValueError as error:
+                yield Finding.of(error)
     if not cells["control"].any():
-        try:
-            check_control(names, control, key=screen.drug_key)
-        except ValueError as error:
-            yield Finding.of(error)
-            return
-    alike = [name for name in screen.drugs if name.strip().casefold() == control.strip().casefold()]
-    if alike:
-        finding = f"obs[{screen.drug_key!r}] also holds {listed(alike)}, which count as drugs."
-        yield Finding("WARN", finding, f"If these cells are controls, call them {control!r}.")
+        return
+    for doubt in doubted_controls(screen.drugs, control, key=screen.drug_key):
+        yield Finding("WARN", *doubt)
     if not screen.drugs:
         yield Finding("FAIL", "All cells are controls.", "Add treated cells: without them there is nothing to learn.")
         return
@@ -62,7 +61,7 @@ def check_controls(screen: UncheckedScreen) -> Iterator[Finding]:
     groups = groups[groups["treated"] > 0]["control"]
     if len(lone := groups[groups == 0]):
         fix = "Add controls there, or drop these cells: without controls their effects cannot be measured."
-        yield Finding("FAIL", f"No control cells ({control!r}) in {_places(screen, lone.index)}.", fix)
+        yield Finding("FAIL", f"No control cells ({listed(control)}) in {_places(screen, lone.index)}.", fix)
     few = groups[(groups > 0) & (groups < FEW_CELLS)]
     if len(few):
         finding = f"Fewer than {FEW_CELLS} control cells in {_places(screen, few.index)}, the fewest {few.min()}."
@@ -74,9 +73,7 @@ def check_controls(screen: UncheckedScreen) -> Iterator[Finding]:
 
 
 def _places(screen: UncheckedScreen, groups: Iterable[tuple[str, str]]) -> str:
-    keys = (screen.cell_line_key, screen.batch_key)
-    named = [[f"{key}={name}" for key, name in zip(keys, group, strict=True) if key is not None] for group in groups]
-    return listed(" and ".join(names) or "all cells" for names in named)
+    return listed(map(screen.place, groups))
 
 
 def check_conditions(screen: UncheckedScreen) -> Iterator[Finding]:

@@ -93,7 +93,7 @@ def _table_problem(table: object, screen: UncheckedScreen) -> Finding | None:
     where = f"uns[{screen.features_key!r}]"
     if not isinstance(table, pd.DataFrame):
         return Finding("FAIL", f"{where} is a {type(table).__name__}.", "Make it a DataFrame with drug names as index.")
-    table = table.drop(index=screen.control, errors="ignore")
+    table = table.drop(index=screen.controls, errors="ignore")
     for axis, labels in (("index", table.index), ("columns", table.columns)):
         if labels.has_duplicates or not all(isinstance(label, str) for label in labels):
             return Finding(

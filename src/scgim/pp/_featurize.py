@@ -2,12 +2,15 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Literal
 
+import numpy as np
+
 from scgim import _keys
 from scgim._checks import (
     check_control,
     check_key_added,
     check_names,
     find_control,
+    is_control,
     listed,
     refuse_view,
     warn,
@@ -19,6 +22,8 @@ from ._fingerprints import compute
 from ._smiles import SmilesConflict, check_smiles, with_structure
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     import pandas as pd
     from anndata import AnnData
 
@@ -37,7 +42,7 @@ def featurize_drugs(
     radius: int = 2,
     counts: bool | None = None,
     chirality: bool = True,
-    control: str | None = None,
+    control: str | Sequence[str] | None = None,
     key_added: str = _keys.FEATURES,
     smiles_conflict: SmilesConflict = "error",
 ) -> pd.DataFrame:
@@ -56,7 +61,7 @@ def featurize_drugs(
     method, n_bits, radius, counts, chirality
         Kind and settings of the fingerprint, as in `scgim.pp.fingerprints`.
     control
-        Name of the untreated cells in ``obs[drug_key]``. The control gets no features and needs no SMILES. ``None``:
+        Name of the untreated cells in ``obs[drug_key]``, or a list of names. A control gets no features and needs no SMILES. ``None``:
         ``uns["control"]``, or the only conventional name ("DMSO", ...) if it has no SMILES; a warning names it.
     key_added
         Key of ``uns`` under which the features are written.
@@ -108,7 +113,7 @@ def featurize_drugs(
     drug = check_names(adata, drug_key)
     if control is not None:
         check_control(drug, control, key=drug_key)
-    treated = (drug != str(control)).to_numpy()
+    treated = np.ones(len(drug), bool) if control is None else ~is_control(drug, control)
     smiles = check_smiles(adata, smiles_key, names=drug, treated=treated, conflict=smiles_conflict)
     if smiles.empty:
         raise ValueError(f"obs[{drug_key!r}] holds no drug besides the control {control!r}.")

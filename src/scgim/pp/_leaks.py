@@ -6,13 +6,13 @@ import pandas as pd
 from rdkit.Chem import rdFingerprintGenerator
 
 from scgim import _keys
-from scgim._checks import check_control, check_doses, check_names, listed
+from scgim._checks import check_control, check_doses, check_names, is_control, listed
 
 from ._chemistry import standardize_all
 from ._smiles import SmilesConflict, check_smiles
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterator, Mapping, Sequence
 
     from anndata import AnnData
 
@@ -28,7 +28,7 @@ def audit_split(
     smiles_key: str | None = None,
     dose_key: str | None = None,
     cell_line_key: str | None = None,
-    control: str,
+    control: str | Sequence[str],
     split_key: str = _keys.SPLIT,
     smiles_conflict: SmilesConflict = "error",
 ) -> pd.DataFrame:
@@ -48,7 +48,7 @@ def audit_split(
     smiles_key
         Column of ``obs`` with the SMILES of each drug. Without it only names of drugs are compared.
     control
-        Name of the untreated cells in ``obs[drug_key]``. Controls may be on either side.
+        Name of the untreated cells in ``obs[drug_key]``, or a list of names. Controls may be on either side.
     split_key
         Column of ``obs`` with ``"train"`` and ``"test"``.
     smiles_conflict
@@ -102,7 +102,7 @@ def audit_split(
     if other := sorted(set(side) - {"train", "test"}):
         raise ValueError(f"obs[{split_key!r}] may hold 'train' and 'test', but also holds {listed(other)}.")
     check_control(drug, control, key=drug_key)
-    treated = (drug != str(control)).to_numpy()
+    treated = ~is_control(drug, control)
     conditions = pd.DataFrame({"drug": drug.to_numpy(), "train": (side == "train").to_numpy()})
     conditions["dose"] = 0.0 if dose_key is None else check_doses(adata, dose_key, treated=treated)
     conditions["line"] = "" if cell_line_key is None else check_names(adata, cell_line_key).to_numpy()

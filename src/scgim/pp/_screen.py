@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Literal, NamedTuple
 import numpy as np
 import pandas as pd
 
-from scgim._checks import check_obs_column, listed, nearest
+from scgim._checks import check_obs_column, is_control, listed, nearest
 
 from ._chemistry import standardize
 from ._smiles import check_smiles
@@ -44,7 +44,7 @@ class UncheckedScreen:
 
     adata: AnnData
     drug_key: str
-    control: str
+    controls: list[str]
     scale: str
     layer: str | None
     dose_key: str | None
@@ -80,13 +80,19 @@ class UncheckedScreen:
         names = zip(map(str, column.astype(object)), column.isna(), strict=True)
         return [None if gone or not name.strip() else name for name, gone in names]
 
+    def place(self, group: tuple[str, str]) -> str:
+        """A cell line and batch in messages."""
+        keys = (self.cell_line_key, self.batch_key)
+        named = [f"{key}={name}" for key, name in zip(keys, group, strict=True) if key is not None]
+        return " and ".join(named) or "all cells"
+
     @cached_property
     def cells(self) -> pd.DataFrame:
         """One row per cell: drug, line, batch, split as strings (None if missing, "" without key), dose (NaN), control, treated."""
         cells = pd.DataFrame(index=range(self.adata.n_obs))
         for name, key in zip(LEVELS, (self.drug_key, self.cell_line_key, self.batch_key, self.split_key), strict=True):
             cells[name] = pd.Series(self._names(key), cells.index, dtype=object)
-        cells["control"] = cells["drug"] == self.control
+        cells["control"] = is_control(cells["drug"], self.controls)
         cells["treated"] = cells["drug"].notna() & ~cells["control"]
         cells["dose"] = 0.0
         if self.dose_key is not None:
@@ -107,7 +113,13 @@ class UncheckedScreen:
     @cached_property
     def _read(self) -> tuple[dict[str, StandardizedMolecule], dict[str, str]]:
         read, failed = {}, {}
-        for name, text in () if self.smiles_key is None else self.read_smiles("first").items():
+        if self.smiles_key is None:
+            return read, failed
+        try:
+            smiles = self.read_smiles("first")
+        except TypeError:  # values that cannot be compared, such as lists, are shown as text
+            smiles = self.read_smiles("first", as_text=True)
+        for name, text in smiles.items():
             if text == "":
                 continue
             try:
@@ -116,11 +128,11 @@ class UncheckedScreen:
                 failed[name] = str(error)
         return read, failed
 
-    def read_smiles(self, conflict: SmilesConflict) -> pd.Series:
+    def read_smiles(self, conflict: SmilesConflict, *, as_text: bool = False) -> pd.Series:
         """The SMILES of every drug, as in set-up."""
-        key = str(self.smiles_key)
-        column, treated = self.column(key).to_frame(key), self.cells["treated"].to_numpy()
-        return check_smiles(column, key, names=self.cells["drug"], treated=treated, conflict=conflict)
+        key, treated = str(self.smiles_key), self.cells["treated"].to_numpy()
+        column = self.column(key).map(str) if as_text else self.column(key)
+        return check_smiles(column.to_frame(key), key, names=self.cells["drug"], treated=treated, conflict=conflict)
 
     @property
     def structureless(self) -> set[str]:

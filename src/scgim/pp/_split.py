@@ -14,6 +14,7 @@ from scgim._checks import (
     check_names,
     check_option,
     find_control,
+    is_control,
     listed,
     refuse_view,
     warn,
@@ -25,6 +26,8 @@ from ._smiles import SmilesConflict, check_smiles, with_structure
 from ._split_rules import SPLIT_RULES
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from anndata import AnnData
 
 logger = logging.getLogger("scgim")
@@ -38,7 +41,7 @@ def split(
     dose_key: str = "dose",
     smiles_key: str | None = None,
     cell_line_key: str | None = None,
-    control: str | None = None,
+    control: str | Sequence[str] | None = None,
     frac: float = 0.2,
     seed: int = 0,
     key_added: str = _keys.SPLIT,
@@ -64,8 +67,8 @@ def split(
     cell_line_key
         Column of ``obs`` with the cell line of each cell, read for ``unseen="cell_line"`` only.
     control
-        Name of the untreated cells in ``obs[drug_key]``; controls are always ``"train"``. ``None``: ``uns["control"]``, or the only
-        conventional name ("DMSO", "vehicle", ...) among the values; a warning names it.
+        Name of the untreated cells in ``obs[drug_key]``, or a list of names; controls are always ``"train"``. ``None``:
+        ``uns["control"]``, or the only conventional name ("DMSO", "vehicle", ...) among the values; a warning names it.
     frac
         Share of the drugs, of each drug's doses or of the cell lines to hold out (rounded; at least one, never all). For scaffolds
         the share of drugs is as close to `frac` as whole scaffolds, drawn at random, allow.
@@ -123,7 +126,7 @@ def split(
             )
         warn(f"{control!r} was taken for the control. Pass control={control!r} to say so.")
     check_control(drug, control, key=drug_key)
-    treated = (drug != str(control)).to_numpy()
+    treated = ~is_control(drug, control)
     conditions = pd.DataFrame({"drug": drug.to_numpy(), "treated": treated})
     conditions["compound"] = conditions["drug"]
     if smiles_key is not None and unseen != "cell_line":

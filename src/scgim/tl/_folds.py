@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 from sklearn.model_selection import GroupKFold
 
-from scgim._checks import check_control, check_doses, check_names, check_option
+from scgim._checks import check_control, check_doses, check_names, check_option, is_control
 from scgim.pp._chemistry import standardize_all
 from scgim.pp._duplicates import joined
 from scgim.pp._leaks import morgan
@@ -54,7 +54,7 @@ def deal(adata: AnnData, unseen: str, n_splits: int, columns: Mapping[str, str |
         raise ValueError(f"unseen={unseen!r} needs {need}: name the column in setup_anndata, or in setup_kwargs.")
     drug = check_names(adata, columns["drug_key"])
     check_control(drug, columns["control"], key=columns["drug_key"])
-    treated = (drug != str(columns["control"])).to_numpy()
+    treated = ~is_control(drug, columns["control"])
     cells = pd.DataFrame({"drug": drug.to_numpy()})
     if unseen == "dose":
         cells["dose"] = check_doses(adata, columns["dose_key"], treated=treated)
