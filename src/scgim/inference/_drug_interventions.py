@@ -23,10 +23,15 @@ if TYPE_CHECKING:
     from ._target_ranking import Evidence
 
 
+def condition_text(drug: str, dose: float | None, line: str) -> str:
+    """A condition in messages."""
+    known = dose is not None and not np.isnan(dose)
+    return f"{drug!r}" + (f" at {dose:g}" if known else "") + (f" in {line!r}" if line else "")
+
+
 def not_measured(drug: str, dose: float | None, line: str) -> NoReturn:
     """Raise a ValueError, because ``evidence="data"`` requires a measured condition."""
-    known = dose is not None and not np.isnan(dose)
-    where = f"{drug!r}" + (f" at {dose:g}" if known else "") + (f" in {line!r}" if line else "")
+    where = condition_text(drug, dose, line)
     raise ValueError(
         f"evidence='data' needs a measured condition, and {where} is none. Use evidence='auto' or 'features'."
     )

@@ -19,7 +19,7 @@ from ._applicability import applicability
 from ._combinations import intervention_distribution
 from ._control_cells import training_controls, user_controls
 from ._counterfactuals import CounterfactualSampler, mean_changes
-from ._drug_interventions import DrugInterventions, not_measured
+from ._drug_interventions import DrugInterventions, condition_text, not_measured
 from ._prediction_adata import assemble
 from ._query import Query, resolve
 from ._target_ranking import decisive_edges_of, posterior, rank
@@ -142,12 +142,13 @@ class Predictor:
         # Rows are ordered by drug and dose, and by line within these.
         distributions = [self.interventions(query, line) for line in lines]
         prior = [np.stack(parts, axis=1).reshape(len(asked), -1) for parts in zip(*distributions, strict=True)]
-        # Without features, a drug's targets are known only where the drug was measured.
+        # Without features, the targets of a drug are known only where the drug was measured.
         wanted = ~np.repeat(self._by_data_alone(query), len(lines)) | (at >= 0)
         if only is not None:
             wanted &= np.array([key in only for key in condition_keys(asked)])
         elif not wanted.any():
-            not_measured(*asked.iloc[0])
+            where = condition_text(*asked.iloc[0])
+            raise ValueError(f"A drug without features has targets only where it was measured, and {where} was not.")
         doses = np.repeat(query.doses, len(lines))[wanted]
         asked, at, prior = asked[wanted], at[wanted], [a[wanted] for a in prior]
         if evidence == "data" and (at < 0).any():
