@@ -116,6 +116,7 @@ def test_cell_names_may_repeat(screen, setup_kwargs):
         pytest.param(lambda name: int(name[-3:]) if name != "DMSO" else -1, id="numbers"),
     ],
 )
+@pytest.mark.filterwarnings("ignore:.*'None', which count as drugs and have usual names of controls")
 @pytest.mark.parametrize("dtype", [object, "category"])
 def test_any_name_is_a_name(screen, setup_kwargs, rename, dtype):
     adata = screen()
