@@ -2,8 +2,8 @@
 
     python benchmarks/knowledge.py [--only simulated measured] [--data FOLDER] [--seeds 5]
 
-``knowledge.csv``: simulated counts (20 genes, 40 drugs at one dose, 40 cells each, 1.5 counts a gene), mean over seeds and the
-difference to the same screen without knowledge with its interval over seeds. Half of the true edges or targets are told, beside as
+``knowledge.csv``: simulated screens of 20 genes and 40 drugs at one dose, weak (counts, 40 cells a drug, 1.5 counts a gene) and clear
+(continuous, 50 cells a drug); mean over seeds, and the difference to the same screen without knowledge with its interval over seeds. Half of the true edges or targets are told, beside as
 many wrong ones; or wrong ones alone. F1 of targets counts measured drugs without the pairs that were told with certainty.
 ``knowledge_measured.csv``: the edge pMEK -> pERK on RPPA; regulators, and knock-outs as known targets, on ECCITE.
 """
@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import os
 import warnings
+from itertools import product
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -29,7 +30,7 @@ import scgim
 if TYPE_CHECKING:
     from anndata import AnnData
 
-COUNTS = COLUMNS | {"scale": "counts", "size_factor_key": "n_counts"}
+COLUMNS_OF = {"counts": COLUMNS | {"scale": "counts", "size_factor_key": "n_counts"}, "continuous": COLUMNS}
 # transcription factors among the genes of ECCITE (Lambert et al., Cell 172:650, 2018)
 FACTORS = set(
     "CREB3L4 HIVEP3 LHX2 MBD1 MXD4 PBX3 SKI STAT1 STAT2 STAT3 TGIF1 ZBTB20 ZKSCAN3 ZNF284 ZNF438 ZNF585B ZNF616 "
@@ -39,10 +40,9 @@ NOTHING = "nothing"
 ARMS = "no genetic arms"
 
 
-def screen(seed: int) -> AnnData:
-    return scgim.datasets.simulate_screen(
-        observation="counts", depth=1.5, n_drugs=40, n_cells=40, doses=(1.0,), seed=500 + seed
-    )
+def screen(seed: int, kind: str = "counts") -> AnnData:
+    options = {"observation": "counts", "depth": 1.5, "n_cells": 40} if kind == "counts" else {}
+    return scgim.datasets.simulate_screen(n_drugs=40, doses=(1.0,), seed=500 + seed, **options)
 
 
 def edge_table(pairs: np.ndarray, genes: np.ndarray) -> pd.DataFrame:
@@ -90,10 +90,10 @@ def scores(model: scgim.GIM, adata: AnnData, told: pd.DataFrame | None = None, d
 
 
 def simulated(seeds: int) -> None:
-    """Each kind of knowledge on the same screens."""
+    """Each kind of knowledge on the same screens, weak counts and clear continuous values."""
     rows: list[dict] = []
-    for seed in range(seeds):
-        adata, rng = screen(seed), np.random.default_rng(seed)
+    for seed, kind in product(range(seeds), COLUMNS_OF):
+        adata, rng, columns = screen(seed, kind), np.random.default_rng(seed), COLUMNS_OF[kind]
         genes, graph, targets = adata.var_names.to_numpy(str), true_graph(adata), adata.uns["truth"]["targets"] > 0
         known = targets & (rng.random(len(targets)) < 0.5)[:, None]  # of half of the drugs all targets
         told = {
@@ -105,8 +105,10 @@ def simulated(seeds: int) -> None:
             "half of the drugs known": {"known_targets": target_table(known, adata, "known")},
         }
         for name, options in told.items():
-            model, _ = fit(adata.copy(), COUNTS, **options)
-            rows.append({"seed": seed, "told": name} | scores(model, adata, options.get("known_targets")))
+            model, _ = fit(adata.copy(), columns, **options)
+            rows.append(
+                {"screen": kind, "seed": seed, "told": name} | scores(model, adata, options.get("known_targets"))
+            )
             progress(rows)
         # genetic arms: the drugs with one target; the others are scored with and without these arms
         arm = targets.sum(1) == 1
@@ -114,10 +116,10 @@ def simulated(seeds: int) -> None:
         keep = ~adata.obs["drug"].isin(names[arm]).to_numpy()
         for name, subset, options in (
             (ARMS, adata[keep].copy(), {}),
-            ("genetic arms", adata.copy(), {"known_targets": target_table(targets & arm[:, None], adata, "known")}),
+            ("genetic arms", adata.copy(), {"known_targets": target_table(targets & arm[:, None], adata, "only")}),
         ):
-            model, _ = fit(subset, COUNTS, **options)
-            rows.append({"seed": seed, "told": name} | scores(model, adata, drugs=names[~arm]))
+            model, _ = fit(subset, columns, **options)
+            rows.append({"screen": kind, "seed": seed, "told": name} | scores(model, adata, drugs=names[~arm]))
             progress(rows)
     write(summary(pd.DataFrame(rows)), "knowledge")
 
@@ -125,10 +127,10 @@ def simulated(seeds: int) -> None:
 def summary(rows: pd.DataFrame) -> pd.DataFrame:
     """Means over seeds, and differences to the same screens without knowledge."""
     out = []
-    for name, own in rows.groupby("told", sort=False):
-        plain = rows[rows["told"] == (ARMS if "arms" in name else NOTHING)]
-        row: dict = {"told": name}
-        for column in rows.columns[2:]:
+    for (kind, name), own in rows.groupby(["screen", "told"], sort=False):
+        plain = rows[(rows["screen"] == kind) & (rows["told"] == (ARMS if "arms" in name else NOTHING))]
+        row: dict = {"screen": kind, "told": name}
+        for column in rows.columns[3:]:
             row[column] = own[column].mean()
             if name not in (NOTHING, ARMS):
                 one, other = (t.set_index("seed")[column] for t in (own, plain))
@@ -160,7 +162,7 @@ def eccite(folder: Path) -> list[dict]:
     whole = eccite_cells(folder)
     label = whole.obs["condition"].astype(str)
     arms = sorted(set(label) & set(whole.var_names))
-    known = pd.DataFrame({"drug": arms, "gene": arms, "kind": "known"})
+    known = pd.DataFrame({"drug": arms, "gene": arms, "kind": "only"})
     regulators = sorted((FACTORS | set(arms)) & set(whole.var_names))
     change, sd = changes(whole, ECCITE)
     change, z = change.droplevel("line").loc["STAT1"], z_scores(whole, ECCITE).loc["STAT1"]
@@ -178,12 +180,29 @@ def eccite(folder: Path) -> list[dict]:
         r = np.corrcoef(shift, change[moved])[0, 1]
         rows.append({"screen": "ECCITE", "told": told, "measure": "r of do(STAT1), unseen", "value": r})
         progress(rows)
+        all_known = options | ({"known_targets": known} if "known_targets" in options else {})
+        rows += left_out_ranks(whole, arms, all_known, told)
         placebo = with_placebos(whole)
         table = fit(placebo, ECCITE, **options)[0].rank_targets().astype({"drug": str})
         called = table[table["drug"].str.startswith("placebo")].groupby("drug")["probability"].max() > SURE
         rows.append({"screen": "ECCITE", "told": told, "measure": "placebos with a target", "value": called.mean()})
         progress(rows)
     return rows
+
+
+def left_out_ranks(whole: AnnData, arms: list[str], options: dict, told: str) -> list[dict]:
+    """Rank of the own gene of each measured knock-out, when the other knock-outs are known and this one is not."""
+    ranks = []
+    for arm in arms if "known_targets" in options else arms[:1]:
+        own = dict(options)
+        if "known_targets" in own:
+            own["known_targets"] = own["known_targets"].query("drug != @arm")
+        table = fit(whole.copy(), ECCITE, **own)[0].rank_targets().astype({"drug": str, "gene": str})
+        asked = [arm] if "known_targets" in options else arms
+        ranks += [int(table.query("drug == @a and gene == @a")["rank"].iloc[0]) for a in asked]
+    row = {"screen": "ECCITE", "told": told, "measure": "mean rank of the own gene, left out", "value": np.mean(ranks)}
+    print(row, ranks, flush=True)
+    return [row]
 
 
 def with_placebos(whole: AnnData) -> AnnData:

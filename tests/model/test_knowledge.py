@@ -150,3 +150,83 @@ def test_evaluation_does_not_score_what_it_was_told(screen, fit):
     known = pd.DataFrame({"drug": [drug, drug], "gene": [right, wrong]})
     with pytest.raises(ValueError, match="known_targets"):
         model.evaluate_targets(known[:1])
+
+
+# ---- genetic arms ----------------------------------------------------------------------------------------------------------
+
+
+def with_arms(adata):
+    """The first two drugs as knock-outs of genes that they do not target, in a column beside missing values."""
+    one, two = adata.uns["truth"]["drugs"].astype(str)[:2]
+    gene = adata.obs["drug"].astype(str).map({one: GENES[0], two: GENES[5], "DMSO": "non-targeting"})
+    adata.obs["perturbed"] = pd.Categorical(gene)
+    return adata, {one: GENES[0], two: GENES[5]}
+
+
+def test_the_gene_of_an_arm_is_its_only_target(screen, fit):
+    adata, arms = with_arms(screen())
+    model = fit(adata, gim={"generator": "hill"}, intervention_key="perturbed")
+    for arm, gene in arms.items():
+        found = probability(model, arm)["max"]
+        assert found[gene] == 1
+        assert (found.drop(gene) == 0).all()
+    others = model.rank_targets().query("drug not in @arms")["probability"]
+    assert ((others > 0) & (others < 1)).any()
+
+
+def test_arms_are_saved_and_other_targets_may_be_known_too(screen, fit, tmp_path):
+    adata, arms = with_arms(screen())
+    third = adata.uns["truth"]["drugs"].astype(str)[2]
+    table = pd.DataFrame({"drug": [third], "gene": [GENES[2]], "kind": ["known"]})
+    model = fit(adata, gim={"known_targets": table}, intervention_key="perturbed")
+    model.save(tmp_path / "model")
+    again = scgim.GIM.load(tmp_path / "model", adata=with_arms(screen())[0])
+    pd.testing.assert_frame_equal(again.rank_targets(), model.rank_targets())
+    assert set(again.settings_["known_targets"]["drug"]) == {*arms, third}
+    assert probability(again, third)["max"][GENES[2]] == 1
+
+
+def test_arms_of_genes_that_are_not_measured_are_learned_like_drugs(screen, fit, caplog):
+    adata, arms = with_arms(screen())
+    arm = next(iter(arms))
+    adata.obs["perturbed"] = adata.obs["perturbed"].cat.rename_categories({arms[arm]: "MYC"})
+    with caplog.at_level("INFO", logger="scgim"):
+        model = fit(adata, gim={"generator": "hill"}, intervention_key="perturbed")
+    assert "the genes of 1 of 2 genetic arms are measured" in caplog.text
+    assert arm not in set(model.settings_["known_targets"]["drug"])
+    adata.obs["perturbed"] = np.where(adata.obs["perturbed"].notna(), "MYC", "")
+    assert fit(adata, gim={"generator": "hill"}, intervention_key="perturbed").settings_["known_targets"] is None
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        pytest.param(
+            lambda obs, one: obs.where(obs.index % 2 == 0, "G0003"), "several genes for", id="two genes in an arm"
+        ),
+        pytest.param(
+            lambda obs, one: obs.where(obs.index % 2 == 0, None), "several genes for.*none", id="half of an arm"
+        ),
+        pytest.param(lambda obs, one: obs.where(obs == "non-targeting"), "no gene in any treated cell", id="no arm"),
+    ],
+)
+def test_arms_are_checked_at_set_up(screen, setup_kwargs, change, message):
+    adata, arms = with_arms(screen())
+    column = adata.obs["perturbed"].astype(object).reset_index(drop=True)
+    adata.obs["perturbed"] = change(column, arms).to_numpy()
+    with pytest.raises(ValueError, match=message):
+        scgim.setup_anndata(adata, **setup_kwargs, intervention_key="perturbed")
+    keys = {k: v for k, v in setup_kwargs.items() if k != "drug_key"}
+    sheet = scgim.pp.check(adata, **keys, intervention_key="perturbed").set_index("check")
+    assert sheet.loc["genetic arms", "status"] == "FAIL"
+
+
+def test_the_sheet_counts_the_arms(screen, setup_kwargs):
+    adata, _ = with_arms(screen())
+    sheet = scgim.pp.check(adata, **setup_kwargs, intervention_key="perturbed").set_index("check")
+    assert sheet.loc["genetic arms", ["status", "finding"]].tolist() == [
+        "PASS",
+        "2 genetic arms; the perturbed genes of 2 are measured.",
+    ]
+    with pytest.raises(KeyError, match="'perturb'.*'perturbed'"):
+        scgim.setup_anndata(adata, **setup_kwargs, intervention_key="perturb")

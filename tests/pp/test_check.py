@@ -22,6 +22,7 @@ CHECKS = [
     "doses",
     "structures",
     "features",
+    "genetic arms",
     "drugs and batches",
     "split",
     "resources",

@@ -10,6 +10,8 @@ import pandas as pd
 
 from scgim._checks import check_control, check_doses, check_names, control_names, is_control, listed, warn
 
+from ._genetic_arms import COLUMNS, genetic_arms
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
@@ -27,6 +29,7 @@ class ScreenColumns:
     cell_line_key: str | None = None
     batch_key: str | None = None
     split_key: str | None = None
+    intervention_key: str | None = None
 
     @classmethod
     def of_setup(cls, arguments: dict) -> ScreenColumns:
@@ -50,6 +53,12 @@ class ScreenColumns:
                 "train": True if self.split_key is None or not split else check_names(adata, self.split_key) == "train",
             }
         )
+
+    def genetic_arms(self, adata: AnnData) -> pd.DataFrame:
+        """Perturbed genes of the genetic arms: columns drug, gene and kind; no row without ``intervention_key``."""
+        if self.intervention_key is None:
+            return pd.DataFrame(columns=list(COLUMNS), dtype=object)
+        return genetic_arms(adata, self.intervention_key, self.table(adata))
 
     def validate(self, adata: AnnData) -> pd.DataFrame:
         """Validate the columns and return the table.

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger("scgim")
 
-KINDS = ("known", "likely", "excluded")
+KINDS = ("known", "only", "likely", "excluded")
 LIKELY = 0.5  # probability of a likely target without a number of its own
 _COLUMNS = ("drug", "gene", "kind", "log_odds", "sign")
 
@@ -48,21 +48,16 @@ def check_known_targets(table: pd.DataFrame | None, drugs: Sequence[str], genes:
         if column not in table:
             close = listed(nearest(column, list(table.columns), n=1)) or "none"
             raise ValueError(f"known_targets has no column {column!r} (nearest: {close}); it needs drug, gene, kind.")
-    out = table.reset_index(drop=True)
-    out = pd.DataFrame(
-        {
-            "drug": out["drug"].astype(str),
-            "gene": out["gene"].astype(str),
-            "kind": out["kind"].astype(str) if "kind" in out else "likely",
-            "sign": _signs(out),
-        }
-    ).assign(log_odds=_log_odds(table.reset_index(drop=True), len(genes)))
+    table = table.reset_index(drop=True)
+    out = table[["drug", "gene"]].astype(str)
+    out["kind"] = table["kind"].astype(str) if "kind" in table else "likely"
     wrong = sorted(set(out["kind"]) - set(KINDS))
     if wrong:
         close = listed(nearest(wrong[0], list(KINDS), n=1)) or "none"
         raise ValueError(
-            f"known_targets['kind'] contains {listed(wrong)} (nearest: {close}). Kinds are 'known', 'likely' and 'excluded'."
+            f"known_targets['kind'] contains {listed(wrong)} (nearest: {close}). Kinds are {listed(KINDS, n=4)}."
         )
+    out["log_odds"], out["sign"] = _log_odds(table, len(genes)), _signs(table)
     out["gene"] = match_genes(out["gene"], genes, "known_targets['gene']")
     kept = out[out["drug"].isin(set(drugs)) & out["gene"].notna()]
     if kept.empty:
@@ -73,24 +68,43 @@ def check_known_targets(table: pd.DataFrame | None, drugs: Sequence[str], genes:
         )
     if len(kept) < len(out):
         logger.info("known_targets: %d of %d rows name a drug and a gene of adata and are used.", len(kept), len(out))
-    _check_agreement(kept)
-    # Of several rows of a pair the largest odds count: copies of a row are no further evidence.
-    kept = kept.sort_values(["drug", "gene", "log_odds"], ascending=[True, True, False], kind="stable")
-    return kept.drop_duplicates(["drug", "gene"]).reset_index(drop=True)[list(_COLUMNS)]
+    return _one_row_per_pair(kept)
+
+
+def with_genetic_arms(
+    known: pd.DataFrame | None, arms: dict[str, np.ndarray], genes: np.ndarray
+) -> pd.DataFrame | None:
+    """A validated table with the genetic arms whose gene is measured. The targets of the other arms are learned like those of drugs."""
+    gene = match_genes(pd.Series(arms["gene"], dtype=object), genes, "intervention_key")
+    rows = pd.DataFrame({"drug": arms["drug"], "gene": gene, "kind": "only", "log_odds": 0.0, "sign": 0.0})
+    rows = rows[gene.notna()]
+    if len(rows) < len(gene):
+        logger.info("intervention_key: the genes of %d of %d genetic arms are measured.", len(rows), len(gene))
+    if rows.empty:
+        return known
+    return _one_row_per_pair(rows if known is None else pd.concat([known, rows], ignore_index=True))
 
 
 def target_prior(table: pd.DataFrame | None, drug: np.ndarray, genes: np.ndarray) -> TargetPrior | None:
     """The prior of every condition, from a validated table; ``drug`` is the drug of every condition, ``(conditions,)`` str."""
     if table is None:
         return None
-    log_odds = table["log_odds"].to_numpy(float).copy()
-    log_odds[table["kind"] == "known"], log_odds[table["kind"] == "excluded"] = math.inf, -math.inf
+    log_odds, kind = table["log_odds"].to_numpy(float).copy(), table["kind"].to_numpy(str)
+    log_odds[np.isin(kind, ("known", "only"))], log_odds[kind == "excluded"] = math.inf, -math.inf
     names, condition = np.unique(drug, return_inverse=True)
     row, column = (pd.Index(a).get_indexer(table[key]) for a, key in ((names, "drug"), (genes, "gene")))
     use = row >= 0
     prior = np.zeros((2, len(names), len(genes)))
+    prior[0, row[use & (kind == "only")]] = -math.inf
     prior[:, row[use], column[use]] = log_odds[use], table["sign"].to_numpy(float)[use]
     return TargetPrior(*prior[:, condition])
+
+
+def _one_row_per_pair(table: pd.DataFrame) -> pd.DataFrame:
+    """The row of largest odds of every pair of drug and gene: copies of a row are no further evidence."""
+    _check_agreement(table)
+    table = table.sort_values(["drug", "gene", "log_odds"], ascending=[True, True, False], kind="stable")
+    return table.drop_duplicates(["drug", "gene"]).reset_index(drop=True)[list(_COLUMNS)]
 
 
 def _log_odds(table: pd.DataFrame, n_genes: int) -> np.ndarray:

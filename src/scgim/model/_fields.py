@@ -56,13 +56,14 @@ class ConditionField(_TableField):
         """Distinct values of the columns, and numbers of conditions and controls."""
         super().register_field(adata)
         table = self.columns.table(adata)
-        treated = table[~table["control"]]
+        treated, arms = table[~table["control"]], self.columns.genetic_arms(adata)
         return {
             "control": one_or_list(self.columns.control),
             "drugs": np.unique(treated["drug"].to_numpy(str)),
             "lines": np.unique(table["line"].to_numpy(str)),
             "n_contexts": int(len(treated[["drug", "dose", "line"]].drop_duplicates())),
             "n_controls": int(table["control"].sum()),
+            "genetic_arms": {name: arms[name].to_numpy(str) for name in arms},
         }
 
     def get_summary_stats(self, state_registry: dict) -> dict:

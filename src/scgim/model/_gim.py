@@ -4,16 +4,11 @@ import logging
 from typing import TYPE_CHECKING, Any, Literal, Self
 
 import numpy as np
-from scvi import REGISTRY_KEYS
-from scvi.data import AnnDataManager
-from scvi.data.fields import LayerField
 from scvi.model.base import BaseModelClass
 
-from scgim._checks import check_effect, check_option, one_or_list
-from scgim.data._columns import ScreenColumns
+from scgim._checks import check_effect, check_option
 from scgim.data._drug_table import DrugTable
-from scgim.data._known_targets import check_known_targets
-from scgim.data._matrix import Scale, check_matrix
+from scgim.data._known_targets import check_known_targets, with_genetic_arms
 from scgim.data._registered_screen import RegisteredScreen
 from scgim.inference._predictor import Predictor
 from scgim.module import GENERATORS, INTERVENTIONS, MECHANISMS, GIMModule
@@ -22,10 +17,11 @@ from scgim.train._edge_constraints import EdgeConstraints, check_prior, check_re
 
 from ._annotation_mixin import AnnotationMixin
 from ._evaluation_mixin import EvaluationMixin
-from ._fields import CONDITION, DRUG_TABLE, ConditionField, DrugFeaturesField
+from ._fields import CONDITION, DRUG_TABLE
 from ._inference_mixin import InferenceMixin
 from ._persistence_mixin import PersistenceMixin
 from ._scvi_verbs_mixin import ScviVerbsMixin
+from ._setup_mixin import SetupMixin
 from ._training_mixin import TrainingMixin
 
 if TYPE_CHECKING:
@@ -35,7 +31,6 @@ if TYPE_CHECKING:
     from anndata import AnnData
 
     from scgim.data._training_summary import TrainingSummary
-    from scgim.pp._smiles import SmilesConflict
     from scgim.structure.bootstrap import EdgeFrequencies
     from scgim.train._generator_selection import GeneratorChoice, GeneratorSelection
     from scgim.train._graph_averaging import Averaging
@@ -48,7 +43,14 @@ LIKELIHOODS = ("auto", "cells", "means")
 
 
 class GIM(
-    TrainingMixin, InferenceMixin, EvaluationMixin, AnnotationMixin, PersistenceMixin, ScviVerbsMixin, BaseModelClass
+    SetupMixin,
+    TrainingMixin,
+    InferenceMixin,
+    EvaluationMixin,
+    AnnotationMixin,
+    PersistenceMixin,
+    ScviVerbsMixin,
+    BaseModelClass,
 ):
     r"""Generative intervention model of a drug screen: a causal graph of genes and the drugs' unknown targets.
 
@@ -88,7 +90,7 @@ class GIM(
         Names of the genes that may have children; all by default. Names outside the screen are not used.
     known_targets
         Prior knowledge of drug targets: a DataFrame with columns ``drug``, ``gene`` and ``kind``. The gene is a target with probability
-        1 (``"known"``) or 0 (``"excluded"``), or has prior log odds in nats (``"likely"``): the column ``log_odds``, or the odds of the
+        1 (``"known"``; ``"only"`` excludes all other genes) or 0 (``"excluded"``), or has prior log odds in nats (``"likely"``): the column ``log_odds``, or the odds of the
         column ``probability``, by default 0.5. ``sign`` (-1 or 1) is the sign of the effect on the measured gene, if known. Rows of other drugs
         and genes are not used. Known targets are data for the graph and the generator.
     scale_shift
@@ -160,7 +162,10 @@ class GIM(
         check_option("structure", structure, STRUCTURES)
         if dose_response is not None:
             check_option("dose_response", dose_response, DOSE_RESPONSES)
-        genes, drugs = self._gene_order(), self.get_state_registry(CONDITION)["drugs"]
+        genes, conditions = self._gene_order(), self.get_state_registry(CONDITION)
+        known_targets = check_known_targets(known_targets, conditions["drugs"], genes)
+        if "genetic_arms" in conditions:  # set-ups of older versions have none
+            known_targets = with_genetic_arms(known_targets, conditions["genetic_arms"], genes)
         regulators = check_regulators(regulators, genes)
         self.settings_ = {
             "mechanism": mechanism,
@@ -170,7 +175,7 @@ class GIM(
             "structure": structure,
             "prior_graph": check_prior(prior_graph, regulators, genes),
             "regulators": regulators,
-            "known_targets": check_known_targets(known_targets, drugs, genes),
+            "known_targets": known_targets,
             "scale_shift": bool(scale_shift),
             "dose_response": dose_response,
             "min_effect": check_effect(min_effect),
@@ -201,98 +206,6 @@ class GIM(
         self.plain_: GIMModule | None = None  # predicts without a graph, if the graph does harm
         self.summary_: TrainingSummary | None = None
         self.init_params_ = self._get_init_params(locals())
-
-    @classmethod
-    def setup_anndata(
-        cls,
-        adata: AnnData,
-        drug_key: str,
-        control: str | Sequence[str],
-        scale: Scale,
-        *,
-        layer: str | None = None,
-        dose_key: str | None = None,
-        dose_unit: str | None = None,
-        smiles_key: str | None = None,
-        features_key: str | None = None,
-        cell_line_key: str | None = None,
-        batch_key: str | None = None,
-        size_factor_key: str | None = None,
-        split_key: str | None = None,
-        smiles_conflict: SmilesConflict = "error",
-        **kwargs: Any,
-    ) -> None:
-        """Declare the columns of a screen and validate the data.
-
-        The AnnData is unchanged except for scvi-tools' two identifiers in ``.uns``.
-
-        Parameters
-        ----------
-        adata
-            AnnData in memory, backed or on dask, dense or sparse, but not a view.
-        drug_key
-            Column of ``.obs`` with the drug of every cell, including controls.
-        control
-            Value of ``drug_key`` for control cells, or a list of values, such as two vehicles. All of them are controls of their line and
-            batch; :func:`scgim.pp.check` says how far they differ.
-        scale
-            ``"counts"``: whole counts, trained as log1p(1e4 x / size factor); ``"lognorm"``: log-normalized; ``"continuous"``:
-            other real values. Every value is checked against the declared scale.
-        layer
-            Layer of the matrix; ``.X`` by default.
-        dose_key, dose_unit
-            Column of doses (positive numbers; ignored for controls) and their unit. Both or neither must be given.
-        smiles_key
-            Column with one SMILES per drug. Morgan fingerprints are computed from it unless ``features_key`` is given. Drugs without a
-            SMILES in any of their cells, such as cytokines, are learned on their own, and a warning lists them.
-        features_key
-            Key of ``.uns`` with a DataFrame of drug features, index = drug names. A row of NaN says that a drug has no features.
-        cell_line_key, batch_key
-            Columns of cell lines and batches. Every line and batch must have controls; effects are measured against these controls.
-        size_factor_key
-            Column of size factors for ``scale="counts"``; row sums by default.
-        split_key
-            Column of ``"train"`` / ``"test"``; test rows are not used in training.
-        smiles_conflict
-            Several SMILES of one drug: ``"error"``; ``"first"``, the most frequent SMILES, then the first in alphabetical order; or
-            ``"same_parent"``, the same if all SMILES have one parent (:func:`scgim.pp.standardize`), as salts of a compound have.
-
-        Raises
-        ------
-        KeyError
-            If a key does not exist. The message names the nearest key.
-        ValueError
-            If values contradict the declaration. The message names the values and a remedy.
-
-        Examples
-        --------
-        >>> import scgim
-        >>> adata = scgim.datasets.sachs()
-        >>> scgim.setup_anndata(adata, drug_key="drug", control="cd3cd28", scale="continuous", smiles_key="smiles")
-        """
-        control = one_or_list(control)  # plain values, because the arguments are saved
-        setup_method_args = cls._get_setup_method_args(
-            **locals()
-        )  # before others, because it records all local variables
-        check_matrix(adata, layer=layer, scale=scale, size_factor_key=size_factor_key)
-        columns = ScreenColumns(drug_key, control, dose_key, dose_unit, cell_line_key, batch_key, split_key)
-        fields = [
-            LayerField(REGISTRY_KEYS.X_KEY, layer, is_count_data=False, correct_data_format=False),
-            ConditionField(columns),
-            DrugFeaturesField(
-                columns, features_key=features_key, smiles_key=smiles_key, smiles_conflict=smiles_conflict
-            ),
-        ]
-        # A copied AnnData has the identifier of its original and would replace the original in scvi-tools' store.
-        own = adata.uns.pop("_scvi_uuid", None)
-        manager = AnnDataManager(fields=fields, setup_method_args=setup_method_args)
-        try:
-            manager.register_fields(adata, **kwargs)
-        except Exception:
-            if own is not None:  # an earlier set-up remains valid
-                adata.uns["_scvi_uuid"] = own
-            raise
-        cls.register_manager(manager)
 
     # ---- shared by the mixins ----------------------------------------------------------------------------------------
 

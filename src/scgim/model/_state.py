@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     import numpy as np
     import pandas as pd
     from anndata import AnnData
+    from scvi.data import AnnDataManager
 
     from scgim.data._design import ScreenDesign
     from scgim.data._drug_table import DrugTable
@@ -58,6 +59,12 @@ class ModelState:
 
         @classmethod
         def setup_anndata(cls, adata: AnnData, *args: Any, **kwargs: Any) -> None: ...
+
+        @classmethod
+        def _get_setup_method_args(cls, **arguments: Any) -> dict: ...
+
+        @classmethod
+        def register_manager(cls, manager: AnnDataManager) -> None: ...
 
         def train(self, *args: Any, **kwargs: Any) -> None: ...
 

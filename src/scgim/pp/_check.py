@@ -7,6 +7,7 @@ import pandas as pd
 
 from scgim._checks import check_option, control_names, refuse_view
 
+from ._check_arms import check_arms
 from ._check_design import (
     check_batches,
     check_columns,
@@ -48,6 +49,7 @@ def check(
     size_factor_key: str | None = None,
     split_key: str | None = None,
     smiles_conflict: SmilesConflict = "error",
+    intervention_key: str | None = None,
 ) -> pd.DataFrame:
     """Check a screen before set-up. Takes the arguments of `scgim.setup_anndata` and returns a table of findings.
 
@@ -69,6 +71,8 @@ def check(
         Column of ``obs`` with the SMILES of each drug; table of ``uns`` with drug features.
     smiles_conflict
         Several SMILES of one drug, as in `scgim.setup_anndata`.
+    intervention_key
+        Column of ``obs`` with the perturbed gene of genetic arms.
 
     Returns
     -------
@@ -90,6 +94,8 @@ def check(
     ``structures``, ``features``
         SMILES can be read. No drug is a duplicate of another (salt, stereoisomer, equal fingerprint). No drug is without features. At
         least 8 drugs differ in their features.
+    ``genetic arms``
+        Every arm perturbs one gene. WARN if no perturbed gene is measured.
     ``drugs and batches``
         Every drug occurs in two batches or more. Otherwise its effect is confounded with the deviation of its batch.
     ``split``
@@ -132,6 +138,7 @@ def check(
         "doses": check_dose_range,
         "structures": check_structures,
         "features": check_features,
+        "genetic arms": check_arms,
         "drugs and batches": check_batches,
         "split": check_split,
         "resources": check_resources,

@@ -56,6 +56,7 @@ class UncheckedScreen:
     size_factor_key: str | None
     split_key: str | None
     smiles_conflict: SmilesConflict
+    intervention_key: str | None
 
     def require_keys(self) -> None:
         """Raise KeyError for columns, layers and tables that do not exist; the message names the nearest ones."""
@@ -151,4 +152,13 @@ class UncheckedScreen:
 
 
 LEVELS = ("drug", "line", "batch", "split")
-KEYS = ("drug_key", "dose_key", "smiles_key", "cell_line_key", "batch_key", "size_factor_key", "split_key")
+KEYS = (
+    "drug_key",
+    "dose_key",
+    "smiles_key",
+    "cell_line_key",
+    "batch_key",
+    "size_factor_key",
+    "split_key",
+    "intervention_key",
+)

@@ -1,0 +1,126 @@
+"""Set-up of an AnnData for the model."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from scvi import REGISTRY_KEYS
+from scvi.data import AnnDataManager
+from scvi.data.fields import LayerField
+
+from scgim._checks import one_or_list
+from scgim.data._columns import ScreenColumns
+from scgim.data._matrix import check_matrix
+
+from ._fields import ConditionField, DrugFeaturesField
+from ._state import ModelState
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from anndata import AnnData
+
+    from scgim.data._matrix import Scale
+    from scgim.pp._smiles import SmilesConflict
+
+
+class SetupMixin(ModelState):
+    """Declaration of the columns of a screen."""
+
+    @classmethod
+    def setup_anndata(
+        cls,
+        adata: AnnData,
+        drug_key: str,
+        control: str | Sequence[str],
+        scale: Scale,
+        *,
+        layer: str | None = None,
+        dose_key: str | None = None,
+        dose_unit: str | None = None,
+        smiles_key: str | None = None,
+        features_key: str | None = None,
+        cell_line_key: str | None = None,
+        batch_key: str | None = None,
+        size_factor_key: str | None = None,
+        split_key: str | None = None,
+        intervention_key: str | None = None,
+        smiles_conflict: SmilesConflict = "error",
+        **kwargs: Any,
+    ) -> None:
+        """Declare the columns of a screen and validate the data.
+
+        The AnnData is unchanged except for scvi-tools' two identifiers in ``.uns``.
+
+        Parameters
+        ----------
+        adata
+            AnnData in memory, backed or on dask, dense or sparse, but not a view.
+        drug_key
+            Column of ``.obs`` with the drug of every cell, including controls.
+        control
+            Value of ``drug_key`` for control cells, or a list of values, such as two vehicles. All of them are controls of their line and
+            batch; :func:`scgim.pp.check` says how far they differ.
+        scale
+            ``"counts"``: whole counts, trained as log1p(1e4 x / size factor); ``"lognorm"``: log-normalized; ``"continuous"``:
+            other real values. Every value is checked against the declared scale.
+        layer
+            Layer of the matrix; ``.X`` by default.
+        dose_key, dose_unit
+            Column of doses (positive numbers; ignored for controls) and their unit. Both or neither must be given.
+        smiles_key
+            Column with one SMILES per drug. Morgan fingerprints are computed from it unless ``features_key`` is given. Drugs without a
+            SMILES in any of their cells, such as cytokines, are learned on their own, and a warning lists them.
+        features_key
+            Key of ``.uns`` with a DataFrame of drug features, index = drug names. A row of NaN says that a drug has no features.
+        cell_line_key, batch_key
+            Columns of cell lines and batches. Every line and batch must have controls; effects are measured against these controls.
+        size_factor_key
+            Column of size factors for ``scale="counts"``; row sums by default.
+        split_key
+            Column of ``"train"`` / ``"test"``; test rows are not used in training.
+        intervention_key
+            Column with the perturbed gene of genetic arms (CRISPR), missing or blank for drugs. An arm, a value of ``drug_key``, perturbs
+            one gene. If the gene is measured, it is the known and only target of the arm.
+        smiles_conflict
+            Several SMILES of one drug: ``"error"``; ``"first"``, the most frequent SMILES, then the first in alphabetical order; or
+            ``"same_parent"``, the same if all SMILES have one parent (:func:`scgim.pp.standardize`), as salts of a compound have.
+
+        Raises
+        ------
+        KeyError
+            If a key does not exist. The message names the nearest key.
+        ValueError
+            If values contradict the declaration. The message names the values and a remedy.
+
+        Examples
+        --------
+        >>> import scgim
+        >>> adata = scgim.datasets.sachs()
+        >>> scgim.setup_anndata(adata, drug_key="drug", control="cd3cd28", scale="continuous", smiles_key="smiles")
+        """
+        control = one_or_list(control)  # plain values, because the arguments are saved
+        setup_method_args = cls._get_setup_method_args(
+            **locals()
+        )  # before others, because it records all local variables
+        check_matrix(adata, layer=layer, scale=scale, size_factor_key=size_factor_key)
+        columns = ScreenColumns(
+            drug_key, control, dose_key, dose_unit, cell_line_key, batch_key, split_key, intervention_key
+        )
+        fields = [
+            LayerField(REGISTRY_KEYS.X_KEY, layer, is_count_data=False, correct_data_format=False),
+            ConditionField(columns),
+            DrugFeaturesField(
+                columns, features_key=features_key, smiles_key=smiles_key, smiles_conflict=smiles_conflict
+            ),
+        ]
+        # A copied AnnData has the identifier of its original and would replace the original in scvi-tools' store.
+        own = adata.uns.pop("_scvi_uuid", None)
+        manager = AnnDataManager(fields=fields, setup_method_args=setup_method_args)
+        try:
+            manager.register_fields(adata, **kwargs)
+        except Exception:
+            if own is not None:  # an earlier set-up remains valid
+                adata.uns["_scvi_uuid"] = own
+            raise
+        cls.register_manager(manager)
