@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from scgim.evaluation import summarize
 from scgim.evaluation._heldout import check_unseen, score_conditions, warn_of_leaks
 from scgim.evaluation._known_targets import evaluate_targets
-from scgim.structure import edge_price, search_dag, turn_edges
+from scgim.structure import drop_unsupported_edges, edge_price, search_dag, turn_edges
 from scgim.structure.bootstrap import draws, edge_frequencies, edge_table
 
 from ._state import ModelState
@@ -77,7 +77,8 @@ class EvaluationMixin(ModelState):
 
         def search(statistics: SufficientStatistics | ConditionMeans, seed: int) -> np.ndarray:
             *_, last = search_dag(statistics, seed=seed, max_rounds=max_rounds, patience=3, **options)
-            return turn_edges(last.graph, statistics, seed=seed, **options)
+            supported = drop_unsupported_edges(last.graph, statistics, **options)
+            return turn_edges(supported, statistics, seed=seed, **options)
 
         self.stability_ = edge_frequencies(search, draws(data.search, data.summary.design.resampling_blocks(), n, seed))
         return edge_table(self._trained_module().mechanism.graph.numpy(), genes, self.stability_)

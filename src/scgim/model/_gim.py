@@ -84,7 +84,7 @@ class GIM(
         Prior knowledge of the graph: a DataFrame with columns ``source``, ``target`` and ``kind``. The graph has all edges of kind
         ``"required"`` and no edge of kind ``"forbidden"``. An edge of kind ``"likely"`` has prior log odds in nats, relative to an edge
         without prior knowledge: the column ``log_odds``, or twice the price of an edge in the score times the column ``weight`` (from 0
-        to 1; 1 by default). Data can overrule these odds. A table without the column ``kind``, such as a network of decoupler, contains likely edges. Edges of genes
+        to 1; 1 by default). Data can overrule these odds, and an edge that gains less than a quarter of its price is dropped. A table without the column ``kind``, such as a network of decoupler, contains likely edges. Edges of genes
         outside the screen are not used.
     regulators
         Names of the genes that may have children; all by default. Names outside the screen are not used.

@@ -4,6 +4,7 @@ from .dag import ancestors, levels, order
 from .decisive import Calls, decisive_edges
 from .ensemble import GraphEnsemble, resample
 from .kernels import local_score
+from .likely import drop_unsupported_edges
 from .orient import orient_equivalent_edges, turn_edges
 from .refine import refine_dag
 from .score import FLOOR, SLAB, LocalFit, edge_price, fit_graph
@@ -18,6 +19,7 @@ __all__ = [
     "SearchState",
     "ancestors",
     "decisive_edges",
+    "drop_unsupported_edges",
     "edge_price",
     "fit_graph",
     "levels",

@@ -21,9 +21,7 @@ logger = logging.getLogger("scgim")
 
 KINDS = ("required", "forbidden", "likely")
 COLUMNS = ("source", "target", "kind", "log_odds", "weight")
-LIKELY = (
-    2.0  # log odds of a likely edge of weight 1, as a multiple of the price of an edge; chosen on measured wells (RPPA)
-)
+LIKELY = 2.0  # log odds of a likely edge of weight 1 in prices of an edge; chosen on measured wells (RPPA)
 
 
 def check_regulators(regulators: Sequence[str] | None, genes: np.ndarray) -> list[str] | None:

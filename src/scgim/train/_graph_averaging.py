@@ -9,7 +9,7 @@ import numpy as np
 import torch
 
 from scgim.module import LinearMechanism
-from scgim.structure import GraphEnsemble, levels, search_dag, turn_edges
+from scgim.structure import GraphEnsemble, drop_unsupported_edges, levels, search_dag, turn_edges
 from scgim.structure.bootstrap import draws
 
 if TYPE_CHECKING:
@@ -94,7 +94,8 @@ def average(
     graphs = []
     for number, drawn in enumerate(draws(statistics, block, n, seed)):
         *_, last = search_dag(drawn, seed=number, start=graph, max_rounds=ROUNDS, patience=PATIENCE, **options)
-        graphs.append(turn_edges(last.graph, drawn, seed=number, **options))
+        supported = drop_unsupported_edges(last.graph, drawn, **options)
+        graphs.append(turn_edges(supported, drawn, seed=number, **options))
     ensemble = GraphEnsemble.of(graphs)
     if not mechanism.affine:
         return Averaging(ensemble, np.zeros(0), np.zeros((0, len(graph))))

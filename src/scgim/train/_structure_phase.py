@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from scgim.structure import orient_equivalent_edges, refine_dag, search_dag
+from scgim.structure import drop_unsupported_edges, orient_equivalent_edges, refine_dag, search_dag
 from scgim.structure.gradient import descend_dag
 
 from ._joint_likelihood import JointLikelihood
@@ -70,11 +70,11 @@ class StructurePhase:
             # The step changes nothing without gradients. It advances the global step, which Lightning's checkpoints require.
             optimizers[0].step()
             yield {"structure_score": state.score}
+        score = {"statistics": self.data.search, **self.regression.search_options, **self.constraints}
+        graph = drop_unsupported_edges(graph, **score)
         # The score of means already distinguishes between hubs by a few nats, and the prior of this step would override it.
         if self.data.means is None:
-            graph = orient_equivalent_edges(
-                graph, self.data.search, **self.regression.search_options, **self.constraints
-            )
+            graph = orient_equivalent_edges(graph, **score)
         if self.data.store is not None and self.data.means is None and self.structure != "none":
             graph = self._refined(graph)
         mechanism.warm_start(torch.as_tensor(graph), self.regression.fit(graph))
