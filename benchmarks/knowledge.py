@@ -3,7 +3,8 @@
     python benchmarks/knowledge.py [--only simulated measured] [--data FOLDER] [--seeds 5]
 
 ``knowledge.csv``: simulated screens of 20 genes and 40 drugs at one dose, weak (counts, 40 cells a drug, 1.5 counts a gene) and clear
-(continuous, 50 cells a drug); mean over seeds, and the difference to the same screen without knowledge with its interval over seeds. Half of the true edges or targets are told, beside as
+(continuous, 50 cells a drug); mean over seeds, and the difference to the same screen without knowledge with its interval over seeds. Joint screens have 60 perturbations and 3 counts a gene; those with
+one target are genetic arms, and the others are scored without and with these arms. Half of the true edges or targets are told, beside as
 many wrong ones; or wrong ones alone. F1 of targets counts measured drugs without the pairs that were told with certainty.
 ``knowledge_measured.csv``: the edge pMEK -> pERK on RPPA; regulators, and knock-outs as known targets, on ECCITE.
 """
@@ -110,18 +111,28 @@ def simulated(seeds: int) -> None:
                 {"screen": kind, "seed": seed, "told": name} | scores(model, adata, options.get("known_targets"))
             )
             progress(rows)
-        # genetic arms: the drugs with one target; the others are scored with and without these arms
+    write(summary(pd.DataFrame(rows + genetic_arms(seeds))), "knowledge")
+
+
+def genetic_arms(seeds: int) -> list[dict]:
+    """Scores of drugs without and with genetic arms: perturbations of one gene, without features, in the same screen."""
+    rows: list[dict] = []
+    for seed in range(seeds):
+        adata = scgim.datasets.simulate_screen(
+            observation="counts", depth=3.0, n_drugs=60, n_cells=40, doses=(1.0,), seed=700 + seed
+        )
+        targets, names = adata.uns["truth"]["targets"] > 0, adata.uns["truth"]["drugs"].astype(str)
         arm = targets.sum(1) == 1
-        names = adata.uns["truth"]["drugs"].astype(str)
-        keep = ~adata.obs["drug"].isin(names[arm]).to_numpy()
-        for name, subset, options in (
-            (ARMS, adata[keep].copy(), {}),
-            ("genetic arms", adata.copy(), {"known_targets": target_table(targets & arm[:, None], adata, "only")}),
-        ):
-            model, _ = fit(subset, columns, **options)
-            rows.append({"screen": kind, "seed": seed, "told": name} | scores(model, adata, drugs=names[~arm]))
+        drugs = adata[~adata.obs["drug"].isin(names[arm]).to_numpy()].copy()
+        adata.uns["drug_features"] = adata.uns["drug_features"].astype(float)
+        adata.uns["drug_features"].loc[names[arm]] = np.nan
+        known = {"known_targets": target_table(targets & arm[:, None], adata, "only")}
+        for name, cells, options in ((ARMS, drugs, {}), ("genetic arms", adata, known)):
+            model, _ = fit(cells, COLUMNS_OF["counts"], **options)
+            rows.append({"screen": "joint counts", "seed": seed, "told": name})
+            rows[-1] |= scores(model, adata, drugs=names[~arm])
             progress(rows)
-    write(summary(pd.DataFrame(rows)), "knowledge")
+    return rows
 
 
 def summary(rows: pd.DataFrame) -> pd.DataFrame:

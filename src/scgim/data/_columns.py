@@ -9,8 +9,7 @@ import numpy as np
 import pandas as pd
 
 from scgim._checks import check_control, check_doses, check_names, control_names, is_control, listed, warn
-
-from ._genetic_arms import COLUMNS, genetic_arms
+from scgim._genetic_arms import COLUMNS, genetic_arms
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

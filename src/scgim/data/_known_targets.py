@@ -10,8 +10,7 @@ import numpy as np
 import pandas as pd
 
 from scgim._checks import listed, nearest
-
-from ._gene_names import match_genes
+from scgim._gene_names import match_genes
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from scgim._checks import listed
-from scgim.data._gene_names import match_genes
-from scgim.data._genetic_arms import genetic_arms
+from scgim._gene_names import match_genes
+from scgim._genetic_arms import genetic_arms
 
 from ._screen import Finding
 

@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 
 from scgim._checks import listed, nearest
-from scgim.data._gene_names import match_genes
+from scgim._gene_names import match_genes
 from scgim.structure import ancestors
 
 if TYPE_CHECKING:
