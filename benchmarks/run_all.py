@@ -27,9 +27,10 @@ JOBS = (
     ("real", "--jobs", "1", "--only", "eccite", "sachs", "lines"),
     ("real_cells", "--only", "eccite", "order", "zhao", "panels"),
     ("wells",),
+    ("replicates",),
     ("calibration",),
 )
-MEASURED = ("real", "real_cells", "wells")  # need the folder
+MEASURED = ("real", "real_cells", "replicates", "wells")  # need the folder
 
 
 def run(name: str, *options: str) -> tuple[str, float, int]:

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
     from anndata import AnnData
 
+UNITS = ("cell", "well")  # what a row of a screen may be
 # Usual names of untreated cells, compared without case, spaces and punctuation.
 _CONTROL_NAMES = frozenset("dmso vehicle control ctrl untreated mock none nontargeting".split())
 
@@ -234,6 +235,24 @@ def warn_of_featureless(names: Collection[str], of: int) -> None:
             f"{len(names)} of {of} drugs have no features: {listed(names, n=10)}. The model learns them on their own, from their own "
             "cells, and learns nothing about other drugs from them."
         )
+
+
+def has_replicates(table: pd.DataFrame) -> bool:
+    """Whether some condition, or the controls of some line, have two replicates in a batch."""
+    parts = table.groupby(["control", "drug", "dose", "line", "batch"], dropna=False, observed=True)
+    return bool((parts["replicate"].nunique() > 1).any())
+
+
+def no_replicates(replicate_key: str | None, batch_key: str | None) -> str:
+    """The error of a screen in which nothing shows how replicates differ."""
+    of = "rows" if replicate_key is None else f"values of obs[{replicate_key!r}]"
+    within = "" if batch_key is None else f" in a batch (obs[{batch_key!r}])"
+    fix = (
+        "Name a column that tells apart the replicates of the controls at least, or leave replicate_key out"
+        if replicate_key is not None
+        else "Add wells of the controls at least, or set unit='cell'"
+    )
+    return f"No condition and no line's controls have two {of}{within}, so the variance between replicates cannot be estimated. {fix}."
 
 
 def check_option(argument: str, value: object, options: Collection[str]) -> None:

@@ -142,3 +142,22 @@ def test_rounding_beats_nothing():
     error, drug = pd.Series(np.linspace(0.1, 0.9, 20)), pd.Series([f"d{i}" for i in range(20)])
     assert compare(error - 1e-9, error, drug).word == "cannot be told from"
     assert compare(error - 1e-3, error, drug).word == "beats"
+
+
+def test_p_values_by_replicates_are_uniform_where_wells_differ() -> None:
+    rng, p = np.random.default_rng(0), []
+    for seed in range(200):
+        own, other = np.repeat(np.arange(4), 6), np.repeat(np.arange(5), 6)
+        x, y = (rng.normal(size=(len(w), 3)) + rng.normal(size=(w.max() + 1, 3))[w] for w in (own, other))
+        each = (e_test(x, y, replicates=r, n_permutations=99, seed=seed) for r in (None, (own, other)))
+        p.append(list(each))
+    by_cells, by_wells = (np.array(p) < 0.05).mean(0)
+    assert by_cells > 0.3
+    assert 0.01 <= by_wells <= 0.09
+
+
+def test_rows_as_replicates_are_the_test_of_rows() -> None:
+    rng = np.random.default_rng(0)
+    x, y = rng.normal(size=(12, 3)), rng.normal(0.5, 1, size=(15, 3))
+    names = np.array([f"w{i:02}" for i in range(15)])
+    assert e_test(x, y, replicates=(names[:12], names)) == e_test(x, y)

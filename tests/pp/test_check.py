@@ -19,6 +19,7 @@ CHECKS = [
     "controls",
     "control labels",
     "cells per condition",
+    "replicates",
     "doses",
     "structures",
     "features",
@@ -52,6 +53,9 @@ def screen() -> ad.AnnData:
         for i in range(N_CELLS)
     ]
     obs = pd.DataFrame(rows, columns=["drug", "dose", "smiles", "line", "plate", "side"])
+    number = np.arange(len(obs)) % N_CELLS
+    obs["well"] = [f"{i // N_CELLS} {i % N_CELLS // 2 % 5}{i % 2}" for i in range(len(obs))]
+    obs["position"], obs["donor"] = obs["drug"] + (number // 4).astype(str), (number // 2 % 3).astype(str)
     obs.index = [f"cell {i}" for i in range(len(obs))]
     x = np.random.default_rng(0).normal(size=(len(obs), N_GENES))
     return ad.AnnData(x, obs=obs, var=pd.DataFrame(index=[f"gene {i}" for i in range(N_GENES)]))
@@ -236,6 +240,32 @@ ATTACKS = [
         "fewest 15",
         id="15 left",
     ),
+    # replicates
+    pytest.param(None, {"replicate_key": "well"}, "replicates", "PASS", "10 replicates in a condition.", id="wells"),
+    pytest.param(
+        None, {"replicate_key": "position"}, "replicates", "PASS", "span several batches and count once", id="positions"
+    ),
+    pytest.param(
+        None, {"replicate_key": "line"}, "replicates", "FAIL", "have two values of obs['line']", id="one each"
+    ),
+    pytest.param(None, {"replicate_key": "donor"}, "replicates", "WARN", "hold both controls and treated", id="donors"),
+    pytest.param(
+        put("well", None), {"replicate_key": "well"}, "columns", "FAIL", "obs['well'] is missing", id="no well"
+    ),
+    pytest.param(
+        lambda a: a._inplace_subset_obs(np.arange(a.n_obs) % 4 < 2), {}, "replicates", "PASS", "every cell", id="cells"
+    ),
+    pytest.param(
+        lambda a: a._inplace_subset_obs(np.arange(a.n_obs) % 10 < 4),
+        {},
+        "replicates",
+        "WARN",
+        "look like wells",
+        id="few",
+    ),
+    pytest.param(None, {"unit": "well"}, "replicates", "PASS", "Every well is a replicate: 20", id="rows are wells"),
+    pytest.param(None, {"unit": "well"}, "controls", "PASS", "80 control wells", id="control wells"),
+    pytest.param(None, {"unit": "well"}, "cells per condition", "PASS", "with 20 wells", id="wells of a condition"),
     # conditions and doses
     pytest.param(put("drug", "new"), {}, "cells per condition", "WARN", "new, 1 uM, A549 (3)", id="few cells"),
     pytest.param(put("dose", "1 uM"), {}, "doses", "FAIL", "'1 uM' for 3", id="unit in dose"),

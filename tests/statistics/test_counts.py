@@ -14,7 +14,7 @@ from scgim.statistics import (
     log_fold_changes,
     own_dispersion,
 )
-from scgim.statistics._counts import _prior_freedom
+from scgim.statistics._moderation import prior_freedom
 
 FIELDS = ("n", "change", "variance", "line", "control", "correlation", "latent", "reliability", "dispersion")
 OF_GENES = {"change": 1, "variance": 1, "control": 1, "dispersion": 0, "reliability": 0, "correlation": 2, "latent": 2}
@@ -526,13 +526,13 @@ def test_genes_alike_share_their_variance_and_others_do_not(freedom):
     """Scaled inverse chi-square variances of known degrees of freedom are found again (limma's model)."""
     rng = np.random.default_rng(0)
     chance = rng.chisquare(freedom, 4000) / freedom
-    assert _prior_freedom(chance, freedom) > 50
+    assert prior_freedom(chance, freedom) > 50
     found = []
     for d0 in (3, 10, 30):
         variance = d0 / rng.chisquare(d0, 4000)
-        found.append(_prior_freedom(variance * rng.chisquare(freedom, 4000) / freedom, freedom))
+        found.append(prior_freedom(variance * rng.chisquare(freedom, 4000) / freedom, freedom))
     np.testing.assert_allclose(found, (3, 10, 30), rtol=0.5)
-    assert _prior_freedom(1e6 * chance, freedom) == pytest.approx(_prior_freedom(chance, freedom))
+    assert prior_freedom(1e6 * chance, freedom) == pytest.approx(prior_freedom(chance, freedom))
 
 
 def test_a_burst_in_one_cell_is_as_large_as_its_error():

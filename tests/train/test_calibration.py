@@ -318,3 +318,71 @@ def test_error_of_residuals_is_the_quadratic_form():
     expected = [np.diag(own.T @ (s[:, None] * correlation * s) @ own) for s in sd]
     np.testing.assert_allclose(error_of(weight, correlation, sd), expected)
     np.testing.assert_allclose(error_of(np.zeros((d, d)), correlation, sd), sd**2)
+
+
+# ---- replicates ------------------------------------------------------------------------------------------------------
+
+# Group 0 has wells 0-5, group 1 wells 4-9 (two wells are in both), group 2 a single well.
+WELL = np.concatenate([np.arange(120) // 20, 4 + np.arange(60) // 10, np.full(9, 10)])
+
+
+def test_placebos_of_replicates_are_whole():
+    wells = np.array([[1, 0, 0], [2, 2, 0], [9, 0, 1]])
+    placebos = Placebos.of_replicates(GROUP, WELL, wells, 0)
+    member = placebos.member.toarray().astype(bool)
+    found = set()
+    for row in member:
+        taken = [np.unique(WELL[row & (GROUP == g)]) for g in range(3)]
+        for g, own in enumerate(taken):
+            assert (row[(GROUP == g)] == np.isin(WELL[GROUP == g], own)).all()
+        found.add(tuple(map(len, taken)))
+    assert found == {(1, 0, 0), (2, 2, 0), (3, 0, 0)}  # at most half of the wells of a group
+
+
+def test_a_single_replicate_is_no_placebo():
+    assert (
+        Placebos.of_replicates(np.zeros(9, dtype=int), np.zeros(9, dtype=int), np.array([[1]]), 0).member.shape[0] == 0
+    )
+
+
+def test_shares_of_replicates_in_a_placebo_and_its_reference():
+    placebos = Placebos.draw(GROUP, CONTEXTS[:3], 0, n=9)
+    size = np.random.default_rng(0).uniform(1, 3, len(GROUP))
+    expected = []
+    for row in placebos.member.toarray().astype(bool):
+        weight = np.zeros(WELL.max() + 1)
+        whole = size[row].sum()
+        for g in range(3):
+            own, rest = row & (GROUP == g), ~row & (GROUP == g)
+            if own.any():
+                weight += np.bincount(WELL[own], size[own], minlength=len(weight)) / whole
+                reference = np.bincount(WELL[rest], size[rest], minlength=len(weight)) / size[rest].sum()
+                weight -= reference * size[own].sum() / whole
+        expected.append((weight**2).sum())
+    np.testing.assert_allclose(placebos.concentration(WELL, size)[:, 0], expected)
+
+
+def test_squares_of_whole_replicates_are_one_on_average():
+    rng, wells, omega = np.random.default_rng(0), np.repeat(np.arange(60), 25), 0.4
+    group = np.zeros(len(wells), dtype=int)
+    found = []
+    for seed in range(5):
+        placebos = Placebos.of_replicates(group, wells, np.array([[1], [4]]), seed)
+        x = rng.normal(size=(len(wells), 40)) + rng.normal(0, omega, (60, 40))[wells]
+        added = omega**2 * placebos.concentration(wells, np.ones(len(wells)))
+        found.append(placebo_squares_of_cells(placebos, x, np.ones(40), added).mean())
+        assert placebo_squares_of_cells(placebos, x, np.ones(40)).mean() > 2
+    assert np.mean(found) == pytest.approx(1, abs=0.1)
+
+
+@pytest.mark.parametrize("freedom", [3.0, 12.0])
+def test_few_degrees_of_freedom_raise_the_penalty_to_that_of_a_t_test(freedom):
+    """Without an effect, a squared t statistic exceeds twice the penalty in a share of conditions that is at most the level."""
+    rng, level = np.random.default_rng(0), 0.05
+    none = penalty_from_placebos(np.zeros((0, 10)), 0.0, level, freedom=freedom)
+    t = rng.normal(size=(20_000, 10)) / np.sqrt(rng.chisquare(freedom, (20_000, 10)) / freedom)
+    assert (t**2 > 2 * none.chance).any(1).mean() == pytest.approx(level, rel=0.15)
+    squares = rng.normal(size=(200, 10)) ** 2
+    assert (penalty_from_placebos(squares, 0.0, level, freedom=freedom).chance > none.chance - 1e-9).all()
+    plain = penalty_from_placebos(squares, 0.0, level)
+    np.testing.assert_array_equal(penalty_from_placebos(squares, 0.0, level, freedom=np.inf).chance, plain.chance)

@@ -17,6 +17,7 @@ def workflow(adata: AnnData, known: pd.DataFrame) -> pd.DataFrame:
     sheet: pd.DataFrame = scgim.pp.check(adata, drug_key="drug", control=["DMSO", "untreated"], scale="lognorm")
     scgim.pp.split(adata, control="DMSO", unseen="drug", seed=0)
     scgim.setup_anndata(adata, drug_key="drug", control="DMSO", scale="lognorm", dose_key="dose", dose_unit="uM")
+    scgim.setup_anndata(adata, "drug", "DMSO", "continuous", replicate_key="plate_well", unit="well")
     model = scgim.GIM(adata, mechanism="linear", intervention="shift", generator="auto", min_effect=0.2)
     model.train(seed=0, train_size=0.9, early_stopping=True, plan_kwargs={"search_rounds": 10})
     predicted: AnnData = model.predict(drug=["a", ("a", "b")], dose=[1.0, (1.0, 2.0)], as_="mean", evidence="auto")

@@ -8,7 +8,17 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
-from scgim._checks import check_control, check_doses, check_names, control_names, is_control, listed, warn
+from scgim._checks import (
+    check_control,
+    check_doses,
+    check_names,
+    control_names,
+    has_replicates,
+    is_control,
+    listed,
+    no_replicates,
+    warn,
+)
 from scgim._genetic_arms import COLUMNS, genetic_arms
 
 if TYPE_CHECKING:
@@ -29,6 +39,8 @@ class ScreenColumns:
     batch_key: str | None = None
     split_key: str | None = None
     intervention_key: str | None = None
+    replicate_key: str | None = None
+    unit: str | None = None
 
     @classmethod
     def of_setup(cls, arguments: dict) -> ScreenColumns:
@@ -58,6 +70,12 @@ class ScreenColumns:
         if self.intervention_key is None:
             return pd.DataFrame(columns=list(COLUMNS), dtype=object)
         return genetic_arms(adata, self.intervention_key, self.table(adata))
+
+    def with_replicates(self, table: pd.DataFrame, adata: AnnData) -> pd.DataFrame:
+        """The table with the replicate of every cell in a column of its own, if replicates are declared."""
+        if self.replicate_key is not None:
+            return table.assign(replicate=check_names(adata, self.replicate_key).to_numpy())
+        return table.assign(replicate=np.arange(len(table))) if self.unit == "well" else table
 
     def validate(self, adata: AnnData) -> pd.DataFrame:
         """Validate the columns and return the table.
@@ -95,6 +113,7 @@ class ScreenColumns:
                 )
             self._check_controls(train, "in the 'train' rows ")
             self._check_split(table)
+        self._check_replicates(self.with_replicates(table, adata))
         treated = table.loc[~table["control"], "dose"].dropna()
         if len(treated) and treated.max() > 1e5 * treated.min():
             warn(
@@ -122,6 +141,11 @@ class ScreenColumns:
                 f"{listed(sorted(set(table['drug'][lone])))} there cannot be separated from it. "
                 f"Add controls or drop these {int(lone.sum()):,} cells."
             )
+
+    def _check_replicates(self, table: pd.DataFrame) -> None:
+        """Raise if replicates are declared and the training rows do not show how replicates of a condition differ."""
+        if "replicate" in table and not has_replicates(table[table["train"]]):
+            raise ValueError(no_replicates(self.replicate_key, self.batch_key))
 
     def _check_split(self, table: pd.DataFrame) -> None:
         sides = table[~table["control"]].groupby(["drug", "dose", "line"], dropna=False)["train"].agg(["sum", "size"])

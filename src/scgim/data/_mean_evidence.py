@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Self
 
 import numpy as np
 
@@ -17,6 +17,9 @@ if TYPE_CHECKING:
 
     from scgim.statistics import SufficientStatistics
     from scgim.structure import LocalFit
+
+    from ._replicates import ReplicateMeans
+    from ._scaling import Scaling
 
 _LEAST_UNIT = 0.01  # lower bound of `ConditionMeansModel.unit`
 
@@ -53,10 +56,19 @@ class ConditionMeansModel:
         sizes: SizeFactors,
         labels: tuple,
         slope: np.ndarray,
+        replicates: tuple | None = None,
     ) -> ConditionMeansModel:
         """Build the model from the arguments of :func:`~scgim.statistics.log_fold_changes`; ``labels`` are group, label and line."""
-        means = log_fold_changes(totals, residuals, sizes.rate, *labels)
+        means = log_fold_changes(totals, residuals, sizes.rate, *labels, replicates)
         return cls(means, np.maximum(slope, _LEAST_UNIT), sizes)
+
+    def with_replicates(self, found: ReplicateMeans, condition: np.ndarray, scaling: Scaling) -> Self:
+        """Add the variance between replicates to the errors; ``condition`` is the condition of every treated part."""
+        known, cell = found.replicates, np.diag(self.means.latent)
+        line = np.searchsorted(scaling.lines, scaling.groups["line"].to_numpy(str))
+        own, control = known.concentration(condition, len(self.means.n))[0], known.of_lines(line, len(scaling.lines))
+        variance = known.variance(found.mean, cell / known.n[:, None])
+        return replace(self, means=self.means.with_replicates(variance, own, control))
 
     def standardized(self, fit: LocalFit, statistics: SufficientStatistics) -> LocalFit:
         """Convert a fit on ``means`` to control SD. The variance is the variance of cells around the fit."""

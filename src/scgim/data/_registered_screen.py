@@ -34,8 +34,8 @@ class RegisteredScreen:
 
     @cached_property
     def conditions(self) -> pd.DataFrame:
-        """Table of :meth:`ScreenColumns.table`: drug, dose, line, batch, control and train of every cell."""
-        return self.columns.table(self.adata)
+        """Table of :meth:`ScreenColumns.table`: drug, dose, line, batch, control and train of every cell; and its replicate."""
+        return self.columns.with_replicates(self.columns.table(self.adata), self.adata)
 
     @cached_property
     def genes(self) -> np.ndarray:

@@ -9,16 +9,18 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
+from scgim._checks import has_replicates, no_replicates
 from scgim.module import Controls, MeasuredConditions
 from scgim.statistics import SizeFactors, expand
 
 from ._condition_statistics import KEYS, ConditionStatistics
-from ._design import ScreenDesign
+from ._design import ScreenDesign, group_conditions
 from ._known_targets import target_prior
 from ._matrix import data_hash
 from ._mean_evidence import ConditionMeansModel, log_rate_slope
 from ._placebos import Placebos
 from ._reader import MAX_CONTROLS, BasisExpansion, control_group_of, sample_cells
+from ._replicates import ReplicateMeans
 from ._requirements import DataRequirements
 from ._scaling import Scaling
 from ._training_summary import TrainingSummary
@@ -44,6 +46,7 @@ class BatchwiseConditions:
     n: np.ndarray  # (rows,) cells
     condition: np.ndarray  # (rows,) index of the condition
     controls: np.ndarray  # (rows,) control cells of the same line and batch
+    replicates: ReplicateMeans | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -89,7 +92,7 @@ def read_training_data(
 ) -> TrainingData:
     """Read the training cells.
 
-    There is one pass over the cells, and a second pass if lines differ in their control SD. A nonlinear basis requires a further pass
+    There is one pass over the cells, and a second pass if lines differ in their control SD. Replicates require a further pass. A nonlinear basis requires a further pass
     after the scale is known. Counts require two further passes after the size factors are known. Samples of cells are read separately.
 
     Parameters
@@ -116,15 +119,18 @@ def read_training_data(
     use = table["train"].to_numpy() if held is None else table["train"].to_numpy() & ~held
     _check_own(table, use, len(genes), needs)
     cells = ConditionStatistics.read(matrix, table, use, own=needs.own and not needs.cells)
+    if "replicate" in table and not has_replicates(table[use]):
+        raise ValueError(no_replicates(screen.columns.replicate_key, screen.columns.batch_key))
     scaling = Scaling.of(cells, genes, counts=matrix.scale == "counts")
     design = ScreenDesign.build(cells.conditions, features, scaling.lines)
     in_sd = cells.standardized(scaling.standard, scaling.groups)
     kept = _choose_controls(table, use, seed)
     prior = target_prior(known_targets, design.names()["drug"].to_numpy(str), genes)
+    replicates = ReplicateMeans.read(cells, table, use, scaling) if "replicate" in table else None
     summary = _summary(screen, cells, scaling, design, in_sd.merge(cells.label), features, kept)
     summary = replace(summary, known_targets={} if prior is None else prior._asdict())
     raw = matrix.counts().take(kept) if needs.means and matrix.scale == "counts" else None
-    search, means = _search_data(cells, scaling, summary, needs, raw)
+    search, means = _search_data(cells, scaling, summary, needs, raw, replicates)
     if prior is not None:
         search, means = _with_prior(search, means, prior.log_odds)
     store = None
@@ -145,8 +151,8 @@ def read_training_data(
         store=store,
         held=held_conditions,
         held_store=held_store,
-        placebos=_placebos(cells, scaling, summary, seed),
-        fine=_batchwise(cells, scaling, in_sd.mean),
+        placebos=_placebos(cells, scaling, summary, replicates, seed),
+        fine=_batchwise(cells, scaling, in_sd.mean, replicates),
         means=means,
         raw=raw,
     )
@@ -177,7 +183,15 @@ def _summary(
         control_names=matrix.obs_names[kept].to_numpy(str),
         data_hash=data_hash(raw.n, raw.mean, raw.scatter, features.to_numpy(np.float64)),
         line_scale=scaling.line_scale,
+        control_replicate=_replicate_codes(screen.conditions.iloc[kept]),
     )
+
+
+def _replicate_codes(controls: pd.DataFrame) -> np.ndarray:
+    """Replicate of control cells within their line, ``(cells,)`` int; empty without replicates."""
+    if "replicate" not in controls:
+        return np.zeros(0, dtype=np.int64)
+    return group_conditions(controls, ("line", "replicate"))[1]
 
 
 def _search_data(
@@ -186,15 +200,18 @@ def _search_data(
     summary: TrainingSummary,
     needs: DataRequirements,
     raw: sp.csr_matrix | None,
+    replicates: ReplicateMeans | None,
 ) -> tuple[SufficientStatistics | ConditionMeans, ConditionMeansModel | None]:
     """Statistics of the search, and the model of means or ``None``; ``raw`` are the counts of the stored controls."""
     line = summary.design.line
     if raw is not None:
-        means = _count_means(cells, scaling, line, log_rate_slope(raw, scaling.scale))
+        means = _count_means(cells, scaling, line, log_rate_slope(raw, scaling.scale), replicates)
         return means.means, means
     if needs.means:
         of_lines = np.bincount(np.searchsorted(scaling.lines, summary.group_line), scaling.size)
         means = ConditionMeansModel.of(summary.statistics, line, of_lines)
+        if replicates is not None:
+            means = means.with_replicates(replicates, cells.label[~cells.control] - 1, scaling)
         return means.means, means
     if not needs.cells:
         return summary.statistics, None
@@ -214,7 +231,11 @@ def _with_prior(
 
 
 def _count_means(
-    cells: ConditionStatistics, scaling: Scaling, line: np.ndarray, slope: np.ndarray
+    cells: ConditionStatistics,
+    scaling: Scaling,
+    line: np.ndarray,
+    slope: np.ndarray,
+    replicates: ReplicateMeans | None,
 ) -> ConditionMeansModel:
     """The model of condition means of counts, from two passes over the cells."""
     counts, columns = copy.copy(cells.reader), len(slope) + 1
@@ -222,7 +243,8 @@ def _count_means(
     totals, group = counts.statistics(columns, own=False), cells.group(scaling.groups)
     sizes = SizeFactors(totals, group, cells.label)
     residuals = counts.statistics(columns, own=False, transform=sizes.residuals)
-    return ConditionMeansModel.of_counts(totals, residuals, sizes, (group, cells.label, line), slope)
+    units = None if replicates is None else replicates.counts(sizes)
+    return ConditionMeansModel.of_counts(totals, residuals, sizes, (group, cells.label, line), slope, units)
 
 
 def _tensors(summary: TrainingSummary, store: CellStore | None) -> tuple[MeasuredConditions, Controls]:
@@ -242,22 +264,36 @@ def _tensors(summary: TrainingSummary, store: CellStore | None) -> tuple[Measure
     return train, Controls(*map(torch.as_tensor, (n_control, statistics.mean[:1], scatter)))
 
 
-def _batchwise(cells: ConditionStatistics, scaling: Scaling, mean: np.ndarray) -> BatchwiseConditions:
+def _batchwise(
+    cells: ConditionStatistics, scaling: Scaling, mean: np.ndarray, replicates: ReplicateMeans | None
+) -> BatchwiseConditions:
     """The treated conditions by batch; ``mean`` is the standardized mean of every part."""
     treated, group = ~cells.control, cells.group(scaling.groups)
     return BatchwiseConditions(
-        mean[treated], cells.raw.n[treated], cells.label[treated] - 1, scaling.size[group[treated]]
+        mean[treated], cells.raw.n[treated], cells.label[treated] - 1, scaling.size[group[treated]], replicates
     )
 
 
-def _placebos(cells: ConditionStatistics, scaling: Scaling, summary: TrainingSummary, seed: int) -> Placebos:
+def _placebos(
+    cells: ConditionStatistics,
+    scaling: Scaling,
+    summary: TrainingSummary,
+    replicates: ReplicateMeans | None,
+    seed: int,
+) -> Placebos:
     """Placebo conditions with the sizes and groups of real conditions."""
     treated, group = ~cells.control, cells.group(scaling.groups)
-    of_conditions = np.zeros((len(cells.conditions), len(scaling.groups)))
-    np.add.at(of_conditions, (cells.label[treated] - 1, group[treated]), cells.raw.n[treated])
+    of_conditions = np.zeros((2, len(cells.conditions), len(scaling.groups)))
+    at = (cells.label[treated] - 1, group[treated])
+    np.add.at(of_conditions[0], at, cells.raw.n[treated])
+    if replicates is not None:
+        np.add.at(of_conditions[1], at, np.bincount(replicates.replicates.part)[treated])
+        found = Placebos.of_replicates(summary.control_group, summary.control_replicate, of_conditions[1], seed)
+        if found.member.shape[0]:
+            return found
     # A random projection of its values identifies a cell independently of the order of cells.
     key = summary.standardized_controls().numpy() @ np.random.default_rng(0).normal(size=len(summary.genes))
-    return Placebos.draw(summary.control_group, of_conditions, seed, key=key)
+    return Placebos.draw(summary.control_group, of_conditions[0], seed, key=key)
 
 
 def _check_own(table: pd.DataFrame, use: np.ndarray, n_genes: int, needs: DataRequirements) -> None:

@@ -49,6 +49,8 @@ class TrainingSummary:
     line_scale
         Control SD of every line relative to ``scale``, ``(lines, genes)``, for the standardization of its cells. Empty in models of older
         versions, in which it is 1.
+    control_replicate
+        Replicate of every stored control cell, ``(cells,)`` int; empty without replicates.
     """
 
     genes: np.ndarray
@@ -67,6 +69,7 @@ class TrainingSummary:
     responses: dict = field(default_factory=dict)
     line_scale: np.ndarray = field(default_factory=lambda: np.ones((0, 0)))
     known_targets: dict = field(default_factory=dict)
+    control_replicate: np.ndarray = field(default_factory=lambda: np.zeros(0, dtype=np.int64))
 
     def line_mean(self, line: str) -> np.ndarray:
         """Control mean of a line over its batches, training scale, ``(genes,)``."""

@@ -34,7 +34,10 @@ MOST_CELLS = 200  # most cells per condition in distances between distributions
 
 @dataclass(frozen=True)
 class HeldOutConditions:
-    """Test conditions as measured: mean changes of all cells and of either half, SD, and a sample of cells and controls."""
+    """Test conditions as measured: mean changes of all cells and of either half, SD, and a sample of cells and controls.
+
+    ``replicates`` are those of the cells and of the controls of every condition, or ``None``.
+    """
 
     truth: ConditionTable
     first: np.ndarray
@@ -42,6 +45,7 @@ class HeldOutConditions:
     sd: np.ndarray
     cells: list[np.ndarray]
     controls: list[np.ndarray]
+    replicates: list[tuple[np.ndarray, np.ndarray] | None]
 
 
 def check_unseen(screen: RegisteredScreen, summary: TrainingSummary) -> None:
@@ -123,7 +127,7 @@ def measure(screen: RegisteredScreen, summary: TrainingSummary, drug_table: Drug
     halves = [_means(standard, label, second == side, len(conditions)) for side in (False, True)]
     names = conditions.rename(columns={"line": "cell_line"})
     features = drug_table.frame.loc[names["drug"]].to_numpy(float)
-    sample, of = _sample(
+    sample, of, rows = _sample(
         matrix, np.flatnonzero(use), label[read.code], summary, control_group_of(table[use], groups), rng
     )
     controls = summary.controls_in_sd()
@@ -132,13 +136,18 @@ def measure(screen: RegisteredScreen, summary: TrainingSummary, drug_table: Drug
     for line in np.unique(names["cell_line"].to_numpy(str)):
         own = np.flatnonzero(control_line == line)
         own = own if len(own) else np.arange(len(controls))
-        picked[line] = controls[rng.choice(own, min(len(own), MOST_CELLS), replace=False)]
+        picked[line] = rng.choice(own, min(len(own), MOST_CELLS), replace=False)
+    lines, replicates = names["cell_line"].to_numpy(str), [None] * len(names)
+    if "replicate" in table:
+        code, known = pd.factorize(table["replicate"].to_numpy()[rows])[0], summary.control_replicate
+        replicates = [(code[of == k], known[picked[line]]) for k, line in enumerate(lines)]
     return HeldOutConditions(
         ConditionTable(names, features, whole.mean, whole.n),
         *halves,
         np.sqrt(whole.squares / whole.n[:, None]),
         [sample[of == k] for k in range(len(conditions))],
-        [picked[line] for line in names["cell_line"].to_numpy(str)],
+        [controls[picked[line]] for line in lines],
+        replicates,
     )
 
 
@@ -157,11 +166,11 @@ def _sample(
     summary: TrainingSummary,
     group: np.ndarray,
     rng: np.random.Generator,
-) -> tuple[np.ndarray, np.ndarray]:
-    """A sample of cells of every condition, standardized, and the condition of each."""
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """A sample of cells of every condition, standardized, the condition of each, and its row in the AnnData."""
     chosen = sample_rows(label, MOST_CELLS, rng)
     x = cells.take(rows[chosen]).toarray().astype(float)
-    return (x - summary.group_mean[group[chosen]]) / summary.scale, label[chosen]
+    return (x - summary.group_mean[group[chosen]]) / summary.scale, label[chosen], rows[chosen]
 
 
 def predictions(predictor: Predictor, names: pd.DataFrame) -> np.ndarray:
@@ -222,13 +231,22 @@ def score_conditions(
     first = np.where(np.isfinite(measured.second), measured.first, np.nan)
     parts.append(score(DUPLICATE, first, other, center, weight))
     table = pd.concat(parts, ignore_index=True)
-    cells = zip(measured.cells, measured.controls, strict=True)
-    p = np.array([e_test(x[: MOST_CELLS // 2], y[: MOST_CELLS // 2]) for x, y in cells])
+    p = np.array([_p_moved(*each) for each in zip(measured.cells, measured.controls, measured.replicates, strict=True)])
     table["p_moved"] = np.tile(p, len(parts))
     table["strong"] = table["p_moved"] < STRONG
     if distributions:
         _add_distances(table, changes | {DUPLICATE: None}, measured)
     return table
+
+
+def _p_moved(x: np.ndarray, y: np.ndarray, replicates: tuple[np.ndarray, np.ndarray] | None) -> float:
+    """P-value of a condition against controls, by whole replicates if they are declared."""
+    most = MOST_CELLS // 2
+    if replicates is None:
+        return e_test(x[:most], y[:most])
+    # Rows are in the order of the AnnData, often well by well, so a stride takes some of every replicate.
+    step, other = (-(-len(each) // most) for each in (x, y))
+    return e_test(x[::step], y[::other], replicates=(replicates[0][::step], replicates[1][::other]))
 
 
 def _add_distances(table: pd.DataFrame, changes: dict, measured: HeldOutConditions) -> None:

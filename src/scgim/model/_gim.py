@@ -191,6 +191,11 @@ class GIM(
                 "scale_shift=True needs every cell: means do not show how noise is scaled. Use likelihood='cells', or "
                 "mechanism='network'."
             )
+        if scale_shift and self.registry_["setup_args"].get("replicate_key") is not None:
+            raise ValueError(
+                "scale_shift=True takes every cell as evidence, and replicate_key was given because cells of a replicate are not. "
+                "Leave out one of them."
+            )
         if structure == "gradient" and self._from_means():
             raise ValueError(
                 "structure='gradient' descends the likelihood of all cells, and this model learns its graph from means "

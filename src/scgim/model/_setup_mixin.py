@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from scvi import REGISTRY_KEYS
 from scvi.data import AnnDataManager
 from scvi.data.fields import LayerField
 
-from scgim._checks import one_or_list
+from scgim._checks import UNITS, check_option, one_or_list
 from scgim.data._columns import ScreenColumns
 from scgim.data._matrix import check_matrix
 
@@ -46,6 +46,8 @@ class SetupMixin(ModelState):
         split_key: str | None = None,
         intervention_key: str | None = None,
         smiles_conflict: SmilesConflict = "error",
+        replicate_key: str | None = None,
+        unit: Literal["cell", "well"] = "cell",
         **kwargs: Any,
     ) -> None:
         """Declare the columns of a screen and validate the data.
@@ -85,6 +87,12 @@ class SetupMixin(ModelState):
         smiles_conflict
             Several SMILES of one drug: ``"error"``; ``"first"``, the most frequent SMILES, then the first in alphabetical order; or
             ``"same_parent"``, the same if all SMILES have one parent (:func:`scgim.pp.standardize`), as salts of a compound have.
+        replicate_key
+            Column of replicates: wells, guides or animals, the units of evidence. Cells of a replicate differ less than replicates of a
+            condition, so the variance between replicates enters all errors. Equal names in a condition are one replicate, in all batches.
+            For donors with controls and treated cells, use ``batch_key``: effects are then measured within donors.
+        unit
+            What a row is: ``"cell"``, or ``"well"`` (bulk, RPPA, L1000). Wells are replicates, unless ``replicate_key`` groups them.
 
         Raises
         ------
@@ -104,9 +112,8 @@ class SetupMixin(ModelState):
             **locals()
         )  # before others, because it records all local variables
         check_matrix(adata, layer=layer, scale=scale, size_factor_key=size_factor_key)
-        columns = ScreenColumns(
-            drug_key, control, dose_key, dose_unit, cell_line_key, batch_key, split_key, intervention_key
-        )
+        check_option("unit", unit, UNITS)
+        columns = ScreenColumns.of_setup(locals())
         fields = [
             LayerField(REGISTRY_KEYS.X_KEY, layer, is_count_data=False, correct_data_format=False),
             ConditionField(columns),

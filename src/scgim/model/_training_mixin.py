@@ -8,6 +8,7 @@ import warnings
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 from scvi.train import TrainRunner
 
 from scgim._checks import warn
@@ -17,7 +18,7 @@ from scgim.data._validation_data import validation_cells
 from scgim.module import GENERATORS, INTERVENTIONS, MECHANISMS, GIMModule, NoiseScale, Responses
 from scgim.module.likelihood import MIN_EFFECT
 from scgim.structure import edge_price
-from scgim.train._calibration import change_error
+from scgim.train._calibration import change_error, replicate_variance
 from scgim.train._data_module import StatisticsModule
 from scgim.train._generator_selection import GeneratorSelection
 from scgim.train._graph_averaging import TOO_LARGE, average
@@ -29,8 +30,6 @@ from ._progress_bar import PhaseProgress, few_threads, quiet_lightning
 from ._state import ModelState
 
 if TYPE_CHECKING:
-    import numpy as np
-
     from scgim.data._design import ScreenDesign
     from scgim.data._training_data import TrainingData
     from scgim.module.generators import Generator
@@ -190,6 +189,8 @@ class TrainingMixin(ModelState):
             "misfit_max": float(module.misfit.max()),
             "misfit_genes": int((module.misfit > 0).sum()),
         }
+        if (between := replicate_variance(data)) is not None:
+            self.calibration_["replicate_sd_median"] = float(np.median(between.variance**0.5))
         if self.settings_["structure"] != "auto":
             return
         without = None if predicted is None else plan.cross_fit_without_graph(error)

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Literal, get_args
 
 import pandas as pd
 
-from scgim._checks import check_option, control_names, refuse_view
+from scgim._checks import UNITS, check_option, control_names, refuse_view
 
 from ._check_arms import check_arms
 from ._check_design import (
@@ -14,6 +14,7 @@ from ._check_design import (
     check_conditions,
     check_controls,
     check_dose_range,
+    check_replicates,
 )
 from ._check_drugs import check_features, check_split, check_structures
 from ._check_labels import check_labels
@@ -50,6 +51,8 @@ def check(
     split_key: str | None = None,
     smiles_conflict: SmilesConflict = "error",
     intervention_key: str | None = None,
+    replicate_key: str | None = None,
+    unit: Literal["cell", "well"] = "cell",
 ) -> pd.DataFrame:
     """Check a screen before set-up. Takes the arguments of `scgim.setup_anndata` and returns a table of findings.
 
@@ -65,8 +68,10 @@ def check(
         Column of ``obs`` with the drug, and the name of untreated cells in this column, or a list of names.
     scale, layer
         Scale of the matrix, and the layer that holds it (``None``: ``X``), as in `scgim.setup_anndata`.
-    dose_key, dose_unit, cell_line_key, batch_key, size_factor_key, split_key
+    dose_key, dose_unit, cell_line_key, batch_key, size_factor_key, split_key, replicate_key
         Columns of ``obs``, and the unit of the doses.
+    unit
+        What a row is, ``"cell"`` or ``"well"``.
     smiles_key, features_key
         Column of ``obs`` with the SMILES of each drug; table of ``uns`` with drug features.
     smiles_conflict
@@ -85,10 +90,12 @@ def check(
     ``size factors``, ``genes``, ``columns``
         Sizes are positive. Genes vary, and no two genes are identical. No value is missing in ``obs``.
     ``controls``, ``cells per condition``
-        Every cell line and batch with treated cells has controls. WARN below 20 cells.
+        Every cell line and batch with treated cells has controls. WARN below 20 cells or 2 wells.
     ``control labels``
         The means of cells of several control labels agree in every cell line and batch. WARN if a difference exceeds 0.2 SD and its
         bound by chance (Welch's test at 5 %, Bonferroni over genes and comparisons).
+    ``replicates``
+        Some condition or controls have two replicates in a batch, which show how much replicates differ. WARN if rows look like wells.
     ``doses``
         Doses are positive numbers within five orders of magnitude.
     ``structures``, ``features``
@@ -125,6 +132,7 @@ def check(
     refuse_view(adata)
     check_option("scale", scale, ["counts", "lognorm", "continuous"])
     check_option("smiles_conflict", smiles_conflict, get_args(SmilesConflict))
+    check_option("unit", unit, UNITS)
     screen.require_keys()
     seen = _values(screen)
     checks: dict[str, Callable[[UncheckedScreen], Iterator[Finding]]] = {
@@ -135,6 +143,7 @@ def check(
         "controls": check_controls,
         "control labels": partial(check_labels, found=seen),
         "cells per condition": check_conditions,
+        "replicates": check_replicates,
         "doses": check_dose_range,
         "structures": check_structures,
         "features": check_features,

@@ -4,7 +4,16 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from scgim._checks import check_control, check_doses, check_names, check_obs_column, doubted_controls, listed
+from scgim._checks import (
+    check_control,
+    check_doses,
+    check_names,
+    check_obs_column,
+    doubted_controls,
+    has_replicates,
+    listed,
+    no_replicates,
+)
 
 from ._screen import Finding
 
@@ -15,13 +24,15 @@ if TYPE_CHECKING:
 
     from ._screen import UncheckedScreen
 
-FEW_CELLS = 20  # of a condition, or of the controls of a cell line and batch
+FEW = {"cell": 20, "well": 2}  # rows of a condition, or of the controls of a cell line and batch
+CONDITION = ["control", "drug", "dose", "line"]
+LIKE_WELLS = 8  # median of rows per condition up to which rows are probably wells
 WIDE = 1e5  # ratio of the largest to the smallest dose
 
 
 def check_columns(screen: UncheckedScreen) -> Iterator[Finding]:
     """Every cell has a drug, cell line, batch, split and size factor. No two names differ only in their type."""
-    keys = [screen.drug_key, screen.cell_line_key, screen.batch_key, screen.split_key]
+    keys = [screen.drug_key, screen.cell_line_key, screen.batch_key, screen.split_key, screen.replicate_key]
     for check, key in [*((check_names, key) for key in keys), (check_obs_column, screen.size_factor_key)]:
         if key is not None:
             try:
@@ -60,15 +71,16 @@ def check_controls(screen: UncheckedScreen) -> Iterator[Finding]:
     groups = cells.dropna(subset=["line", "batch"]).groupby(["line", "batch"])[["control", "treated"]].sum()
     groups = groups[groups["treated"] > 0]["control"]
     if len(lone := groups[groups == 0]):
-        fix = "Add controls there, or drop these cells: without controls their effects cannot be measured."
-        yield Finding("FAIL", f"No control cells ({listed(control)}) in {_places(screen, lone.index)}.", fix)
-    few = groups[(groups > 0) & (groups < FEW_CELLS)]
+        fix = f"Add controls there, or drop these {screen.rows}: without controls their effects cannot be measured."
+        yield Finding("FAIL", f"No control {screen.rows} ({listed(control)}) in {_places(screen, lone.index)}.", fix)
+    least = FEW[screen.unit]
+    few = groups[(groups > 0) & (groups < least)]
     if len(few):
-        finding = f"Fewer than {FEW_CELLS} control cells in {_places(screen, few.index)}, the fewest {few.min()}."
-        yield Finding("WARN", finding, "Every effect there is measured against these cells: add controls.")
+        finding = f"Fewer than {least} control {screen.rows} in {_places(screen, few.index)}, the fewest {few.min()}."
+        yield Finding("WARN", finding, f"Every effect there is measured against these {screen.rows}: add controls.")
     yield Finding(
         "PASS",
-        f"{cells['control'].sum():,} control cells; at least {groups.min() if len(groups) else 0} in each line and batch.",
+        f"{cells['control'].sum():,} control {screen.rows}; at least {groups.min() if len(groups) else 0} in each line and batch.",
     )
 
 
@@ -80,18 +92,19 @@ def check_conditions(screen: UncheckedScreen) -> Iterator[Finding]:
     """Every condition has enough cells."""
     sizes = screen.treated.groupby(["drug", "dose", "line"]).size()
     if not len(sizes):
-        yield Finding("FAIL", "No treated cell has a known condition.", "See the other rows.")
+        yield Finding("FAIL", f"No treated {screen.unit} has a known condition.", "See the other rows.")
         return
-    few = sizes[sizes < FEW_CELLS].sort_values(kind="stable")
+    least = FEW[screen.unit]
+    few = sizes[sizes < least].sort_values(kind="stable")
     if len(few):
         shown = listed(_condition(screen, *condition) + f" ({n})" for condition, n in few.items())
-        finding = f"{len(few):,} of {len(sizes):,} conditions have fewer than {FEW_CELLS} cells: {shown}."
+        finding = f"{len(few):,} of {len(sizes):,} conditions have fewer than {least} {screen.rows}: {shown}."
         yield Finding(
             "WARN", finding, "Their effects are uncertain: pool or drop them, or read their probabilities with care."
         )
     yield Finding(
         "PASS",
-        f"{len(sizes):,} conditions of {len(screen.drugs):,} drugs, with {_span(sizes)} cells.",
+        f"{len(sizes):,} conditions of {len(screen.drugs):,} drugs, with {_span(sizes)} {screen.rows}.",
     )
 
 
@@ -148,3 +161,38 @@ def check_batches(screen: UncheckedScreen) -> Iterator[Finding]:
         )
         yield Finding("WARN", finding, "Repeat them in a second batch, or confirm their effects by other means.")
     yield Finding("PASS", f"Every drug occurs in two batches or more, of {n_batches}.")
+
+
+def check_replicates(screen: UncheckedScreen) -> Iterator[Finding]:
+    """Replicates of a condition show how much they differ. Rows that are wells are declared as wells."""
+    sizes = screen.treated.groupby(["drug", "dose", "line"]).size()
+    if screen.unit == "cell" and screen.replicate_key is None:
+        if len(sizes) and sizes.median() <= LIKE_WELLS:
+            finding = (
+                f"Half of the conditions have {sizes.median():g} rows or fewer, so rows look like wells and not cells."
+            )
+            yield Finding("WARN", finding, "Set unit='well' if a row is a well (bulk, RPPA, L1000).")
+        yield Finding("PASS", "No replicate_key was given: every cell counts as a replicate.")
+        return
+    known = screen.cells.dropna(subset=["drug", "line", "batch", "replicate"])
+    known = known.assign(
+        dose=known["dose"].where(known["treated"], 0.0), drug=known["drug"].where(known["treated"], "")
+    )
+    if not has_replicates(known):
+        yield Finding.of(ValueError(no_replicates(screen.replicate_key, screen.batch_key)))
+        return
+    each = known.groupby(CONDITION, dropna=False)["replicate"].nunique()
+    if screen.replicate_key is None:
+        yield Finding(
+            "PASS", f"Every well is a replicate: {_span(each[~each.index.get_level_values(0)])} in a condition."
+        )
+        return
+    both = known.groupby(["replicate", "line", "batch"])["control"].nunique() > 1
+    if both.mean() > 0.5:
+        finding = f"Replicates hold both controls and treated {screen.rows}: {listed(both[both].index.get_level_values(0).unique())}."
+        fix = "If these are donors, name them in batch_key: effects are then measured within donors."
+        yield Finding("WARN", finding, fix)
+    spans = known.groupby([*CONDITION, "replicate"], dropna=False)["batch"].nunique() > 1
+    text = f"{_span(each[~each.index.get_level_values(0)])} replicates in a condition"
+    text += f"; {spans.sum():,} span several batches and count once" if spans.any() else ""
+    yield Finding("PASS", f"{text}.")

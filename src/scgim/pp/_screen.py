@@ -57,6 +57,13 @@ class UncheckedScreen:
     split_key: str | None
     smiles_conflict: SmilesConflict
     intervention_key: str | None
+    replicate_key: str | None
+    unit: str
+
+    @property
+    def rows(self) -> str:
+        """What a row is called in findings."""
+        return f"{self.unit}s"
 
     def require_keys(self) -> None:
         """Raise KeyError for columns, layers and tables that do not exist; the message names the nearest ones."""
@@ -89,12 +96,18 @@ class UncheckedScreen:
 
     @cached_property
     def cells(self) -> pd.DataFrame:
-        """One row per cell: drug, line, batch, split as strings (None if missing, "" without key), dose (NaN), control, treated."""
+        """One row per cell: drug, line, batch, split as strings (None if missing, "" without key), dose (NaN), control, treated.
+
+        ``replicate`` is the replicate of every cell: by default the row, if rows are wells, and otherwise missing.
+        """
         cells = pd.DataFrame(index=range(self.adata.n_obs))
         for name, key in zip(LEVELS, (self.drug_key, self.cell_line_key, self.batch_key, self.split_key), strict=True):
             cells[name] = pd.Series(self._names(key), cells.index, dtype=object)
         cells["control"] = is_control(cells["drug"], self.controls)
         cells["treated"] = cells["drug"].notna() & ~cells["control"]
+        cells["replicate"] = cells.index if self.unit == "well" else None
+        if self.replicate_key is not None:
+            cells["replicate"] = pd.Series(self._names(self.replicate_key), cells.index, dtype=object)
         cells["dose"] = 0.0
         if self.dose_key is not None:
             dose = pd.to_numeric(self.column(self.dose_key).astype(str), errors="coerce").to_numpy(np.float64)
@@ -161,4 +174,5 @@ KEYS = (
     "size_factor_key",
     "split_key",
     "intervention_key",
+    "replicate_key",
 )

@@ -8,12 +8,15 @@ from ._dask import accumulate_dask
 from ._line_scale import relative_scales
 from ._means import ConditionMeans
 from ._misfit import misfit_variance
+from ._replicates import Replicates, ReplicateVariance
 from ._statistics import SufficientStatistics
 
 __all__ = [
     "BASIS_CENTERS",
     "BASIS_SLOPE",
     "ConditionMeans",
+    "ReplicateVariance",
+    "Replicates",
     "SizeFactors",
     "SufficientStatistics",
     "accumulate",

@@ -4,12 +4,12 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import scipy.sparse as sp
-from scipy.optimize import brentq
-from scipy.special import polygamma
 
 from ._means import ConditionMeans
+from ._moderation import prior_freedom, sum_rows
 
 if TYPE_CHECKING:
+    from ._replicates import Replicates, ReplicateVariance
     from ._statistics import SufficientStatistics
 
 BURST = 4.0  # ratio to the gene's dispersion beyond which a condition's own dispersion is used
@@ -18,10 +18,6 @@ _STRONG = 0.25, 5.0  # log ratio and standard errors beyond which a gene is excl
 _LEAST_RATIO = 0.3  # floor of the ratio in the variance: a gene without counts does not have a variance of zero
 _LEAST_LATENT, _LEAST_EIGENVALUE = 0.02, 0.05
 _SIZE_ROUNDS = 3
-_PRIOR_FREEDOM = (
-    10.0  # prior degrees of freedom of the variance between batches if there are too few genes to estimate them
-)
-_FEW_GENES, _PRIOR_RANGE = 20, (1.0, 1e4)
 
 
 class SizeFactors:
@@ -48,8 +44,8 @@ class SizeFactors:
         for _ in range(_SIZE_ROUNDS):
             size = self._less(given, counts)
             base = _control_rates(counts, size, group, treated)
-            expected = _sum(size[treated, None] * base[group[treated]], label[treated] - 1, k)
-            observed = _sum(counts[treated], label[treated] - 1, k)
+            expected = sum_rows(size[treated, None] * base[group[treated]], label[treated] - 1, k)
+            observed = sum_rows(counts[treated], label[treated] - 1, k)
             # Most genes do not change. A change that most genes seem to share is an artifact of the total, so it is divided out.
             ratio = np.log(np.maximum(observed / np.maximum(expected, 1e-9), 1e-3))
             middle = np.median(ratio, axis=1, keepdims=True)
@@ -85,6 +81,7 @@ def log_fold_changes(
     group: np.ndarray,
     label: np.ndarray,
     line: np.ndarray,
+    replicates: tuple[Replicates, np.ndarray] | None = None,
 ) -> ConditionMeans:
     r"""Log fold changes of UMI counts: log ratios of a condition's rates to the rates of its controls.
 
@@ -94,7 +91,7 @@ def log_fold_changes(
     .. math:: \rho_{kj} = O_{kj} / X_{kj}, \qquad M_{kj} = (1 + a) \log \frac{\rho_{kj} + a}{1 + a}, \qquad a = 1/2.
 
     The sampling variance of :math:`M_{kj}` is the Poisson variance times the overdispersion of the gene (:func:`own_dispersion`), plus
-    the variance of condition means between batches beyond both. The latent covariance between cells is that of log rates,
+    the variance of condition means between replicates and between batches beyond both. The latent covariance between cells is that of log rates,
     :math:`\log(1 + \sum_i (e_i e_i' - \operatorname{diag} y_i) / \sum_i \mu_i \mu_i')`, with counts :math:`y_i`, size factors
     :math:`s_i`, rates :math:`\rho_k`, :math:`\mu_i = s_i \rho_k` and :math:`e_i = y_i - \mu_i`. Every entry is shrunk by its sampling
     error.
@@ -109,34 +106,42 @@ def log_fold_changes(
         ``SizeFactors.rate``.
     line
         Cell line of every condition, ``(conditions,)`` int.
+    replicates
+        Replicates of the fine conditions, and the counts of every unit with its size as last column, ``(units, genes + 1)``.
     """
     counts, n, k, treated = _split(totals)[0], totals.n, len(line), label > 0
     size = n * residuals.mean[:, -1]
     squares = (residuals.squares + n[:, None] * residuals.mean**2)[:, :-1]
     condition = label[treated] - 1
     base = _control_rates(counts, size, group, treated)
-    observed = _sum(counts[treated], condition, k)
-    expected = _sum(size[treated, None] * base[group[treated]], condition, k)
+    observed = sum_rows(counts[treated], condition, k)
+    expected = sum_rows(size[treated, None] * base[group[treated]], condition, k)
     # Squares about the fitted rate of a condition have one degree of freedom less than cells.
     dispersion = np.maximum(squares.sum(0) / np.maximum((1 - 1 / n) @ counts, 1.0), 1.0)
 
-    cells = _sum(n[treated, None], condition, k)
-    own = own_dispersion(dispersion, _sum(squares[treated], condition, k), observed, cells)
+    cells = sum_rows(n[treated, None], condition, k)
+    own = own_dispersion(dispersion, sum_rows(squares[treated], condition, k), observed, cells)
     change, variance = log_fold_change(observed, expected, own)
     alone = size[treated, None] * base[group[treated]] + 0.5
     # Variance between batches needs the ratio and its sampling error in every batch alone. Half a count keeps the logs finite.
-    controls = _sum(counts[~treated], group[~treated], len(base))[group[treated]] + 0.5
+    controls = sum_rows(counts[~treated], group[~treated], len(base))[group[treated]] + 0.5
     ratios = np.log((counts[treated] + 0.5) / alone)
-    between, batches = between_batch_variance(ratios, dispersion * (1 / alone + 1 / controls), condition, n[treated], k)
+    sampling, found, excess = dispersion * (1 / alone + 1 / controls), None, 0.0
+    if replicates is not None:
+        found = _between_replicates(*replicates, rate, dispersion)
+        expected_square, total = replicates[0].between_parts(condition, k)
+        # Batches weigh alike for every gene as far as they have the same rates.
+        excess = found.variance * expected_square * (1 / sampling).sum(0) / total
+    between, batches = between_batch_variance(ratios, sampling, condition, n[treated], k, excess)
 
     lines = int(line.max(initial=0)) + 1
     line_of_group = np.zeros(len(base), dtype=np.int64)
     line_of_group[group[treated]] = line[condition]
     used = ~treated & np.isin(group, group[treated])  # controls to which some condition is compared
-    seen = _sum(counts[used], line_of_group[group[used]], lines)
+    seen = sum_rows(counts[used], line_of_group[group[used]], lines)
     correlation, latent, reliability = _latent(residuals, counts, size)
-    return ConditionMeans(
-        n=_sum(n[treated, None], condition, k)[:, 0],
+    means = ConditionMeans(
+        n=sum_rows(n[treated, None], condition, k)[:, 0],
         change=change,
         variance=variance + between / batches,
         line=np.asarray(line, dtype=np.int64),
@@ -147,6 +152,18 @@ def log_fold_changes(
         n_cells=float(n.sum()),
         dispersion=dispersion,
     )
+    if found is None:
+        return means
+    known = replicates[0]
+    return means.with_replicates(found, known.concentration(condition, k)[0], known.of_lines(line_of_group, lines))
+
+
+def _between_replicates(
+    replicates: Replicates, units: np.ndarray, rate: np.ndarray, dispersion: np.ndarray
+) -> ReplicateVariance:
+    """Variance of log rates between replicates: of the counts of units over those expected from the rate of their part."""
+    expected = np.maximum(units[:, -1:] * rate[replicates.part], 1e-9)
+    return replicates.variance(units[:, :-1] / expected, dispersion / expected)
 
 
 def own_dispersion(dispersion: np.ndarray, squares: np.ndarray, counts: np.ndarray, n: np.ndarray) -> np.ndarray:
@@ -188,24 +205,22 @@ def _split(totals: SufficientStatistics) -> tuple[np.ndarray, np.ndarray]:
     return sums[:, :-1], sums[:, -1]
 
 
-def _sum(x: np.ndarray, code: np.ndarray, n: int) -> np.ndarray:
-    """Sum rows of ``x`` by code, ``(n, columns)``."""
-    out = np.zeros((n, x.shape[1]))
-    np.add.at(out, code, x)
-    return out
-
-
 def _control_rates(counts: np.ndarray, size: np.ndarray, group: np.ndarray, treated: np.ndarray) -> np.ndarray:
     """Rates of the controls of every line x batch, ``(groups, genes)``, with one pseudo-count at the rate of all controls."""
     groups = int(group.max()) + 1
-    own = _sum(counts[~treated], group[~treated], groups)
-    own_size = _sum(size[~treated, None], group[~treated], groups)
+    own = sum_rows(counts[~treated], group[~treated], groups)
+    own_size = sum_rows(size[~treated, None], group[~treated], groups)
     overall = np.maximum(own.sum(0) / own_size.sum(), 0.5 / own_size.sum())
     return (own + 1) / (own_size + 1 / overall)
 
 
 def between_batch_variance(
-    change: np.ndarray, variance: np.ndarray, condition: np.ndarray, n: np.ndarray, k: int
+    change: np.ndarray,
+    variance: np.ndarray,
+    condition: np.ndarray,
+    n: np.ndarray,
+    k: int,
+    excess: np.ndarray | float = 0.0,
 ) -> tuple[np.ndarray, np.ndarray]:
     r"""Variance of conditions' changes between batches beyond sampling, ``(genes,)``, and effective number of batches, ``(k, 1)``.
 
@@ -225,38 +240,26 @@ def between_batch_variance(
         Cells of every row, ``(rows,)``.
     k
         Number of conditions.
+    excess
+        Expectation of the sum of all :math:`Q` beyond sampling without a variance between batches, ``(genes,)``.
     """
     batches = np.bincount(condition, minlength=k).astype(float)
     w = 1 / variance
-    total, square = _sum(w, condition, k), _sum(w**2, condition, k)
-    center = _sum(w * change, condition, k) / np.maximum(total, 1e-300)
-    q = _sum(w * (change - center[condition]) ** 2, condition, k).sum(0)
+    total, square = sum_rows(w, condition, k), sum_rows(w**2, condition, k)
+    center = sum_rows(w * change, condition, k) / np.maximum(total, 1e-300)
+    q = sum_rows(w * (change - center[condition]) ** 2, condition, k).sum(0)
     cells, squares = (np.bincount(condition, power, minlength=k)[:, None] for power in (n, n**2))
     equal = cells**2 / np.maximum(squares, 1e-300)
     freedom = float(np.maximum(batches - 1, 0).sum())
     if freedom < 1:
         return np.zeros(change.shape[1]), equal
     leverage = (total - square / np.maximum(total, 1e-300)).sum(0)
-    each = (q - freedom) / np.maximum(leverage, 1e-12)
+    expected = freedom + excess
+    each = (q - expected) / np.maximum(leverage, 1e-12)
     # Single estimates may be negative; they are truncated only after pooling, because truncation first would bias the mean upwards.
-    pooled = max(float((q - freedom).sum() / leverage.sum()), 0.0)
-    share = freedom / (freedom + _prior_freedom(q / freedom, freedom))
+    pooled = max(float((q - expected).sum() / leverage.sum()), 0.0)
+    share = freedom / (freedom + prior_freedom(q / expected, freedom))
     return np.maximum(share * each + (1 - share) * pooled, 0.0), equal
-
-
-def _prior_freedom(squares: np.ndarray, freedom: float) -> float:
-    r"""Prior degrees of freedom of a gene's variance, estimated from how much genes differ (Smyth 2004).
-
-    :math:`\psi'(d_0 / 2) = \mathrm{var}(\log s_j^2) - \psi'(f / 2)` for mean squares :math:`s_j^2` with :math:`f` degrees of freedom.
-    The result :math:`d_0` is infinite if genes differ no more than by chance.
-    """
-    if len(squares) < _FEW_GENES:
-        return _PRIOR_FREEDOM
-    excess = np.log(np.maximum(squares, 1e-12)).var(ddof=1) - polygamma(1, freedom / 2)
-    low, high = _PRIOR_RANGE
-    if excess <= polygamma(1, high / 2):
-        return np.inf
-    return max(low, 2 * brentq(lambda half: polygamma(1, half) - excess, 1e-3, high))
 
 
 def _latent(

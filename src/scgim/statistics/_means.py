@@ -1,11 +1,12 @@
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Self
 
 import numpy as np
 
 if TYPE_CHECKING:
+    from ._replicates import ReplicateVariance
     from ._statistics import SufficientStatistics
 
 _PRIOR_CELLS = 10  # number of cells at the pooled variance that are added to a condition's own cells
@@ -40,6 +41,8 @@ class ConditionMeans:
         For counts: variance over mean within a condition, ``(genes,)``.
     target_log_odds
         As in :class:`SufficientStatistics`, of the treated conditions.
+    replicates
+        Variance of ``change`` between replicates of a condition, if replicates are known. ``variance`` and ``control`` contain it.
     """
 
     n: np.ndarray
@@ -53,6 +56,7 @@ class ConditionMeans:
     n_cells: float
     dispersion: np.ndarray | None = None
     target_log_odds: np.ndarray | None = None
+    replicates: ReplicateVariance | None = None
 
     @classmethod
     def of(
@@ -87,3 +91,12 @@ class ConditionMeans:
             reliability=np.ones(d),
             n_cells=float(statistics.n_cells),
         )
+
+    def with_replicates(self, found: ReplicateVariance, own: np.ndarray, control: np.ndarray) -> Self:
+        """Add a variance between replicates to the errors.
+
+        ``own`` and ``control`` are the sums of the squared shares of replicates in a condition, ``(conditions, 1)``, and in the controls
+        of a line, ``(lines, 1)``.
+        """
+        variance, controls = self.variance + found.variance * own, self.control + found.variance * control
+        return replace(self, variance=variance, control=controls, replicates=found)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import scipy.sparse as sp
 import torch
-from scipy.stats import chi2
+from scipy.stats import chi2, f
 
 from scgim.data._placebos import dense_sum
 from scgim.statistics import between_batch_variance, log_fold_change, misfit_variance, own_dispersion
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from scgim.data._training_data import TrainingData
     from scgim.module import MeasuredConditions, Moments
     from scgim.module.mechanisms import Mechanism
+    from scgim.statistics import ReplicateVariance
     from scgim.structure import LocalFit
 
 LEVEL = 0.02  # accepted share of placebos with any target
@@ -73,14 +74,26 @@ def misfit(data: TrainingData, mechanism: Mechanism, moments: Moments, n: torch.
 def effective_cells(data: TrainingData, mechanism: Mechanism) -> np.ndarray:
     r"""Effective cells :math:`n_{kj}` of every condition's mean, ``(conditions, genes)``.
 
-    .. math:: 1 / n_{kj} = 1 / n_k + 1 / n_{0k} + \tau_j^2 / (\sigma_j^2 B_k)
+    .. math:: 1 / n_{kj} = 1 / n_k + 1 / n_{0k} + \tau_j^2 / (\sigma_j^2 B_k) + \omega_j^2 / (\sigma_j^2 R_k)
 
     Condition :math:`k` has :math:`n_k` cells in :math:`B_k` batches, and :math:`n_{0k}` controls in its line and batches. :math:`\sigma_j^2`
     is the noise variance of a cell, and :math:`\tau_j^2` the variance of residuals between batches of the same condition beyond
-    sampling.
+    sampling. :math:`\omega_j^2` is the variance between replicates, if they are declared, and :math:`1 / R_k` the sum of the squared
+    shares of replicates in the condition, plus that of its controls (:class:`~scgim.statistics.Replicates`).
     """
     variance = mechanism.variance.cpu().numpy()
-    return variance / _error(data, _residual(mechanism, torch.as_tensor(data.fine.mean)), variance)
+    found = replicate_variance(data, mechanism)
+    return variance / _error(data, _residual(mechanism, torch.as_tensor(data.fine.mean)), variance, found)
+
+
+def replicate_variance(data: TrainingData, mechanism: Mechanism | None = None) -> ReplicateVariance | None:
+    """Variance between replicates of the residuals under mechanisms, or of the genes' values; ``None`` without replicates."""
+    replicates = data.fine.replicates
+    if replicates is None:
+        return None
+    mean = replicates.mean if mechanism is None else _residual(mechanism, torch.as_tensor(replicates.mean))
+    variance = _cell_variance(data) if mechanism is None else mechanism.variance.cpu().numpy()
+    return replicates.replicates.variance(mean, variance / replicates.replicates.n[:, None])
 
 
 def change_error(data: TrainingData) -> np.ndarray:
@@ -88,37 +101,62 @@ def change_error(data: TrainingData) -> np.ndarray:
 
     It has the components of :func:`effective_cells`, estimated from the genes' values in place of their residuals.
     """
+    return _error(data, data.fine.mean, _cell_variance(data), replicate_variance(data))
+
+
+def _cell_variance(data: TrainingData) -> np.ndarray:
+    """Variance of the values of a cell within conditions, ``(genes,)``."""
     statistics = data.summary.statistics
     freedom = max(float(statistics.n_cells) - len(statistics.n), 1.0)
-    return _error(data, data.fine.mean, np.maximum(np.diag(statistics.scatter) / freedom, 1e-12))
+    return np.maximum(np.diag(statistics.scatter) / freedom, 1e-12)
 
 
-def _error(data: TrainingData, mean: np.ndarray, variance: np.ndarray) -> np.ndarray:
-    """Sampling variance of a condition and of its controls, and variance between its batches.
+def _error(
+    data: TrainingData, mean: np.ndarray, variance: np.ndarray, replicates: ReplicateVariance | None
+) -> np.ndarray:
+    """Sampling variance of a condition and of its controls, and variance between its replicates and its batches.
 
     ``mean`` are means by condition and batch, and ``variance`` is the variance of a cell.
     """
     fine, n = data.fine, data.conditions.n.numpy()
     k = len(n)
     sampling = variance * (1 / fine.n + 1 / fine.controls)[:, None]
-    between, batches = between_batch_variance(mean, sampling, fine.condition, fine.n, k)
+    excess, added = 0.0, 0.0
+    if replicates is not None:
+        known = fine.replicates.replicates
+        excess = replicates.variance / variance * known.between_parts(fine.condition, k)[0]
+        added = replicates.variance * known.concentration(fine.condition, k).sum(0)
+    between, batches = between_batch_variance(mean, sampling, fine.condition, fine.n, k, excess)
     # A condition is compared with the controls of its batches, so the sampling error of these controls enters with the weights of
     # the batches in the condition's mean.
     controls = np.bincount(fine.condition, fine.n**2 / fine.controls, minlength=k)[:, None] / n**2
-    return variance * (1 / n + controls) + between / batches
+    return variance * (1 / n + controls) + between / batches + added
 
 
 def calibrate_penalty(data: TrainingData, mechanism: Mechanism, fit: LocalFit | None) -> Calibration:
     """Target penalties of all genes from placebos; ``fit`` is the regression of the means on the standardized scale."""
     least = MIN_TARGET_PENALTY if fit is None else data.means.target_penalty(fit)
     if data.raw is not None and mechanism.affine:
-        return penalty_from_placebos(
-            placebo_squares_of_counts(data.placebos, data.raw, data.means, data.means.unscaled(fit)), least
-        )
-    residual = _residual(mechanism, data.some_controls())
-    return penalty_from_placebos(
-        placebo_squares_of_cells(data.placebos, residual, mechanism.variance.cpu().numpy()), least
-    )
+        found, added = data.means.means.replicates, 0.0
+        if found is not None:
+            added = found.variance * _concentration(data, data.means.sizes.of(data.raw))
+        squares = placebo_squares_of_counts(data.placebos, data.raw, data.means, data.means.unscaled(fit), added)
+        return penalty_from_placebos(squares, least, freedom=_freedom(found))
+    found = replicate_variance(data, mechanism)
+    residual, noise, added = _residual(mechanism, data.some_controls()), mechanism.variance.cpu().numpy(), 0.0
+    if found is not None:
+        added = found.variance * _concentration(data, np.ones(len(residual)))
+    squares = placebo_squares_of_cells(data.placebos, residual, noise, added)
+    return penalty_from_placebos(squares, least, freedom=_freedom(found))
+
+
+def _freedom(found: ReplicateVariance | None) -> float:
+    return np.inf if found is None else found.freedom
+
+
+def _concentration(data: TrainingData, size: np.ndarray) -> np.ndarray:
+    """Sum of the squared shares of replicates in every placebo and its reference; ``size`` is the weight of every control cell."""
+    return data.placebos.concentration(data.summary.control_replicate, size)
 
 
 def control_residual_mean(data: TrainingData, mechanism: Mechanism) -> torch.Tensor:
@@ -170,11 +208,13 @@ class Calibration:
         }
 
 
-def placebo_squares_of_cells(placebos: Placebos, residual: np.ndarray, variance: np.ndarray) -> np.ndarray:
+def placebo_squares_of_cells(
+    placebos: Placebos, residual: np.ndarray, variance: np.ndarray, added: np.ndarray | float = 0.0
+) -> np.ndarray:
     r"""Squared standardized mean residuals of placebos, ``(placebos, genes)``, with mean 1 if cells are independent.
 
     ``residual`` are residuals of control cells, ``(cells, genes)``, and ``variance`` is their variance, ``(genes,)``. A placebo is compared
-    with the other cells of its groups.
+    with the other cells of its groups. ``added`` is the variance between replicates in its mean, ``(placebos, genes)``.
     """
     sums = placebos.by_group(residual)
     size = placebos.by_group(np.ones((len(residual), 1)))[..., 0]
@@ -184,15 +224,21 @@ def placebo_squares_of_cells(placebos: Placebos, residual: np.ndarray, variance:
     gap = (sums - size[..., None] * (total - sums) / rest[..., None]).sum(
         1
     )  # sum of the placebo less its expected value
-    return gap**2 / (size + size**2 / rest).sum(1)[:, None] / variance
+    cells = (size + size**2 / rest).sum(1)[:, None]  # variance of the gap, in variances of a cell
+    return gap**2 / cells / (variance + size.sum(1)[:, None] ** 2 / cells * added)
 
 
 def placebo_squares_of_counts(
-    placebos: Placebos, x: sp.csr_matrix, model: ConditionMeansModel, weight: np.ndarray
+    placebos: Placebos,
+    x: sp.csr_matrix,
+    model: ConditionMeansModel,
+    weight: np.ndarray,
+    added: np.ndarray | float = 0.0,
 ) -> np.ndarray:
     """Squared standardized residuals of the log fold changes of placebos, ``(placebos, genes)``.
 
     ``x`` are raw counts with size factors in the last column, ``(cells, genes + 1)``. ``weight`` are the coefficients of the means.
+    ``added`` is the variance between replicates of a log fold change, ``(placebos, genes)``.
     """
     size, group = model.sizes.of(x), placebos.group
     counts, sizes = placebos.by_group(x[:, :-1]), placebos.by_group(size[:, None])
@@ -207,7 +253,7 @@ def placebo_squares_of_counts(
     change, variance = log_fold_change(counts.sum(1), expected, own)
     # The estimate of the controls' rate has an error of its own, as for real conditions.
     variance = variance + dispersion * ((sizes * rate) ** 2 / (left + 1)).sum(1) / expected**2
-    residual, sd = change - change @ weight, np.sqrt(variance)
+    residual, sd = change - change @ weight, np.sqrt(variance + added)
     return residual**2 / (error_of(weight, model.means.correlation, sd) + FLOOR**2)
 
 
@@ -233,7 +279,11 @@ def error_of(weight: np.ndarray, correlation: np.ndarray, sd: np.ndarray) -> np.
 
 
 def penalty_from_placebos(
-    squares: np.ndarray, least: np.ndarray | float = MIN_TARGET_PENALTY, level: float = LEVEL
+    squares: np.ndarray,
+    least: np.ndarray | float = MIN_TARGET_PENALTY,
+    level: float = LEVEL,
+    *,
+    freedom: float = np.inf,
 ) -> Calibration:
     r"""Target penalties at which a share ``level`` of the placebos has any target.
 
@@ -241,6 +291,7 @@ def penalty_from_placebos(
     the mean of the squares of placebos, shrunk towards the mean of all genes. The target penalty is :math:`\phi_j / 2` times the
     larger of two quantiles: the :math:`\chi^2_1` quantile at :math:`1 - \alpha / d` for :math:`d` genes, and the empirical quantile at
     :math:`1 - \alpha` of :math:`\max_j z_{pj}^2 / \phi_j` over placebos :math:`p`. The penalty is at least ``least`` and at least 5 nats.
+    With a variance of :math:`\nu` degrees of freedom, the first quantile is that of :math:`F_{1, \nu}`, as in a moderated t-test.
 
     Parameters
     ----------
@@ -250,14 +301,18 @@ def penalty_from_placebos(
         Lower bound on the target penalty, a number or ``(genes,)``.
     level
         :math:`\alpha`, accepted share of placebos with any target.
+    freedom
+        :math:`\nu`, degrees of freedom of the variance between replicates; infinite if the error is that of cells alone.
     """
     n, d = squares.shape
+    theory = chi2.ppf(1 - level / d, 1) if np.isinf(freedom) else f.ppf(1 - level / d, 1, freedom)
     if n == 0:
-        target_penalty = np.maximum(MIN_TARGET_PENALTY, np.broadcast_to(least, d)).astype(float)
-        return Calibration(target_penalty, np.full(d, MIN_TARGET_PENALTY), np.ones(d), level, 0)
+        chance = MIN_TARGET_PENALTY if np.isinf(freedom) else max(0.5 * theory, MIN_TARGET_PENALTY)
+        target_penalty = np.maximum(chance, np.broadcast_to(least, d)).astype(float)
+        return Calibration(target_penalty, np.full(d, chance), np.ones(d), level, 0)
     # The overdispersion describes typical squares. Outliers are clipped here, and the empirical quantile below accounts for them.
     mean = np.minimum(squares, chi2.ppf(1 - 1 / max(n, 2), 1)).mean(0)
     phi = np.maximum((n * mean + _PRIOR_PLACEBOS * mean.mean()) / (n + _PRIOR_PLACEBOS), 1.0)
-    tail = max(chi2.ppf(1 - level / d, 1), float(np.quantile((squares / phi).max(1), 1 - level)))
+    tail = max(theory, float(np.quantile((squares / phi).max(1), 1 - level)))
     chance = np.maximum(0.5 * phi * tail, MIN_TARGET_PENALTY)
     return Calibration(np.maximum(chance, least), chance, phi, level, n)
