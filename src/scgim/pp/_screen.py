@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 
 from scgim._checks import check_obs_column, is_control, listed, nearest
+from scgim._genes import GeneColumns
 
 from ._chemistry import standardize
 from ._smiles import check_smiles
@@ -57,6 +58,7 @@ class UncheckedScreen:
     split_key: str | None
     smiles_conflict: SmilesConflict
     intervention_key: str | None
+    readout: str | None = None
 
     def require_keys(self) -> None:
         """Raise KeyError for columns, layers and tables that do not exist; the message names the nearest ones."""
@@ -68,6 +70,17 @@ class UncheckedScreen:
             if key is not None and key not in found:
                 close = listed(nearest(key, list(found))) or "none"
                 raise KeyError(f"{where}[{key!r}] does not exist. Nearest: {close}.")
+        key = self.readout
+        if key is not None and key not in self.adata.var and key not in self.adata.obsm:
+            GeneColumns.read(self.adata, key)
+
+    @cached_property
+    def genes(self) -> GeneColumns | Finding:
+        """Panel and readout genes, or what is wrong with the readout."""
+        try:
+            return GeneColumns.read(self.adata, self.readout)
+        except (TypeError, ValueError) as error:
+            return Finding.of(error)
 
     def column(self, key: str) -> pd.Series:
         """A column of obs; the first one if several have this name."""

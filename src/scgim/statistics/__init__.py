@@ -8,12 +8,13 @@ from ._dask import accumulate_dask
 from ._line_scale import relative_scales
 from ._means import ConditionMeans
 from ._misfit import misfit_variance
-from ._statistics import SufficientStatistics
+from ._statistics import LeafStatistics, SufficientStatistics
 
 __all__ = [
     "BASIS_CENTERS",
     "BASIS_SLOPE",
     "ConditionMeans",
+    "LeafStatistics",
     "SizeFactors",
     "SufficientStatistics",
     "accumulate",
