@@ -25,6 +25,7 @@ CHECKS = [
     "features",
     "genetic arms",
     "drugs and batches",
+    "covariates",
     "split",
     "resources",
 ]

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
+from scgim._covariates import Covariates
 from scgim.module import Controls, MeasuredConditions
 from scgim.statistics import SizeFactors, expand
 
@@ -165,7 +166,7 @@ def _summary(
     kept: np.ndarray,
 ) -> TrainingSummary:
     """The summary of the training data; ``kept`` are the rows of the stored control cells."""
-    matrix, raw = screen.matrix(), cells.raw
+    matrix, raw = screen.matrix(adjusted=False), cells.raw  # stored cells keep the effect of their covariates
     controls = (matrix if raw.leaves is None else matrix.with_readout()).take(kept)
     panel, others = controls[:, : len(screen.genes)], controls[:, len(screen.genes) :]
     return TrainingSummary(
@@ -183,7 +184,18 @@ def _summary(
         data_hash=data_hash(raw.n, raw.mean, raw.scatter, features.to_numpy(np.float64)),
         line_scale=scaling.line_scale,
         readout={} if raw.leaves is None else readout_summary(cells, screen.readout, others),
+        covariates=_covariates(screen, kept),
     )
+
+
+def _covariates(screen: RegisteredScreen, kept: np.ndarray) -> dict:
+    """Covariates for the summary; ``kept`` are the rows of the stored control cells."""
+    if screen.covariates is None:
+        return {}
+    values, slopes = screen.covariates
+    keys = list(screen.setup["covariate_keys"])
+    levels = Covariates.read(screen.adata, keys).levels
+    return {"keys": keys, "levels": levels, "controls": values[kept], "slopes": slopes}
 
 
 def _search_data(

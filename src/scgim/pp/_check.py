@@ -13,6 +13,7 @@ from ._check_design import (
     check_columns,
     check_conditions,
     check_controls,
+    check_covariate_columns,
     check_dose_range,
 )
 from ._check_drugs import check_features, check_split, check_structures
@@ -51,6 +52,7 @@ def check(
     smiles_conflict: SmilesConflict = "error",
     intervention_key: str | None = None,
     readout: str | None = None,
+    covariate_keys: Sequence[str] = (),
 ) -> pd.DataFrame:
     """Check a screen before set-up. Takes the arguments of `scgim.setup_anndata` and returns a table of findings.
 
@@ -76,6 +78,8 @@ def check(
         Column of ``obs`` with the perturbed gene of genetic arms.
     readout
         Bool column of ``var``, or key of ``obsm`` with a DataFrame, of the genes that are readout only.
+    covariate_keys
+        Columns of ``obs`` with covariates that are regressed out.
 
     Returns
     -------
@@ -102,6 +106,8 @@ def check(
         Every arm perturbs one gene. WARN if no perturbed gene is measured.
     ``drugs and batches``
         Every drug occurs in two batches or more. Otherwise its effect is confounded with the deviation of its batch.
+    ``covariates``
+        Controls determine the effects of the covariates. WARN if covariates differ between a drug and its controls.
     ``split``
         No leakage from training into test, see `audit_split`.
     ``resources``
@@ -145,6 +151,7 @@ def check(
         "features": check_features,
         "genetic arms": check_arms,
         "drugs and batches": check_batches,
+        "covariates": check_covariate_columns,
         "split": check_split,
         "resources": check_resources,
     }

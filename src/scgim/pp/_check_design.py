@@ -5,8 +5,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from scgim._checks import check_control, check_doses, check_names, check_obs_column, doubted_controls, listed
+from scgim._covariates import Covariates, check_covariates
 
-from ._screen import Finding
+from ._screen import KEYS, Finding
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -148,3 +149,21 @@ def check_batches(screen: UncheckedScreen) -> Iterator[Finding]:
         )
         yield Finding("WARN", finding, "Repeat them in a second batch, or confirm their effects by other means.")
     yield Finding("PASS", f"Every drug occurs in two batches or more, of {n_batches}.")
+
+
+def check_covariate_columns(screen: UncheckedScreen) -> Iterator[Finding]:
+    """Controls determine the effects of the covariates, and drugs do not differ from controls in them."""
+    keys = screen.covariate_keys
+    if not len(keys):
+        yield Finding("PASS", "No covariate_keys were given.")
+        return
+    table = screen.cells.assign(train=(screen.cells["split"] == "train") | (screen.split_key is None))
+    try:
+        found = check_covariates(screen.adata, keys, table, [getattr(screen, name) for name in KEYS])
+    except (KeyError, TypeError, ValueError) as error:
+        yield Finding.of(error)
+        return
+    for sentence in found:
+        yield Finding.of(ValueError(sentence), "WARN")
+    names = Covariates.read(screen.adata, keys).names
+    yield Finding("PASS", f"{len(names)} columns of covariates, {listed(names)}, are regressed out.")
