@@ -28,6 +28,8 @@ JOBS = (
     ("real_cells", "--only", "eccite", "order", "zhao", "panels"),
     ("wells",),
     ("calibration",),
+    ("readout", "--only", "accuracy"),
+    ("covariates",),
 )
 MEASURED = ("real", "real_cells", "wells")  # need the folder
 
