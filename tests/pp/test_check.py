@@ -15,6 +15,7 @@ CHECKS = [
     "scale",
     "size factors",
     "genes",
+    "readout",
     "columns",
     "controls",
     "control labels",
@@ -25,6 +26,7 @@ CHECKS = [
     "features",
     "genetic arms",
     "drugs and batches",
+    "covariates",
     "split",
     "resources",
 ]

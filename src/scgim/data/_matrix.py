@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import copy
 import hashlib
-from typing import TYPE_CHECKING, Any, get_args
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
 import scipy.sparse as sp
 
-from scgim._checks import check_obs_column, check_option, listed, nearest, refuse_view, warn
+from scgim._checks import check_obs_column, listed, nearest
+from scgim._genes import JoinedColumns
 from scgim.statistics import accumulate, accumulate_dask, row_blocks
 from scgim.statistics._blocks import is_dask
 from scgim.statistics._dask import import_dask
@@ -39,6 +40,8 @@ class CellMatrix:
         Names of the columns to read, in the order of reading.
     layer, scale, size_factor_key
         Arguments of :meth:`scgim.GIM.setup_anndata`.
+    readout
+        Names of the readout genes, and the key that set-up was given for them.
     rows
         Indices of the cells, ``(cells,)`` int, ascending; all cells by default.
 
@@ -56,12 +59,21 @@ class CellMatrix:
         layer: str | None,
         scale: Scale,
         size_factor_key: str | None = None,
+        readout: tuple[np.ndarray, str | None] = (np.empty(0, dtype=str), None),
         rows: np.ndarray | None = None,
     ) -> None:
         self.where = "X" if layer is None else f"layers[{layer!r}]"
-        self.matrix = _matrix(adata, layer)
+        names, (leaves, key) = adata.var_names, readout
         check_genes(adata)
-        self.columns = adata.var_names.get_indexer(genes)
+        self.matrix = _matrix(adata, layer)
+        if key is not None and key in adata.obsm:
+            self.matrix, names = JoinedColumns.of(self.matrix, adata.obsm[key]), names.append(adata.obsm[key].columns)
+        self.columns, self.leaves = names.get_indexer(genes), names.get_indexer(leaves)
+        self.n_leaves = 0  # number of last columns that are readout genes
+        # The size factor of a cell is its sum over panel and readout, also if only the panel is read.
+        self.sized = np.concatenate([self.columns, self.leaves]) if len(self.leaves) else None
+        # Covariates (cells, covariates) less their control means, and their slopes (covariates, genes), panel first; slopes may be None.
+        self.covariates: tuple[np.ndarray, np.ndarray | None] | None = None
         self.scale, self.obs_names = scale, adata.obs_names
         self.read_as = "log" if scale == "counts" else "given"
         self.size = None if size_factor_key is None else _sizes(adata, size_factor_key)
@@ -104,6 +116,7 @@ class CellMatrix:
         """
         code = code.astype(np.min_scalar_type(-n_conditions))  # a small type, because the code is sent with the chunks
         sizes = {"n_conditions": n_conditions, "n_genes": n_columns or len(self.columns), "own": own, "dtype": dtype}
+        sizes["leaves"] = self.n_leaves
         chunks = ((x, code[rows]) for rows, x in self._blocks(dtype))
         if is_dask(self.matrix):
             call = None if transform is None else import_dask().delayed(transform, pure=False)
@@ -157,11 +170,19 @@ class CellMatrix:
     def _blocks(self, dtype: DTypeLike) -> Iterator[tuple[np.ndarray, Any]]:
         """Pairs of row indices and values on the training scale; delayed values for a dask matrix."""
         exact = self.scale == "counts" or np.can_cast(self.matrix.dtype, np.float32)
-        dtype = np.float32 if np.dtype(dtype) == np.float32 and exact else np.float64
-        read = import_dask().delayed(_values, pure=False) if is_dask(self.matrix) else _values
+        single = np.dtype(dtype) == np.float32 or self.n_leaves > 0
+        dtype = np.float32 if single and exact else np.float64
+        read, remove = (
+            import_dask().delayed(step, pure=False) if is_dask(self.matrix) else step
+            for step in (_values, _without_covariates)
+        )
         for rows, x in row_blocks(self.matrix, self.rows, self._step()):
             size = None if self.size is None else self.size[rows]
-            yield rows, read(x, self._gathered(), dtype, self.read_as, size)
+            values = read(x, self._gathered(), dtype, self.read_as, size, self.sized)
+            if self.covariates is not None and self.read_as != "raw":
+                of_cells, slopes = self.covariates
+                values = remove(values, of_cells[rows], slopes)
+            yield rows, values
 
     def _step(self) -> int:
         """Number of rows of a block."""
@@ -171,6 +192,36 @@ class CellMatrix:
         """Indices of the columns to read; ``None`` if they are all columns in order."""
         same = np.array_equal(self.columns, np.arange(self.matrix.shape[1]))
         return None if same else self.columns
+
+    def with_readout(self) -> CellMatrix:
+        """The same cells with the readout genes as last columns."""
+        whole = copy.copy(self)
+        whole.columns, whole.n_leaves = np.concatenate([self.columns, self.leaves]), len(self.leaves)
+        return whole
+
+    def covariate_slopes(self, covariates: np.ndarray, group: np.ndarray, control: np.ndarray) -> np.ndarray:
+        """Slopes of all genes on covariates in controls within their group, from a pass over the controls; ``(covariates, genes)``.
+
+        Parameters
+        ----------
+        covariates, group
+            Covariates ``(cells, covariates)``, and group of every cell, ``(cells,)`` int.
+        control
+            The controls, ``(cells,)`` bool. Every group must have some.
+        """
+        whole = self.with_readout().subset(np.flatnonzero(control))
+        whole.covariates, whole.n_leaves = (covariates, None), len(whole.columns)
+        n = covariates.shape[1]
+        code = np.full(len(group), -1)
+        code[control] = np.unique(group[control], return_inverse=True)[1]
+        found = whole.statistics(code, n_conditions=int(code.max()) + 1, n_columns=n + whole.n_leaves)
+        return np.linalg.solve(found.scatter, found.leaves.cross)
+
+    def without_covariates(self, covariates: np.ndarray, slopes: np.ndarray) -> CellMatrix:
+        """The same cells less the effect of their covariates."""
+        residuals = copy.copy(self)
+        residuals.covariates = covariates, slopes
+        return residuals
 
     def subset(self, rows: np.ndarray) -> CellMatrix:
         """The same matrix with other rows, ascending."""
@@ -190,8 +241,21 @@ class CellMatrix:
         return sp.vstack([sp.csr_matrix(x.astype(np.float32, copy=False)) for _, x in chunks], format="csr")
 
 
-def _values(x: Any, columns: np.ndarray | None, dtype: DTypeLike, read_as: str, size: np.ndarray | None) -> np.ndarray:
-    """Dense values: unchanged, log-normalized counts, or raw counts with the size factor as last column."""
+def _values(
+    x: Any,
+    columns: np.ndarray | None,
+    dtype: DTypeLike,
+    read_as: str,
+    size: np.ndarray | None,
+    sized: np.ndarray | None = None,
+) -> np.ndarray:
+    """Dense values: unchanged, log-normalized counts, or raw counts with the size factor as last column.
+
+    Without ``size``, the size factor is the sum of the columns ``sized``, or of ``columns``.
+    """
+    if size is None and sized is not None and read_as != "given":
+        some = x if len(sized) == x.shape[1] else x[:, sized]
+        size = np.asarray(some.sum(1, dtype=np.float64)).ravel()
     x = dense(x, columns)
     if read_as == "given":
         return x.astype(dtype, copy=False)
@@ -204,6 +268,13 @@ def _values(x: Any, columns: np.ndarray | None, dtype: DTypeLike, read_as: str, 
     # This is four times as fast as log1p and as accurate in float32: the rounding error of the sum is at most 6e-8 for small x.
     x += 1
     return np.log(x, out=x)
+
+
+def _without_covariates(x: np.ndarray, covariates: np.ndarray, slopes: np.ndarray | None) -> np.ndarray:
+    """Values less the effect of covariates; without slopes the covariates as first columns."""
+    if slopes is None:
+        return np.column_stack([covariates, x])
+    return (x - covariates @ slopes[:, : x.shape[1]]).astype(x.dtype, copy=False)
 
 
 def data_hash(*arrays: np.ndarray) -> str:
@@ -249,31 +320,3 @@ def _sizes(adata: AnnData, key: str) -> np.ndarray:
             f"obs[{key!r}] holds {listed(dict.fromkeys(column[bad]))}; sizes are positive, finite numbers in every cell."
         )
     return size
-
-
-def check_matrix(adata: AnnData, *, layer: str | None, scale: Scale, size_factor_key: str | None) -> None:
-    """Validate genes and values in one scan.
-
-    Raises
-    ------
-    KeyError, TypeError, ValueError
-        If the matrix is not valid. The message names the layer, gene, cell or value, and a remedy.
-    """
-    refuse_view(adata)
-    check_option("scale", scale, get_args(Scale))
-    if adata.n_vars < 1 or adata.n_obs < 1:
-        raise ValueError(f"adata is empty: {adata.n_obs} cells x {adata.n_vars} genes.")
-    if size_factor_key is not None and scale != "counts":
-        raise ValueError(f"size_factor_key={size_factor_key!r} goes with scale='counts', not with {scale!r}.")
-    cells = CellMatrix(adata, adata.var_names.to_numpy(str), layer=layer, scale=scale, size_factor_key=size_factor_key)
-    constant = cells.check()
-    if constant.any():
-        raise ValueError(
-            f"{int(constant.sum())} genes are constant in all cells: {listed(adata.var_names[constant], n=5)}. "
-            "Drop them: sc.pp.filter_genes or adata[:, keep].copy()."
-        )
-    if scale == "counts" and size_factor_key is None and adata.n_vars < 1000:
-        warn(
-            f"Sizes for scale='counts' are row sums over only {adata.n_vars} genes, so a strong effect on a few of them changes "
-            "the size itself. Pass size_factor_key= with totals over all genes where you have them."
-        )

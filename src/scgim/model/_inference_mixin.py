@@ -13,6 +13,7 @@ from scgim._checks import check_option, nearest
 from scgim.data._design import condition_keys
 from scgim.inference._counterfactuals import As, Targets
 from scgim.inference._gene_intervention import GeneIntervention
+from scgim.inference._prediction_adata import Genes
 from scgim.inference._target_ranking import Evidence
 from scgim.structure import ancestors
 
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
     from anndata import AnnData
 
 
-AS, TARGETS, EVIDENCE = get_args(As), get_args(Targets), get_args(Evidence)
+AS, TARGETS, EVIDENCE, GENES = get_args(As), get_args(Targets), get_args(Evidence), get_args(Genes)
 
 
 class InferenceMixin(ModelState):
@@ -35,48 +36,6 @@ class InferenceMixin(ModelState):
     def drugs(self) -> list[str]:
         """Drugs of the screen without controls, sorted."""
         return self.get_state_registry(CONDITION)["drugs"].tolist()
-
-    @property
-    def generator_(self) -> str:
-        """Name of the generator in use, which ``generator="auto"`` chose.
-
-        Raises
-        ------
-        AttributeError
-            Before training.
-
-        Examples
-        --------
-        >>> import scgim
-        >>> adata = scgim.datasets.sachs()
-        >>> scgim.setup_anndata(adata, drug_key="drug", control="cd3cd28", scale="continuous")
-        >>> model = scgim.GIM(adata)
-        >>> model.train(max_epochs=20, enable_progress_bar=False)  # for the example; the default gets further
-        >>> model.generator_
-        'identity'
-        """
-        return self._choice.name
-
-    @property
-    def generator_scores_(self) -> pd.DataFrame | None:
-        """Cross-validated losses of the generators that ``generator="auto"`` compared.
-
-        Returns
-        -------
-        One row per generator; columns ``loss`` (squared error of held-out conditions in noise variances), ``se`` of its difference to the
-        best, the parts of the loss by kind of folds, and ``chosen``. ``None`` if no generators were compared.
-
-        Examples
-        --------
-        >>> import scgim
-        >>> adata = scgim.datasets.sachs()
-        >>> scgim.setup_anndata(adata, drug_key="drug", control="cd3cd28", scale="continuous")
-        >>> model = scgim.GIM(adata)
-        >>> model.train(max_epochs=20, enable_progress_bar=False)  # for the example; the default gets further
-        >>> model.generator_scores_ is None  # drugs without features
-        True
-        """
-        return self._choice.scores
 
     def predict(
         self,
@@ -91,6 +50,7 @@ class InferenceMixin(ModelState):
         *,
         targets: Targets = "expectation",
         evidence: Evidence = "auto",
+        genes: Genes = "all",
     ) -> AnnData:
         """Predict cells under drugs at doses, measured or not.
 
@@ -124,6 +84,8 @@ class InferenceMixin(ModelState):
             conditions of the drug, by a posterior mean (:class:`~scgim.module.Responses`) that is close to precise measurements; it
             requires a measured drug x dose x line. ``"auto"``: data where available, including other doses and lines of a measured drug
             and the drugs of a combination. The deviations of cells from the mean do not depend on the source.
+        genes
+            ``"all"``: panel and readout genes (set-up's ``readout``); ``"panel"``: the panel alone.
 
         Returns
         -------
@@ -159,9 +121,12 @@ class InferenceMixin(ModelState):
         check_option("as_", as_, AS)
         check_option("targets", targets, TARGETS)
         check_option("evidence", evidence, EVIDENCE)
+        check_option("genes", genes, GENES)
         predictor = self._predictor()
         query = predictor.resolve(drug=drug, smiles=smiles, features=features, dose=dose)
-        return predictor.predict(query, adata, as_=as_, n_cells=n_cells, seed=seed, targets=targets, evidence=evidence)
+        return predictor.predict(
+            query, adata, as_=as_, n_cells=n_cells, seed=seed, targets=targets, evidence=evidence, genes=genes
+        )
 
     def do(
         self,
@@ -172,8 +137,9 @@ class InferenceMixin(ModelState):
         as_: As = "cells",
         n_cells: int | None = None,
         seed: int = 0,
+        genes: Genes = "all",
     ) -> AnnData:
-        """Predict cells under interventions on genes.
+        """Predict cells under interventions on genes of the panel.
 
         With linear mechanisms the mean change is averaged over an ensemble of graphs. A graph learned from means may be wrong, so the
         regression on the genes within conditions is averaged in, with the weight :data:`~scgim.module.likelihood.DOUBT`.
@@ -185,7 +151,7 @@ class InferenceMixin(ModelState):
         kind
             ``"shift"`` adds the value to the gene's mechanism; ``"set"`` fixes the gene at control mean + value x SD, without influence
             of its parents.
-        adata, as_, n_cells, seed
+        adata, as_, n_cells, seed, genes
             Arguments of :meth:`predict`.
 
         Returns
@@ -212,6 +178,7 @@ class InferenceMixin(ModelState):
         summary = predictor.summary
         check_option("kind", kind, ["shift", "set"])
         check_option("as_", as_, AS)
+        check_option("genes", genes, GENES)
         if not isinstance(interventions, Mapping):
             raise TypeError(f"do takes a dict {{gene: value}}, got {interventions!r}.")
         if not interventions:
@@ -235,7 +202,7 @@ class InferenceMixin(ModelState):
             followers = self._edge_constraints(summary.genes).may_follow(list(values), len(place))
         change = GeneIntervention(summary, values, kind, label, followers).on
         about = {"intervention": kind, "seed": seed}
-        return predictor.intervene(change, shared, adata, as_=as_, n_cells=n_cells, provenance=about)
+        return predictor.intervene(change, shared, adata, as_=as_, n_cells=n_cells, provenance=about, genes=genes)
 
     def rank_targets(
         self,

@@ -13,13 +13,14 @@ from ._check_design import (
     check_columns,
     check_conditions,
     check_controls,
+    check_covariate_columns,
     check_dose_range,
     check_replicates,
 )
 from ._check_drugs import check_features, check_split, check_structures
 from ._check_labels import check_labels
 from ._check_resources import check_resources
-from ._check_values import check_genes, check_scale, check_sizes, scan
+from ._check_values import check_genes, check_readout, check_scale, check_sizes, scan
 from ._screen import Finding, UncheckedScreen
 from ._smiles import SmilesConflict
 
@@ -53,6 +54,8 @@ def check(
     intervention_key: str | None = None,
     replicate_key: str | None = None,
     unit: Literal["cell", "well"] = "cell",
+    readout: str | None = None,
+    covariate_keys: Sequence[str] = (),
 ) -> pd.DataFrame:
     """Check a screen before set-up. Takes the arguments of `scgim.setup_anndata` and returns a table of findings.
 
@@ -78,6 +81,10 @@ def check(
         Several SMILES of one drug, as in `scgim.setup_anndata`.
     intervention_key
         Column of ``obs`` with the perturbed gene of genetic arms.
+    readout
+        Bool column of ``var``, or key of ``obsm`` with a DataFrame, of the genes that are readout only.
+    covariate_keys
+        Columns of ``obs`` with covariates that are regressed out.
 
     Returns
     -------
@@ -87,8 +94,9 @@ def check(
 
     ``scale``
         Values are finite and of the declared scale.
-    ``size factors``, ``genes``, ``columns``
-        Sizes are positive. Genes vary, and no two genes are identical. No value is missing in ``obs``.
+    ``size factors``, ``genes``, ``readout``, ``columns``
+        Sizes are positive. Genes vary, and no two genes are identical. Panel and readout are told apart; readout genes may be constant.
+        No value is missing in ``obs``.
     ``controls``, ``cells per condition``
         Every cell line and batch with treated cells has controls. WARN below 20 cells or 2 wells.
     ``control labels``
@@ -105,6 +113,8 @@ def check(
         Every arm perturbs one gene. WARN if no perturbed gene is measured.
     ``drugs and batches``
         Every drug occurs in two batches or more. Otherwise its effect is confounded with the deviation of its batch.
+    ``covariates``
+        Controls determine the effects of the covariates. WARN if covariates differ between a drug and its controls.
     ``split``
         No leakage from training into test, see `audit_split`.
     ``resources``
@@ -139,6 +149,7 @@ def check(
         "scale": partial(check_scale, found=seen),
         "size factors": partial(check_sizes, found=seen),
         "genes": partial(check_genes, found=seen),
+        "readout": partial(check_readout, found=seen),
         "columns": check_columns,
         "controls": check_controls,
         "control labels": partial(check_labels, found=seen),
@@ -149,6 +160,7 @@ def check(
         "features": check_features,
         "genetic arms": check_arms,
         "drugs and batches": check_batches,
+        "covariates": check_covariate_columns,
         "split": check_split,
         "resources": check_resources,
     }

@@ -11,11 +11,14 @@ import numpy as np
 import pandas as pd
 
 from scgim._checks import check_obs_column, is_control, listed, nearest
+from scgim._genes import GeneColumns
 
 from ._chemistry import standardize
 from ._smiles import check_smiles
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from anndata import AnnData
 
     from ._chemistry import StandardizedMolecule
@@ -59,6 +62,8 @@ class UncheckedScreen:
     intervention_key: str | None
     replicate_key: str | None
     unit: str
+    readout: str | None = None
+    covariate_keys: Sequence[str] = ()
 
     @property
     def rows(self) -> str:
@@ -67,7 +72,8 @@ class UncheckedScreen:
 
     def require_keys(self) -> None:
         """Raise KeyError for columns, layers and tables that do not exist; the message names the nearest ones."""
-        for key in (getattr(self, name) for name in KEYS):
+        given = () if isinstance(self.covariate_keys, str) else self.covariate_keys
+        for key in [*(getattr(self, name) for name in KEYS), *given]:
             if key is not None and key not in self.adata.obs:
                 check_obs_column(self.adata, key, allow_missing=True)
         for where, key in (("layers", self.layer), ("uns", self.features_key)):
@@ -75,6 +81,17 @@ class UncheckedScreen:
             if key is not None and key not in found:
                 close = listed(nearest(key, list(found))) or "none"
                 raise KeyError(f"{where}[{key!r}] does not exist. Nearest: {close}.")
+        key = self.readout
+        if key is not None and key not in self.adata.var and key not in self.adata.obsm:
+            GeneColumns.read(self.adata, key)
+
+    @cached_property
+    def genes(self) -> GeneColumns | Finding:
+        """Panel and readout genes, or what is wrong with the readout."""
+        try:
+            return GeneColumns.read(self.adata, self.readout)
+        except (TypeError, ValueError) as error:
+            return Finding.of(error)
 
     def column(self, key: str) -> pd.Series:
         """A column of obs; the first one if several have this name."""
