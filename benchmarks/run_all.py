@@ -27,12 +27,13 @@ JOBS = (
     ("real", "--jobs", "1", "--only", "eccite", "sachs", "lines"),
     ("real_cells", "--only", "eccite", "order", "zhao", "panels"),
     ("wells",),
+    ("knowledge",),
     ("replicates",),
     ("calibration",),
     ("readout", "--only", "accuracy"),
     ("covariates",),
 )
-MEASURED = ("real", "real_cells", "replicates", "wells")  # need the folder
+MEASURED = ("knowledge", "real", "real_cells", "replicates", "wells")  # need the folder
 
 
 def run(name: str, *options: str) -> tuple[str, float, int]:
