@@ -15,6 +15,7 @@ CHECKS = [
     "scale",
     "size factors",
     "genes",
+    "readout",
     "columns",
     "controls",
     "control labels",

@@ -174,3 +174,24 @@ def test_merging_own_scatters_keeps_the_scatter_within_the_old_contexts(cells, a
 def test_taking_columns_is_reducing_those(cells, assert_close, columns):
     x, code = cells()
     assert_close(reduce(x, code, own=True).take(np.array(columns)), reduce(x[:, columns], code, own=True), 1e-12)
+
+
+@pytest.mark.parametrize("own", [False, True])
+@pytest.mark.parametrize(("dtype", "rtol"), [(np.float64, 1e-11), (np.float32, 1e-5)], ids=["float64", "float32"])
+def test_leaves_have_the_scatter_of_the_definition(cells, brute, assert_close, dtype, rtol, own):
+    x, code = cells(sizes=SIZES, d=9, apart=50)
+    d = 3
+    s, whole = reduce(x, code, dtype=dtype, own=own, leaves=9 - d), brute(x, code)
+    expected = whole.take(np.arange(d))
+    assert_close(s, expected if own else without_own(expected), rtol)
+    np.testing.assert_allclose(s.leaves.mean, whole.mean[:, d:], rtol=1e-9)
+    np.testing.assert_allclose(s.leaves.squares, whole.squares[:, d:], rtol=rtol)
+    size = np.sqrt(np.outer(np.diag(whole.scatter)[:d], np.diag(whole.scatter)[d:]))
+    np.testing.assert_allclose(s.leaves.cross / size, whole.scatter[:d, d:] / size, atol=rtol)
+
+
+def test_leaves_change_nothing_of_the_other_columns(cells):
+    x, code = cells(sizes=SIZES, d=6)
+    alone, beside = reduce(x[:, :4], code), reduce(x, code, leaves=2)
+    for name in ("n", "mean", "scatter", "squares"):
+        np.testing.assert_allclose(getattr(beside, name), getattr(alone, name), rtol=1e-12, atol=1e-12)

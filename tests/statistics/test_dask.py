@@ -34,6 +34,17 @@ def test_threads_agree_with_memory(cells, assert_close, own, form, sort):
     assert_close(accumulate_dask(lazily(chunks, form), **SIZES, own=own), accumulate(chunks, **SIZES, own=own), 1e-12)
 
 
+def test_leaves_agree_with_memory(cells):
+    x, code = cells(d=5)
+    chunks = chunked(x + 1e3, code)
+    lazy, eager = (
+        accumulate_dask(lazily(chunks), **SIZES, leaves=2).leaves,
+        accumulate(chunks, **SIZES, leaves=2).leaves,
+    )
+    for name in ("mean", "squares", "cross"):
+        np.testing.assert_allclose(getattr(lazy, name), getattr(eager, name), rtol=1e-10, atol=1e-10)
+
+
 def test_float32(cells, assert_close):
     x, code = cells(d=5, apart=1000)
     chunks = chunked(x.astype(np.float32), code)

@@ -46,7 +46,14 @@ class ConditionStatistics:
 
     @classmethod
     def read(
-        cls, matrix: CellMatrix, table: pd.DataFrame, use: np.ndarray, *, more: Sequence[str] = (), own: bool = False
+        cls,
+        matrix: CellMatrix,
+        table: pd.DataFrame,
+        use: np.ndarray,
+        *,
+        more: Sequence[str] = (),
+        own: bool = False,
+        readout: bool = False,
     ) -> ConditionStatistics:
         """Read the cells in ``use`` once.
 
@@ -60,10 +67,13 @@ class ConditionStatistics:
             Further columns of ``table`` that define parts.
         own
             Whether to compute the scatter of every part.
+        readout
+            Whether to read the readout genes in the same pass, as leaves of ``raw``.
         """
         parts, code = group_conditions(table[use], ("control", *KEYS, "batch", *more))
         reader = ConditionReader(matrix, table, use, parts, code)
-        return cls(reader, parts, code, reader.statistics(len(matrix.columns), own=own))
+        once = ConditionReader(matrix.with_readout(), table, use, parts, code) if readout else reader
+        return cls(reader, parts, code, once.statistics(len(once.cells.columns), own=own))
 
     @cached_property
     def control(self) -> np.ndarray:

@@ -11,6 +11,7 @@ import pandas as pd
 import scipy.sparse as sp
 
 from scgim._checks import check_obs_column, check_option, listed, nearest, refuse_view, warn
+from scgim._genes import GeneColumns, JoinedColumns
 from scgim.statistics import accumulate, accumulate_dask, row_blocks
 from scgim.statistics._blocks import is_dask
 from scgim.statistics._dask import import_dask
@@ -39,6 +40,8 @@ class CellMatrix:
         Names of the columns to read, in the order of reading.
     layer, scale, size_factor_key
         Arguments of :meth:`scgim.GIM.setup_anndata`.
+    readout
+        Names of the readout genes, and the key that set-up was given for them.
     rows
         Indices of the cells, ``(cells,)`` int, ascending; all cells by default.
 
@@ -56,12 +59,19 @@ class CellMatrix:
         layer: str | None,
         scale: Scale,
         size_factor_key: str | None = None,
+        readout: tuple[np.ndarray, str | None] = (np.empty(0, dtype=str), None),
         rows: np.ndarray | None = None,
     ) -> None:
         self.where = "X" if layer is None else f"layers[{layer!r}]"
-        self.matrix = _matrix(adata, layer)
+        names, (leaves, key) = adata.var_names, readout
         check_genes(adata)
-        self.columns = adata.var_names.get_indexer(genes)
+        self.matrix = _matrix(adata, layer)
+        if key is not None and key in adata.obsm:
+            self.matrix, names = JoinedColumns.of(self.matrix, adata.obsm[key]), names.append(adata.obsm[key].columns)
+        self.columns, self.leaves = names.get_indexer(genes), names.get_indexer(leaves)
+        self.n_leaves = 0  # number of last columns that are readout genes
+        # The size factor of a cell is its sum over panel and readout, also if only the panel is read.
+        self.sized = np.concatenate([self.columns, self.leaves]) if len(self.leaves) else None
         self.scale, self.obs_names = scale, adata.obs_names
         self.read_as = "log" if scale == "counts" else "given"
         self.size = None if size_factor_key is None else _sizes(adata, size_factor_key)
@@ -104,6 +114,7 @@ class CellMatrix:
         """
         code = code.astype(np.min_scalar_type(-n_conditions))  # a small type, because the code is sent with the chunks
         sizes = {"n_conditions": n_conditions, "n_genes": n_columns or len(self.columns), "own": own, "dtype": dtype}
+        sizes["leaves"] = self.n_leaves
         chunks = ((x, code[rows]) for rows, x in self._blocks(dtype))
         if is_dask(self.matrix):
             call = None if transform is None else import_dask().delayed(transform, pure=False)
@@ -161,7 +172,7 @@ class CellMatrix:
         read = import_dask().delayed(_values, pure=False) if is_dask(self.matrix) else _values
         for rows, x in row_blocks(self.matrix, self.rows, self._step()):
             size = None if self.size is None else self.size[rows]
-            yield rows, read(x, self._gathered(), dtype, self.read_as, size)
+            yield rows, read(x, self._gathered(), dtype, self.read_as, size, self.sized)
 
     def _step(self) -> int:
         """Number of rows of a block."""
@@ -171,6 +182,12 @@ class CellMatrix:
         """Indices of the columns to read; ``None`` if they are all columns in order."""
         same = np.array_equal(self.columns, np.arange(self.matrix.shape[1]))
         return None if same else self.columns
+
+    def with_readout(self) -> CellMatrix:
+        """The same cells with the readout genes as last columns."""
+        whole = copy.copy(self)
+        whole.columns, whole.n_leaves = np.concatenate([self.columns, self.leaves]), len(self.leaves)
+        return whole
 
     def subset(self, rows: np.ndarray) -> CellMatrix:
         """The same matrix with other rows, ascending."""
@@ -190,8 +207,21 @@ class CellMatrix:
         return sp.vstack([sp.csr_matrix(x.astype(np.float32, copy=False)) for _, x in chunks], format="csr")
 
 
-def _values(x: Any, columns: np.ndarray | None, dtype: DTypeLike, read_as: str, size: np.ndarray | None) -> np.ndarray:
-    """Dense values: unchanged, log-normalized counts, or raw counts with the size factor as last column."""
+def _values(
+    x: Any,
+    columns: np.ndarray | None,
+    dtype: DTypeLike,
+    read_as: str,
+    size: np.ndarray | None,
+    sized: np.ndarray | None = None,
+) -> np.ndarray:
+    """Dense values: unchanged, log-normalized counts, or raw counts with the size factor as last column.
+
+    Without ``size``, the size factor is the sum of the columns ``sized``, or of ``columns``.
+    """
+    if size is None and sized is not None and read_as != "given":
+        some = x if len(sized) == x.shape[1] else x[:, sized]
+        size = np.asarray(some.sum(1, dtype=np.float64)).ravel()
     x = dense(x, columns)
     if read_as == "given":
         return x.astype(dtype, copy=False)
@@ -251,8 +281,10 @@ def _sizes(adata: AnnData, key: str) -> np.ndarray:
     return size
 
 
-def check_matrix(adata: AnnData, *, layer: str | None, scale: Scale, size_factor_key: str | None) -> None:
-    """Validate genes and values in one scan.
+def check_matrix(
+    adata: AnnData, *, layer: str | None, scale: Scale, size_factor_key: str | None, readout: str | None = None
+) -> None:
+    """Validate genes and values in one scan. Readout genes may be constant.
 
     Raises
     ------
@@ -265,15 +297,18 @@ def check_matrix(adata: AnnData, *, layer: str | None, scale: Scale, size_factor
         raise ValueError(f"adata is empty: {adata.n_obs} cells x {adata.n_vars} genes.")
     if size_factor_key is not None and scale != "counts":
         raise ValueError(f"size_factor_key={size_factor_key!r} goes with scale='counts', not with {scale!r}.")
-    cells = CellMatrix(adata, adata.var_names.to_numpy(str), layer=layer, scale=scale, size_factor_key=size_factor_key)
-    constant = cells.check()
+    check_genes(adata)
+    genes = GeneColumns.read(adata, readout)
+    options: dict[str, Any] = {"layer": layer, "scale": scale, "size_factor_key": size_factor_key}
+    cells = CellMatrix(adata, genes.panel, readout=(genes.readout, readout), **options)
+    constant = cells.with_readout().check()[: len(genes.panel)]
     if constant.any():
         raise ValueError(
-            f"{int(constant.sum())} genes are constant in all cells: {listed(adata.var_names[constant], n=5)}. "
+            f"{int(constant.sum())} genes are constant in all cells: {listed(genes.panel[constant], n=5)}. "
             "Drop them: sc.pp.filter_genes or adata[:, keep].copy()."
         )
-    if scale == "counts" and size_factor_key is None and adata.n_vars < 1000:
+    if scale == "counts" and size_factor_key is None and len(genes.names) < 1000:
         warn(
-            f"Sizes for scale='counts' are row sums over only {adata.n_vars} genes, so a strong effect on a few of them changes "
+            f"Sizes for scale='counts' are row sums over only {len(genes.names)} genes, so a strong effect on a few of them changes "
             "the size itself. Pass size_factor_key= with totals over all genes where you have them."
         )

@@ -75,13 +75,14 @@ class ConditionReader:
         self, n_columns: int, *, own: bool, transform: Callable[[np.ndarray, np.ndarray], np.ndarray] | None = None
     ) -> SufficientStatistics:
         """Statistics of the cells, or of the output of ``transform(x, code)`` for cells and their conditions."""
+        products = len(self.rows) * n_columns * (n_columns - self.cells.n_leaves)
         return self.cells.subset(self.rows).statistics(
             self.code,
             n_conditions=self.n_conditions,
             n_columns=n_columns,
             transform=transform,
             own=own,
-            dtype=np.float32 if len(self.rows) * n_columns**2 > DOUBLE_PRODUCTS else np.float64,
+            dtype=np.float32 if products > DOUBLE_PRODUCTS else np.float64,
         )
 
 

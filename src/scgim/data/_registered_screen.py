@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from scgim._checks import listed, nearest
+from scgim._genes import GeneColumns
 
 from ._columns import ScreenColumns
 from ._matrix import CellMatrix
@@ -38,14 +39,24 @@ class RegisteredScreen:
         return self.columns.with_replicates(self.columns.table(self.adata), self.adata)
 
     @cached_property
+    def gene_columns(self) -> GeneColumns:
+        """Names of panel and readout, in the order of the AnnData."""
+        return GeneColumns.read(self.adata, self.setup.get("readout"))
+
+    @property
     def genes(self) -> np.ndarray:
-        """Names of the genes, sorted."""
-        return np.sort(self.adata.var_names.to_numpy(str))
+        """Names of the genes of the panel, sorted."""
+        return np.sort(self.gene_columns.panel)
+
+    @property
+    def readout(self) -> np.ndarray:
+        """Names of the readout genes, sorted; empty without readout."""
+        return np.sort(self.gene_columns.readout)
 
     def matrix(self) -> CellMatrix:
         """Chunked access to the values, genes sorted."""
         options = {name: self.setup[name] for name in ("layer", "scale", "size_factor_key")}
-        return CellMatrix(self.adata, self.genes, **options)
+        return CellMatrix(self.adata, self.genes, readout=(self.readout, self.setup.get("readout")), **options)
 
 
 def require_genes(genes: np.ndarray, known: np.ndarray) -> None:

@@ -12,3 +12,4 @@ class DataRequirements:
     own: bool = False  # scatter of every condition
     cells: bool = False  # sampled cells, and statistics of a nonlinear basis
     means: bool = False  # condition means with their errors, for a graph learned from means
+    readout: bool = False  # statistics of the readout genes

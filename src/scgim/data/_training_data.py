@@ -20,6 +20,7 @@ from ._matrix import data_hash
 from ._mean_evidence import ConditionMeansModel, log_rate_slope
 from ._placebos import Placebos
 from ._reader import MAX_CONTROLS, BasisExpansion, control_group_of, sample_cells
+from ._readout_data import readout_data, readout_summary
 from ._replicates import ReplicateMeans
 from ._requirements import DataRequirements
 from ._scaling import Scaling
@@ -30,7 +31,7 @@ if TYPE_CHECKING:
     import pandas as pd
     import scipy.sparse as sp
 
-    from scgim.module import CellStore
+    from scgim.module import CellStore, ReadoutData
     from scgim.statistics import ConditionMeans, SufficientStatistics
 
     from ._registered_screen import RegisteredScreen
@@ -56,7 +57,7 @@ class TrainingData:
     ``search`` are the statistics of the structure search on the basis functions of its score. ``means`` is the model of condition means if
     the graph is learned from means. ``store`` are sampled cells for nonlinear mechanisms. ``held`` and ``held_store`` are validation
     conditions and their cells. ``fine`` are the conditions by batch. ``placebos`` consist of the controls in ``summary``, and ``raw`` are
-    the counts of these controls with size factors, if the values are counts.
+    the counts of these controls with size factors, if the values are counts. ``readout`` are statistics of the readout genes.
     """
 
     summary: TrainingSummary
@@ -70,6 +71,7 @@ class TrainingData:
     fine: BatchwiseConditions
     means: ConditionMeansModel | None = None
     raw: sp.csr_matrix | None = None
+    readout: ReadoutData | None = None
 
     @property
     def n_cells(self) -> float:
@@ -118,7 +120,7 @@ def read_training_data(
     table, genes, matrix = screen.conditions, screen.genes, screen.matrix()
     use = table["train"].to_numpy() if held is None else table["train"].to_numpy() & ~held
     _check_own(table, use, len(genes), needs)
-    cells = ConditionStatistics.read(matrix, table, use, own=needs.own and not needs.cells)
+    cells = ConditionStatistics.read(matrix, table, use, own=needs.own and not needs.cells, readout=needs.readout)
     if "replicate" in table and not has_replicates(table[use]):
         raise ValueError(no_replicates(screen.columns.replicate_key, screen.columns.batch_key))
     scaling = Scaling.of(cells, genes, counts=matrix.scale == "counts")
@@ -155,6 +157,7 @@ def read_training_data(
         fine=_batchwise(cells, scaling, in_sd.mean, replicates),
         means=means,
         raw=raw,
+        readout=readout_data(cells, scaling) if needs.readout else None,
     )
 
 
@@ -169,6 +172,8 @@ def _summary(
 ) -> TrainingSummary:
     """The summary of the training data; ``kept`` are the rows of the stored control cells."""
     matrix, raw = screen.matrix(), cells.raw
+    controls = (matrix if raw.leaves is None else matrix.with_readout()).take(kept)
+    panel, others = controls[:, : len(screen.genes)], controls[:, len(screen.genes) :]
     return TrainingSummary(
         genes=screen.genes,
         scale=scaling.scale,
@@ -178,12 +183,13 @@ def _summary(
         group_size=scaling.size,
         design=design,
         statistics=statistics,
-        controls=matrix.take(kept),
+        controls=panel,
         control_group=control_group_of(screen.conditions.iloc[kept], scaling.groups),
         control_names=matrix.obs_names[kept].to_numpy(str),
         data_hash=data_hash(raw.n, raw.mean, raw.scatter, features.to_numpy(np.float64)),
         line_scale=scaling.line_scale,
         control_replicate=_replicate_codes(screen.conditions.iloc[kept]),
+        readout={} if raw.leaves is None else readout_summary(cells, screen.readout, others),
     )
 
 

@@ -51,6 +51,9 @@ class TrainingSummary:
         versions, in which it is 1.
     control_replicate
         Replicate of every stored control cell, ``(cells,)`` int; empty without replicates.
+    readout
+        Names ``genes``, ``group_mean``, ``scale`` (control SD) and stored ``controls`` of the readout genes, and after training the state
+        ``model`` of :class:`~scgim.module.Readout`; empty without readout.
     """
 
     genes: np.ndarray
@@ -70,11 +73,13 @@ class TrainingSummary:
     line_scale: np.ndarray = field(default_factory=lambda: np.ones((0, 0)))
     known_targets: dict = field(default_factory=dict)
     control_replicate: np.ndarray = field(default_factory=lambda: np.zeros(0, dtype=np.int64))
+    readout: dict = field(default_factory=dict)
 
-    def line_mean(self, line: str) -> np.ndarray:
-        """Control mean of a line over its batches, training scale, ``(genes,)``."""
+    def line_mean(self, line: str, group_mean: np.ndarray | None = None) -> np.ndarray:
+        """Control mean of a line over its batches, training scale, ``(genes,)``; ``group_mean`` are those of other genes."""
         rows = self.group_line == line
-        return np.average(self.group_mean[rows], axis=0, weights=self.group_size[rows])
+        of_groups = self.group_mean if group_mean is None else group_mean
+        return np.average(of_groups[rows], axis=0, weights=self.group_size[rows])
 
     def relative_scale(self, line: np.ndarray | int) -> np.ndarray:
         """Control SD of lines, by index, relative to the pooled control SD; 1 for an unseen line (-1)."""

@@ -55,5 +55,6 @@ def trained_alike(
     """The ablations, trained on the model's cells with its seed."""
     for name, ablation in ablations.items():
         logger.info("Training %s for comparison.", name)
+        ablation._reads_readout = False
         ablation.train(**{"enable_progress_bar": False, **train_kwargs, "seed": model.seed_})
     return ablations

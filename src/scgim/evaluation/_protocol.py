@@ -17,6 +17,7 @@ class TrainedModel(Protocol):
     drug_table_: DrugTable
     settings_: dict[str, Any]
     seed_: int
+    _reads_readout: bool
 
     @property
     def generator_(self) -> str:

@@ -4,6 +4,7 @@ from copy import deepcopy
 from typing import TYPE_CHECKING
 
 import numpy as np
+import pandas as pd
 from anndata import AnnData
 
 from scgim._keys import SHIFT, TARGETS, UNS
@@ -31,7 +32,7 @@ def shift_adata(adata: AnnData, *, key: str = SHIFT) -> AnnData:
 
     Returns
     -------
-    A new AnnData (cells, genes) that shares no memory with `adata`. ``X`` is the change on the training scale, 0 for controls. ``obs``,
+    A new AnnData (cells, genes) that shares no memory with `adata`, with the genes that :meth:`scgim.GIM.annotate` wrote. ``X`` is the change on the training scale, 0 for controls. ``obs``,
     ``var``, the embeddings ``obsm["X_..."]``, the colors and scgim's entries of ``uns`` are copied.
     ``uns["dendrogram_<drug_key>"]`` is the dendrogram of the drugs' mean changes by Euclidean distance. scanpy's own dendrogram, by
     correlation, is undefined for a control without any change.
@@ -60,7 +61,10 @@ def shift_adata(adata: AnnData, *, key: str = SHIFT) -> AnnData:
     groupby = uns.get(TARGETS, {}).get("params", {}).get("groupby")
     if groupby in adata.obs and (tree := dendrogram(change, adata.obs[groupby])):
         uns[f"dendrogram_{groupby}"] = tree
-    return AnnData(change, obs=adata.obs.copy(), var=adata.var.copy(), obsm=embeddings, uns=uns)
+    genes = uns.get(UNS, {}).get("genes", adata.var_names)
+    known = set(adata.var_names)
+    var = adata.var.loc[genes] if all(gene in known for gene in genes) else pd.DataFrame(index=pd.Index(genes))
+    return AnnData(change, obs=adata.obs.copy(), var=var.copy(), obsm=embeddings, uns=uns)
 
 
 def _plain(value: Any) -> Any:

@@ -11,6 +11,8 @@ import scipy.sparse as sp
 from scgim._checks import check_names, control_names, is_control, listed, nearest, warn
 from scgim.data._matrix import CellMatrix, check_genes
 
+from ._readout import ReadoutControls
+
 if TYPE_CHECKING:
     import pandas as pd
     from anndata import AnnData
@@ -30,21 +32,27 @@ class ControlCells:
     center: np.ndarray  # (cells, genes) or (genes,): control mean that is subtracted from each cell
     mean: np.ndarray  # (genes,)
     scale: np.ndarray  # (genes,) unit of the standardized scale
+    readout: ReadoutControls | None = None
 
 
-def training_controls(summary: TrainingSummary) -> list[ControlCells]:
-    """The controls stored in training, line by line."""
+def training_controls(summary: TrainingSummary, *, readout: bool = False) -> list[ControlCells]:
+    """The controls stored in training, line by line; ``readout``: with their readout genes."""
     out = []
     for line in summary.design.lines:
         rows = np.flatnonzero(summary.group_line[summary.control_group] == line)
         center = summary.group_mean[summary.control_group[rows]]
         names, scale = summary.control_names[rows], _scale(summary, line)
-        out.append(ControlCells(str(line), summary.controls[rows], names, center, summary.line_mean(line), scale))
+        others = None
+        if readout:
+            mean = summary.line_mean(line, summary.readout["group_mean"])
+            others = ReadoutControls(summary.readout["controls"][rows], mean)
+        mean = summary.line_mean(line)
+        out.append(ControlCells(str(line), summary.controls[rows], names, center, mean, scale, others))
     return out
 
 
 def user_controls(
-    adata: AnnData, summary: TrainingSummary, settings: dict, childless: np.ndarray
+    adata: AnnData, summary: TrainingSummary, settings: dict, childless: np.ndarray, *, readout: bool = False
 ) -> list[ControlCells]:
     """Control cells of the user, with genes matched by name.
 
@@ -58,6 +66,8 @@ def user_controls(
         Settings of the set-up.
     childless
         Genes without children in the graph, ``(genes,)`` bool. Only these genes may be missing.
+    readout
+        Whether the readout genes are needed. They also are needed for size factors that are sums over all genes.
 
     Raises
     ------
@@ -73,14 +83,19 @@ def user_controls(
     drug_key, line_key, control = settings["drug_key"], settings["cell_line_key"], settings["control"]
     if drug_key in adata.obs:
         _require_controls(check_names(adata, drug_key), control, drug_key)
-    present = _present(adata, summary.genes, childless)
+    n, key = len(summary.genes), settings.get("readout")
+    summed = settings["scale"] == "counts" and settings["size_factor_key"] is None
+    others = summary.readout["genes"] if summary.readout and (readout or summed) else np.empty(0, dtype=str)
+    genes = np.concatenate([summary.genes, others])
+    present = _present(adata, genes, np.concatenate([childless, np.ones(len(others), dtype=bool)]), key)
     cells = CellMatrix(
         adata,
-        summary.genes[present],
+        genes[:n][present[:n]],
         layer=settings["layer"],
         scale=settings["scale"],
         size_factor_key=settings["size_factor_key"],
-    )
+        readout=(others[present[n:]], key),
+    ).with_readout()
     cells.check()
     line = np.full(adata.n_obs, "", dtype=object) if line_key is None else check_names(adata, line_key).to_numpy()
     out = []
@@ -88,11 +103,11 @@ def user_controls(
         rows = np.flatnonzero(line == name)
         x = cells.take(rows)
         if not present.all():
-            full = np.tile(_known_mean(summary, name).astype(np.float32), (len(rows), 1))
-            full[:, present] = x.toarray()
-            x = sp.csr_matrix(full)
+            x = _completed(x, present, _known_mean(summary, name, len(others) > 0))
         mean = np.asarray(x.mean(0, dtype=np.float64)).ravel()
-        out.append(ControlCells(str(name), x, adata.obs_names[rows].to_numpy(str), mean, mean, _scale(summary, name)))
+        names, scale = adata.obs_names[rows].to_numpy(str), _scale(summary, name)
+        at = ReadoutControls(x[:, n:], mean[n:]) if readout else None
+        out.append(ControlCells(str(name), x[:, :n], names, mean[:n], mean[:n], scale, at))
     return out
 
 
@@ -115,17 +130,27 @@ def _require_controls(names: pd.Series, control: str | list[str], key: str) -> N
     )
 
 
-def _present(adata: AnnData, genes: np.ndarray, childless: np.ndarray) -> np.ndarray:
-    """Genes of the model that are in the data, ``(genes,)`` bool."""
+def _completed(x: sp.csr_matrix, present: np.ndarray, mean: np.ndarray) -> sp.csr_matrix:
+    """Cells with the genes that are not ``present`` at their ``mean``."""
+    order = np.argsort(np.concatenate([np.flatnonzero(present), np.flatnonzero(~present)]), kind="stable")
+    missing = np.tile(mean[~present].astype(np.float32), (x.shape[0], 1))
+    return sp.hstack([x, sp.csr_matrix(missing)], format="csr")[:, order]
+
+
+def _present(adata: AnnData, genes: np.ndarray, childless: np.ndarray, key: str | None) -> np.ndarray:
+    """Genes of the model that are in the data, ``(genes,)`` bool. Readout genes may be in ``obsm[key]``."""
     check_genes(adata)
-    present = np.isin(genes, adata.var_names.to_numpy(str))
+    names = adata.var_names
+    if key is not None and key in adata.obsm:
+        names = names.append(adata.obsm[key].columns)
+    present = np.isin(genes, names.to_numpy(str))
     missing = genes[~present]
     if not len(missing):
         return present
     if len(missing) > MAX_MISSING * len(genes) or not childless[~present].all():
         raise ValueError(
             f"Genes do not match the model: {int(present.sum())} of {len(genes)} found; missing {listed(missing)} "
-            f"(nearest to {listed(missing[:1])}: {listed(nearest(missing[0], list(adata.var_names), n=2))}). Genes are matched by name, never by position. "
+            f"(nearest to {listed(missing[:1])}: {listed(nearest(missing[0], list(names), n=2))}). Genes are matched by name, never by position. "
             "Map the identifiers, or refit on the shared genes."
         )
     warn(f"{len(missing)} genes are missing and take the training control mean: {listed(missing)}.")
@@ -137,8 +162,11 @@ def _scale(summary: TrainingSummary, line: str) -> np.ndarray:
     return summary.scale * summary.relative_scale(summary.design.line_index(line))
 
 
-def _known_mean(summary: TrainingSummary, line: str) -> np.ndarray:
-    """Control mean of a line, or the mean of all controls for an unseen line; ``(genes,)``."""
+def _known_mean(summary: TrainingSummary, line: str, readout: bool) -> np.ndarray:
+    """Control mean of a line, or the mean of all controls for an unseen line; ``(genes,)``, readout genes last."""
+    of_groups = summary.group_mean
+    if readout:
+        of_groups = np.hstack([of_groups, summary.readout["group_mean"]])
     if line in summary.design.lines:
-        return summary.line_mean(line)
-    return np.average(summary.group_mean, axis=0, weights=summary.group_size)
+        return summary.line_mean(line, of_groups)
+    return np.average(of_groups, axis=0, weights=summary.group_size)

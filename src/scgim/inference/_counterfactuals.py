@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
     from ._combinations import InterventionDistribution
     from ._control_cells import ControlCells
+    from ._readout import ReadoutPredictor
 
 As = Literal["cells", "samples", "mean", "delta"]
 Targets = Literal["expectation", "map", "sample"]
@@ -38,11 +39,18 @@ class CounterfactualSampler:
         first.
     seed
         Seed of all random draws.
+    readout
+        Predicts the readout genes of control cells that have them.
     """
 
-    def __init__(self, mechanisms: Sequence[tuple[nn.Module, Sequence[Tensor]]], seed: int) -> None:
+    def __init__(
+        self,
+        mechanisms: Sequence[tuple[nn.Module, Sequence[Tensor]]],
+        seed: int,
+        readout: ReadoutPredictor | None = None,
+    ) -> None:
         self.mechanism, self.levels, self.seed = *mechanisms[0], seed
-        self.mechanisms = mechanisms
+        self.mechanisms, self.readout = mechanisms, readout
 
     def _counterfactual(self, z: Tensor, change: dict) -> Tensor:
         """Counterfactual cells, with the noise from the graph of the data and the mean change averaged over graphs."""
@@ -64,12 +72,23 @@ class CounterfactualSampler:
         # The data move the mean of the cells; the deviations of cells from the mean are unchanged.
         x = x + self._by_data(controls, change)
         if not change.parts:
-            return Block(x, control, names, None)
+            return self._with_readout(Block(x, control, names, None), controls, as_, n_cells, change)
         each = "cells" if as_ == "cells" else "delta"
         alone = [self._rows(controls, each, n_cells, part) for part in change.parts]
         data = sum(self._by_data(controls, part) for part in change.parts)
         total = sum(part - origin if each == "cells" else part for part, origin, _ in alone) + data
-        return Block(x + data, control, names, total if as_ == "delta" else control + total)
+        block = Block(x + data, control, names, total if as_ == "delta" else control + total)
+        return self._with_readout(block, controls, as_, n_cells, change)
+
+    def _with_readout(
+        self, block: Block, controls: ControlCells, as_: As, n_cells: int | None, change: Intervention
+    ) -> Block:
+        """The block with the readout genes, if they are asked for."""
+        if self.readout is None or controls.readout is None:
+            return block
+        rows = self._pick(controls, n_cells) if as_ == "cells" else None
+        rng = condition_rng(self.seed, controls.line, *change.label, "readout")
+        return self.readout.extended(block, controls.readout, as_, rows, change.own_readout, rng)
 
     def _by_data(self, controls: ControlCells, change: Intervention) -> np.ndarray | float:
         """Correction of the mean change by the data, on the training scale."""
@@ -189,6 +208,7 @@ class Intervention:
 
     parts: tuple[Intervention, ...] = ()
     blend: Blend | None = None
+    own_readout: np.ndarray | float = 0.0  # own change of the readout genes, training scale
     delta: np.ndarray | None = None  # mean change of control cells in SD of their line, if it was computed before
     same_for_all = False  # whether every cell has the same change
     sampled = False  # whether every cell draws its targets

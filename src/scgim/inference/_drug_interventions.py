@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from ._combinations import InterventionDistribution
     from ._counterfactuals import Targets
     from ._query import Query
+    from ._readout import ReadoutPredictor
     from ._target_ranking import Evidence
 
 
@@ -60,6 +61,8 @@ class DrugInterventions:
         Function that returns the generator's interventions for a query in a line.
     mean_changes
         Function that returns the mean changes of all rows by a matrix product; ``None`` for nonlinear mechanisms.
+    readout
+        The readout genes, if they are asked for.
     """
 
     def __init__(
@@ -73,7 +76,9 @@ class DrugInterventions:
         only: set[tuple] | None,
         generated: Callable[[Query, str], InterventionDistribution],
         mean_changes: Callable[[InterventionDistribution, Targets], np.ndarray] | None,
+        readout: ReadoutPredictor | None = None,
     ) -> None:
+        self.readout = readout
         self.summary, self.kind, self.query, self.targets = summary, kind, query, targets
         self.evidence, self.only, self.generated, self.mean_changes = evidence, only, generated, mean_changes
         self.doses, self.combined = query.doses, query.combined
@@ -106,7 +111,9 @@ class DrugInterventions:
             blend = Blend(known.own[i], self.responses.weight)
         delta = None if known.delta is None else known.delta[i]
         parts = self._parts(line, i) if self.combined[i] else ()
-        return DrugIntervention(label, known.distribution.row(i), self.targets, self.kind, parts, blend, delta)
+        found = DrugIntervention(label, known.distribution.row(i), self.targets, self.kind, parts, blend, delta)
+        found.own_readout = self._own_readout(line, i)
+        return found
 
     def _of_line(self, line: str) -> _OfLine:
         if line not in self._lines:
@@ -117,6 +124,14 @@ class DrugInterventions:
 
     def _own(self, query: Query, line: str) -> np.ndarray:
         return self.responses.own(query.rows(self.summary.design, line)) * self.summary.scale
+
+    def _own_readout(self, line: str, i: int) -> np.ndarray | float:
+        """Own changes of the readout genes by the measured drugs of a row, ``(readout,)``."""
+        if self.readout is None or self.evidence == "features":
+            return 0.0
+        alone = self.query.alone(i)
+        rows = alone.rows(self.summary.design, line)
+        return self.readout.own(rows.take(np.flatnonzero(alone.index >= 0))).sum(0)
 
     def _parts(self, line: str, i: int) -> tuple[DrugIntervention, ...]:
         """Interventions of the single drugs of a combination."""

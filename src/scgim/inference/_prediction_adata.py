@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Literal, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -12,6 +12,9 @@ from scgim import _keys
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+
+Genes = Literal["all", "panel"]
 
 
 class Block(NamedTuple):

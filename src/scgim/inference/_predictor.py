@@ -22,6 +22,7 @@ from ._counterfactuals import CounterfactualSampler, mean_changes
 from ._drug_interventions import DrugInterventions, condition_text, not_measured
 from ._prediction_adata import assemble
 from ._query import Query, resolve
+from ._readout import ReadoutPredictor
 from ._target_ranking import decisive_edges_of, posterior, rank
 
 if TYPE_CHECKING:
@@ -36,7 +37,7 @@ if TYPE_CHECKING:
 
     from ._combinations import InterventionDistribution
     from ._counterfactuals import As, Intervention, Targets
-    from ._prediction_adata import Block
+    from ._prediction_adata import Block, Genes
     from ._target_ranking import Evidence
 
 MAX_CELLS = 1_000  # most cells for a mean total effect; each cell costs as much as a prediction
@@ -53,7 +54,7 @@ class Predictor:
     setup
         Arguments of :meth:`scgim.GIM.setup_anndata`.
     genes
-        Names of the genes in the order of the training AnnData.
+        Names of panel and readout genes in the order of the training AnnData.
     averaging
         Graphs for the average over interventions; ``None`` for the graph of the data alone.
     averages_drugs
@@ -183,19 +184,20 @@ class Predictor:
         seed: int = 0,
         targets: Targets = "expectation",
         evidence: Evidence = "auto",
+        genes: Genes = "all",
     ) -> AnnData:
         """Predict a query's drugs and doses in every line."""
-        blocks = self._drug_blocks(query, adata, as_, n_cells, seed, targets, evidence)
-        return self._assembled(blocks, as_, {"targets": targets, "seed": seed})
+        blocks = self._drug_blocks(query, adata, as_, n_cells, seed, targets, evidence, genes=genes)
+        return self._assembled(blocks, as_, {"targets": targets, "seed": seed}, genes)
 
     def changes(
-        self, query: Query, evidence: Evidence = "auto", only: set[tuple] | None = None
+        self, query: Query, evidence: Evidence = "auto", only: set[tuple] | None = None, genes: Genes = "panel"
     ) -> tuple[pd.DataFrame, np.ndarray]:
         """Drug, dose and line of every row, and predicted mean changes on the training scale, ``(rows, genes)`` with genes sorted.
 
-        ``only`` are keys of the requested conditions; ``None`` for all rows in all lines.
+        ``only`` are keys of the requested conditions; ``None`` for all rows in all lines. Readout genes are last.
         """
-        blocks = list(self._drug_blocks(query, None, "delta", None, 0, "expectation", evidence, only))
+        blocks = list(self._drug_blocks(query, None, "delta", None, 0, "expectation", evidence, only, genes))
         rows = pd.DataFrame([about for _, about in blocks])[["drug", "dose", "cell_line"]]
         return rows, np.concatenate([block.x for block, _ in blocks])
 
@@ -208,11 +210,16 @@ class Predictor:
         as_: As,
         n_cells: int | None,
         provenance: dict,
+        genes: Genes = "all",
     ) -> AnnData:
         """Predict an intervention on genes. ``change`` returns the intervention in a line, ``about`` the obs values of its rows."""
         asked = [(change, lambda line: "do", about)]
-        blocks = self._blocks(asked, adata, as_, n_cells, provenance["seed"], self._mechanisms())
-        return self._assembled(blocks, as_, provenance)
+        readout = self._readout(genes)
+        blocks = self._blocks(asked, adata, as_, n_cells, provenance["seed"], self._mechanisms(), readout)
+        return self._assembled(blocks, as_, provenance, genes)
+
+    def _readout(self, genes: Genes) -> ReadoutPredictor | None:
+        return ReadoutPredictor.of(self.summary) if genes == "all" else None
 
     def _drug_blocks(
         self,
@@ -224,8 +231,10 @@ class Predictor:
         targets: Targets,
         evidence: Evidence,
         only: set[tuple] | None = None,
+        genes: Genes = "all",
     ) -> Iterator[tuple[Block, dict]]:
         self._check_evidence(query, evidence)
+        readout = self._readout(genes)
         domain = applicability(query, self.summary.design).to_dict("records")
         combined, doses = query.combined.any(), query.doses
         each = DrugInterventions(
@@ -237,6 +246,7 @@ class Predictor:
             only=only,
             generated=lambda query, line: self.interventions(query, line, self.plain),
             mean_changes=self.mean_changes if self.module.mechanism.affine else None,
+            readout=readout,
         )
         asked = (
             (
@@ -247,7 +257,7 @@ class Predictor:
             )
             for i in range(len(query.drug))
         )
-        return self._blocks(asked, adata, as_, n_cells, seed, self._drug_mechanisms())
+        return self._blocks(asked, adata, as_, n_cells, seed, self._drug_mechanisms(), readout)
 
     def _blocks(
         self,
@@ -257,16 +267,17 @@ class Predictor:
         n_cells: int | None,
         seed: int,
         mechanisms: list[tuple],
+        readout: ReadoutPredictor | None,
     ) -> Iterator[tuple[Block, dict]]:
         """Blocks of every intervention in every line, each with the obs values of its rows."""
         if n_cells is not None and n_cells < 1:
             raise ValueError(f"n_cells must be at least 1, got {n_cells}.")
         if adata is None:
-            lines = training_controls(self.summary)
+            lines = training_controls(self.summary, readout=readout is not None)
         else:
             childless = ~self.module.mechanism.graph.numpy().any(1)
-            lines = user_controls(adata, self.summary, self.setup, childless)
-        sampler = CounterfactualSampler(mechanisms, seed)
+            lines = user_controls(adata, self.summary, self.setup, childless, readout=readout is not None)
+        sampler = CounterfactualSampler(mechanisms, seed, readout)
         for change, evidence, shared in asked:
             for controls in lines:
                 if (found := evidence(controls.line)) is None:
@@ -274,7 +285,7 @@ class Predictor:
                 block = sampler.rows(controls, as_, n_cells, change(controls.line))
                 yield block, {**shared, "cell_line": controls.line, "evidence": found}
 
-    def _assembled(self, blocks: Iterator[tuple[Block, dict]], as_: As, about: dict) -> AnnData:
+    def _assembled(self, blocks: Iterator[tuple[Block, dict]], as_: As, about: dict, genes: Genes) -> AnnData:
         provenance = {
             "kind": as_,
             "scale": self.setup["scale"],
@@ -282,7 +293,17 @@ class Predictor:
             "version": __version__,
             **about,
         }
-        return assemble(blocks, np.searchsorted(self.summary.genes, self.genes), self.genes, provenance)
+        order, names = self.gene_order(self.genes, genes)
+        return assemble(blocks, order, names, provenance)
+
+    def gene_order(self, names: np.ndarray, genes: Genes) -> tuple[np.ndarray, np.ndarray]:
+        """Indices of ``names`` among the model's genes, readout genes last, and the names; ``genes="panel"``: of the panel alone."""
+        known = pd.Index(
+            np.concatenate([self.summary.genes, self.summary.readout.get("genes", np.empty(0, dtype=str))])
+        )
+        order = known.get_indexer(names)
+        chosen = np.ones(len(names), dtype=bool) if genes == "all" else order < len(self.summary.genes)
+        return order[chosen], names[chosen]
 
     # ---- changes of means --------------------------------------------------------------------------------------------
 

@@ -32,7 +32,7 @@ def write_shift(
     table
         Drug, dose, line, batch and control of every cell.
     order
-        Index of every gene of the AnnData among the sorted genes.
+        Index of every gene to write among the sorted genes, readout genes last.
     rows, predicted
         Drug, dose and line of the rows, and predicted changes ``(rows, genes)``, genes sorted. Cells without a prediction get NaN.
     """
@@ -41,7 +41,7 @@ def write_shift(
         pd.MultiIndex.from_frame(table[["drug", "dose", "line"]].fillna({"dose": 0.0}))
     )
     known = predicted[:, order].astype(np.float32)
-    change = np.vstack([known, np.full(adata.n_vars, np.nan, dtype=np.float32)])[row]
+    change = np.vstack([known, np.full(len(order), np.nan, dtype=np.float32)])[row]
     control = table["control"].to_numpy()
     change[control] = 0.0
     missing = ~control & (row < 0)
@@ -51,14 +51,24 @@ def write_shift(
     groups = pd.MultiIndex.from_arrays([summary.group_line, summary.group_batch])
     group = groups.get_indexer(pd.MultiIndex.from_frame(table[["line", "batch"]]))
     adata.obsm[_keys.SHIFT] = change
-    adata.obsm[_keys.PRED] = summary.group_mean[:, order].astype(np.float32)[group] + change
+    mean = summary.group_mean
+    if summary.readout:
+        mean = np.hstack([mean, summary.readout["group_mean"]])
+    adata.obsm[_keys.PRED] = mean[:, order].astype(np.float32)[group] + change
 
 
-def write_graph(adata: AnnData, weight: np.ndarray) -> None:
+def placed(weight: np.ndarray, place: np.ndarray) -> sp.csr_matrix:
+    """Weights of the panel, ``(panel, panel)``, in the order of the AnnData; ``place`` is the index of every gene, -1 for readout."""
+    known = np.flatnonzero(place >= 0)
+    inner = sp.coo_matrix(weight[np.ix_(place[known], place[known])])
+    return sp.csr_matrix((inner.data, (known[inner.row], known[inner.col])), shape=(len(place), len(place)))
+
+
+def write_graph(adata: AnnData, weight: sp.csr_matrix) -> None:
     """Write edge weights (row = source) and degrees; ``weight`` is ``(genes, genes)`` in the order of ``adata.var_names``."""
-    adata.varp[_keys.GRAPH] = sp.csr_matrix(weight)
-    adata.var[_keys.IN_DEGREE] = (weight != 0).sum(0)
-    adata.var[_keys.OUT_DEGREE] = (weight != 0).sum(1)
+    adata.varp[_keys.GRAPH] = weight
+    adata.var[_keys.IN_DEGREE] = np.bincount(weight.indices, minlength=adata.n_vars)
+    adata.var[_keys.OUT_DEGREE] = np.diff(weight.indptr).astype(int)
 
 
 def write_targets(adata: AnnData, table: pd.DataFrame, *, drug_key: str, controls: list[str]) -> None:

@@ -5,17 +5,19 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, get_args
 
 import numpy as np
-import scipy.sparse as sp
+import pandas as pd
 
 from scgim import _keys
 from scgim._checks import check_option, control_names, refuse_view
+from scgim._genes import GeneColumns
 from scgim._version import __version__
 from scgim.data._columns import ScreenColumns
 from scgim.data._design import condition_keys
 from scgim.data._registered_screen import require_genes
+from scgim.inference._prediction_adata import Genes
 from scgim.inference._target_ranking import Evidence
 
-from ._annotate import write_graph, write_shift, write_targets
+from ._annotate import placed, write_graph, write_shift, write_targets
 from ._state import ModelState
 
 if TYPE_CHECKING:
@@ -25,7 +27,7 @@ if TYPE_CHECKING:
 class AnnotationMixin(ModelState):
     """Results in the places of an AnnData that scanpy's plots use."""
 
-    def annotate(self, adata: AnnData | None = None, *, evidence: Evidence = "auto") -> None:
+    def annotate(self, adata: AnnData | None = None, *, evidence: Evidence = "auto", genes: Genes = "all") -> None:
         """Write predictions, targets and graph into an AnnData.
 
         ``.obsm["scgim_shift"]``: predicted change for every cell's drug and dose, 0 for controls;
@@ -41,6 +43,9 @@ class AnnotationMixin(ModelState):
             The training AnnData by default. Another AnnData must have the same genes, drug columns, lines and batches.
         evidence
             Evidence of :meth:`predict` and :meth:`rank_targets`: ``"auto"``, ``"data"`` or ``"features"``.
+        genes
+            Genes of the two arrays in ``.obsm``, cells x genes: panel and readout (``"all"``) or the panel alone (``"panel"``). If these are
+            not ``.var_names``, ``.uns["scgim"]["genes"]`` has their names. Targets and graph are of the panel.
 
         Returns
         -------
@@ -68,9 +73,11 @@ class AnnotationMixin(ModelState):
         if adata is None:
             raise ValueError("This model was loaded without data: pass the AnnData to annotate.")
         check_option("evidence", evidence, get_args(Evidence))
+        check_option("genes", genes, get_args(Genes))
         refuse_view(adata)
-        genes = adata.var_names.to_numpy(str)
-        require_genes(genes, summary.genes)
+        columns_of = GeneColumns.read(adata, self.registry_["setup_args"].get("readout"))
+        require_genes(columns_of.panel, summary.genes)
+        require_genes(columns_of.readout, summary.readout.get("genes", columns_of.readout[:0]))
         columns = ScreenColumns.of_setup(self.registry_["setup_args"])
         cells = columns.table(adata, split=False)  # annotation does not use the split, and new data may have none
         groups = set(zip(summary.group_line, summary.group_batch, strict=True))
@@ -79,16 +86,19 @@ class AnnotationMixin(ModelState):
         treated = cells.loc[~cells["control"], ["drug", "dose", "line"]]
         query, present = predictor.query_of(treated), set(condition_keys(treated))
         targets = predictor.rank_targets(query, evidence, present)
-        rows, change = predictor.changes(query, evidence, present)
-        order = np.searchsorted(summary.genes, genes)
+        rows, change = predictor.changes(query, evidence, present, genes)
+        order, names = predictor.gene_order(columns_of.names, genes)
         write_shift(adata, cells, summary, order, rows, change)
+        place = pd.Index(summary.genes).get_indexer(adata.var_names.to_numpy(str))  # -1: readout
         weight, _ = self._trained_module().mechanism.effects(summary.standardized_controls())
-        write_graph(adata, weight.numpy()[np.ix_(order, order)])
+        write_graph(adata, placed(weight.numpy(), place))
         if self.stability_ is not None:
             recurs = np.where(self._trained_module().mechanism.graph.numpy(), self.stability_.direct, 0.0)
-            adata.varp[_keys.STABILITY] = sp.csr_matrix(recurs[np.ix_(order, order)])
+            adata.varp[_keys.STABILITY] = placed(recurs, place)
         write_targets(adata, targets, drug_key=columns.drug_key, controls=control_names(columns.control))
         adata.uns[_keys.UNS] = self._provenance()
+        if not np.array_equal(names, adata.var_names.to_numpy(str)):
+            adata.uns[_keys.UNS]["genes"] = names.astype(object)
 
     def _provenance(self) -> dict:
         """Provenance of the results for readers of the file; None becomes an empty string."""

@@ -8,6 +8,7 @@ import numpy as np
 from scvi.data.fields import BaseAnnDataField
 
 from scgim._checks import one_or_list
+from scgim._genes import GeneColumns
 from scgim.data._drug_table import DrugTable
 
 if TYPE_CHECKING:
@@ -16,7 +17,7 @@ if TYPE_CHECKING:
     from scgim.data._columns import ScreenColumns
     from scgim.pp._smiles import SmilesConflict
 
-CONDITION, DRUG_TABLE = "context", "drug_table"
+CONDITION, DRUG_TABLE, READOUT = "context", "drug_table", "readout"
 
 
 class _TableField(BaseAnnDataField):
@@ -111,3 +112,27 @@ class DrugFeaturesField(_TableField):
     def get_summary_stats(self, state_registry: dict) -> dict:
         """Number of features."""
         return {"n_features": len(state_registry["columns"])}
+
+
+class ReadoutField(_TableField):
+    """Names of panel and readout genes. Only screens with a readout have this field."""
+
+    registry_key = property(lambda self: READOUT)
+    attr_name = property(lambda self: "var")
+    attr_key = property(lambda self: self.key)
+
+    def __init__(self, key: str) -> None:
+        super().__init__()
+        self.key = key
+
+    def validate_field(self, adata: AnnData) -> None:
+        """No validation here, because :meth:`register_field` validates the genes."""
+
+    def register_field(self, adata: AnnData) -> dict:
+        """Names of all genes in order, and a mask of the readout genes."""
+        genes = GeneColumns.read(adata, self.key)
+        return {"names": genes.names, "is_readout": genes.is_readout}
+
+    def get_summary_stats(self, state_registry: dict) -> dict:
+        """Number of readout genes."""
+        return {"n_readout": int(state_registry["is_readout"].sum())}

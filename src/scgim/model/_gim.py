@@ -17,7 +17,7 @@ from scgim.train._edge_constraints import EdgeConstraints, check_prior, check_re
 
 from ._annotation_mixin import AnnotationMixin
 from ._evaluation_mixin import EvaluationMixin
-from ._fields import CONDITION, DRUG_TABLE
+from ._fields import CONDITION, DRUG_TABLE, READOUT
 from ._inference_mixin import InferenceMixin
 from ._persistence_mixin import PersistenceMixin
 from ._scvi_verbs_mixin import ScviVerbsMixin
@@ -226,7 +226,7 @@ class GIM(
             self._require_trained(),
             self.drug_table_,
             self.registry_["setup_args"],
-            self._gene_order(),
+            self._all_genes()[0],
             averaging=self.averaging_,
             averages_drugs=self._from_means(),
             plain=self.plain_,
@@ -237,8 +237,17 @@ class GIM(
         return type(self)(self.adata, **(self.settings_ | changes))
 
     def _gene_order(self) -> np.ndarray:
-        """Genes in the order of the training AnnData."""
-        return np.asarray(self.get_state_registry("X")["column_names"]).astype(str)
+        """Genes of the panel in the order of the training AnnData."""
+        names, is_readout = self._all_genes()
+        return names[~is_readout]
+
+    def _all_genes(self) -> tuple[np.ndarray, np.ndarray]:
+        """Panel and readout genes in the order of the training AnnData, and a mask of the readout genes."""
+        names = np.asarray(self.get_state_registry("X")["column_names"]).astype(str)
+        if READOUT not in self.registry_["field_registries"]:
+            return names, np.zeros(len(names), dtype=bool)
+        state = self.get_state_registry(READOUT)
+        return np.asarray(state["names"]).astype(str), np.asarray(state["is_readout"], dtype=bool)
 
     def _trained_module(self) -> GIMModule:
         if self.module is None:

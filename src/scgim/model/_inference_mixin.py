@@ -13,6 +13,7 @@ from scgim._checks import check_option, nearest
 from scgim.data._design import condition_keys
 from scgim.inference._counterfactuals import As, Targets
 from scgim.inference._gene_intervention import GeneIntervention
+from scgim.inference._prediction_adata import Genes
 from scgim.inference._target_ranking import Evidence
 from scgim.structure import ancestors
 
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
     from anndata import AnnData
 
 
-AS, TARGETS, EVIDENCE = get_args(As), get_args(Targets), get_args(Evidence)
+AS, TARGETS, EVIDENCE, GENES = get_args(As), get_args(Targets), get_args(Evidence), get_args(Genes)
 
 
 class InferenceMixin(ModelState):
@@ -91,6 +92,7 @@ class InferenceMixin(ModelState):
         *,
         targets: Targets = "expectation",
         evidence: Evidence = "auto",
+        genes: Genes = "all",
     ) -> AnnData:
         """Predict cells under drugs at doses, measured or not.
 
@@ -124,6 +126,8 @@ class InferenceMixin(ModelState):
             conditions of the drug, by a posterior mean (:class:`~scgim.module.Responses`) that is close to precise measurements; it
             requires a measured drug x dose x line. ``"auto"``: data where available, including other doses and lines of a measured drug
             and the drugs of a combination. The deviations of cells from the mean do not depend on the source.
+        genes
+            ``"all"``: panel and readout genes (set-up's ``readout``); ``"panel"``: the panel alone.
 
         Returns
         -------
@@ -159,9 +163,11 @@ class InferenceMixin(ModelState):
         check_option("as_", as_, AS)
         check_option("targets", targets, TARGETS)
         check_option("evidence", evidence, EVIDENCE)
+        check_option("genes", genes, GENES)
         predictor = self._predictor()
         query = predictor.resolve(drug=drug, smiles=smiles, features=features, dose=dose)
-        return predictor.predict(query, adata, as_=as_, n_cells=n_cells, seed=seed, targets=targets, evidence=evidence)
+        how = {"as_": as_, "n_cells": n_cells, "seed": seed, "targets": targets, "evidence": evidence, "genes": genes}
+        return predictor.predict(query, adata, **how)
 
     def do(
         self,
@@ -172,8 +178,9 @@ class InferenceMixin(ModelState):
         as_: As = "cells",
         n_cells: int | None = None,
         seed: int = 0,
+        genes: Genes = "all",
     ) -> AnnData:
-        """Predict cells under interventions on genes.
+        """Predict cells under interventions on genes of the panel.
 
         With linear mechanisms the mean change is averaged over an ensemble of graphs. A graph learned from means may be wrong, so the
         regression on the genes within conditions is averaged in, with the weight :data:`~scgim.module.likelihood.DOUBT`.
@@ -185,7 +192,7 @@ class InferenceMixin(ModelState):
         kind
             ``"shift"`` adds the value to the gene's mechanism; ``"set"`` fixes the gene at control mean + value x SD, without influence
             of its parents.
-        adata, as_, n_cells, seed
+        adata, as_, n_cells, seed, genes
             Arguments of :meth:`predict`.
 
         Returns
@@ -210,8 +217,8 @@ class InferenceMixin(ModelState):
         """
         predictor = self._predictor()
         summary = predictor.summary
-        check_option("kind", kind, ["shift", "set"])
-        check_option("as_", as_, AS)
+        for name, value, options in (("kind", kind, ["shift", "set"]), ("as_", as_, AS), ("genes", genes, GENES)):
+            check_option(name, value, options)
         if not isinstance(interventions, Mapping):
             raise TypeError(f"do takes a dict {{gene: value}}, got {interventions!r}.")
         if not interventions:
@@ -235,7 +242,7 @@ class InferenceMixin(ModelState):
             followers = self._edge_constraints(summary.genes).may_follow(list(values), len(place))
         change = GeneIntervention(summary, values, kind, label, followers).on
         about = {"intervention": kind, "seed": seed}
-        return predictor.intervene(change, shared, adata, as_=as_, n_cells=n_cells, provenance=about)
+        return predictor.intervene(change, shared, adata, as_=as_, n_cells=n_cells, provenance=about, genes=genes)
 
     def rank_targets(
         self,

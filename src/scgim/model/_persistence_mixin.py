@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 
+from scgim._genes import GeneColumns
 from scgim._version import __version__
 from scgim.data._design import ScreenDesign
 from scgim.data._drug_table import DrugTable
@@ -121,7 +122,12 @@ class PersistenceMixin(ModelState):
         state = _io.read(dir_path)
         registry = state["registry"]
         if adata is not None:
-            require_genes(adata.var_names.to_numpy(str), state["fitted"]["genes"])
+            genes, readout = (
+                GeneColumns.read(adata, registry["setup_args"].get("readout")),
+                state["fitted"].get("readout"),
+            )
+            require_genes(genes.panel, state["fitted"]["genes"])
+            require_genes(genes.readout, readout["genes"] if readout else genes.readout[:0])
             cls.setup_anndata(adata, **registry["setup_args"])
         build: Callable[..., Self] = cls
         # Targets of the model's drugs remain known, even if `adata` contains none of these drugs.
@@ -160,8 +166,10 @@ class PersistenceMixin(ModelState):
         """Content of ``repr``."""
         stats, args = self.summary_stats, self.registry_["setup_args"]
         dose = f", dose in {args['dose_unit']}" if args["dose_key"] else ""
+        n_readout = int(self._all_genes()[1].sum())
+        genes = f"{len(self._gene_order())} genes" + (f" and {n_readout:,} readout genes" if n_readout else "")
         facts = {
-            "screen": f"{stats.n_vars} genes, {stats.n_drugs} drugs, {stats.n_contexts} conditions, control {args['control']!r}",
+            "screen": f"{genes}, {stats.n_drugs} drugs, {stats.n_contexts} conditions, control {args['control']!r}",
             "scale": f"{args['scale']}{dose}",
             "drug features": f"{stats.n_features} from {self.drug_table_.source}" if stats.n_features else "none",
             "mechanism": f"{self.settings_['mechanism']}, {self.settings_['intervention']} interventions"

@@ -12,7 +12,7 @@ from scgim._checks import UNITS, check_option, one_or_list
 from scgim.data._columns import ScreenColumns
 from scgim.data._matrix import check_matrix
 
-from ._fields import ConditionField, DrugFeaturesField
+from ._fields import ConditionField, DrugFeaturesField, ReadoutField
 from ._state import ModelState
 
 if TYPE_CHECKING:
@@ -44,6 +44,7 @@ class SetupMixin(ModelState):
         batch_key: str | None = None,
         size_factor_key: str | None = None,
         split_key: str | None = None,
+        readout: str | None = None,
         intervention_key: str | None = None,
         smiles_conflict: SmilesConflict = "error",
         replicate_key: str | None = None,
@@ -81,6 +82,10 @@ class SetupMixin(ModelState):
             Column of size factors for ``scale="counts"``; row sums by default.
         split_key
             Column of ``"train"`` / ``"test"``; test rows are not used in training.
+        readout
+            Genes that are predicted but not in the graph: a bool column of ``.var`` (True: readout only), or a key of ``.obsm`` with a
+            DataFrame of further genes on the same scale. The other genes are the panel. Readout genes are regressed on all genes of the
+            panel and have changes of their own under measured drugs (:class:`~scgim.module.Readout`). They may be constant.
         intervention_key
             Column with the perturbed gene of genetic arms (CRISPR), missing or blank for drugs. An arm, a value of ``drug_key``, perturbs
             one gene. If the gene is measured, it is the known and only target of the arm.
@@ -111,7 +116,7 @@ class SetupMixin(ModelState):
         setup_method_args = cls._get_setup_method_args(
             **locals()
         )  # before others, because it records all local variables
-        check_matrix(adata, layer=layer, scale=scale, size_factor_key=size_factor_key)
+        check_matrix(adata, layer=layer, scale=scale, size_factor_key=size_factor_key, readout=readout)
         check_option("unit", unit, UNITS)
         columns = ScreenColumns.of_setup(locals())
         fields = [
@@ -121,6 +126,8 @@ class SetupMixin(ModelState):
                 columns, features_key=features_key, smiles_key=smiles_key, smiles_conflict=smiles_conflict
             ),
         ]
+        if readout is not None:
+            fields.append(ReadoutField(readout))
         # A copied AnnData has the identifier of its original and would replace the original in scvi-tools' store.
         own = adata.uns.pop("_scvi_uuid", None)
         manager = AnnDataManager(fields=fields, setup_method_args=setup_method_args)

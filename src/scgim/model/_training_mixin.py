@@ -15,7 +15,7 @@ from scgim._checks import warn
 from scgim.data._requirements import DataRequirements
 from scgim.data._training_data import read_training_data
 from scgim.data._validation_data import validation_cells
-from scgim.module import GENERATORS, INTERVENTIONS, MECHANISMS, GIMModule, NoiseScale, Responses
+from scgim.module import GENERATORS, INTERVENTIONS, MECHANISMS, GIMModule, NoiseScale, Readout, Responses
 from scgim.module.likelihood import MIN_EFFECT
 from scgim.structure import edge_price
 from scgim.train._calibration import change_error, replicate_variance
@@ -49,6 +49,8 @@ def on_cpu(accelerator: str) -> str:
 
 class TrainingMixin(ModelState):
     """Training of graph, mechanisms and generator, and the results that are computed once after training."""
+
+    _reads_readout = True  # a model whose readout is not used does not read it
 
     def train(
         self,
@@ -108,7 +110,7 @@ class TrainingMixin(ModelState):
             "plan_kwargs": plan_kwargs,
         }
         options = TrainingOptions.within(max_epochs, plan_kwargs or {})
-        data = self._read(seed, validation=1 - train_size)
+        data = self._read(seed, validation=1 - train_size, readout=self._reads_readout)
         plan = self._plan(data, options, seed, early_stopping_patience if early_stopping else None)
         # These attributes are set before training, so that scvi-tools' SaveCheckpoint can save the model during training.
         self.history_, self.is_trained_, self.module = None, False, plan.module
@@ -184,6 +186,9 @@ class TrainingMixin(ModelState):
         measured, unit = predictor.measured_changes(), summary.relative_scale(design.line)
         responses = Responses.fit(summary.rows(), measured, unit**2 * error, *prior)
         self.summary_ = replace(summary, responses=responses.state())
+        if data.readout is not None:
+            fitted = Readout.fit(data.readout, summary.rows()).state()
+            self.summary_ = replace(self.summary_, readout=summary.readout | {"model": fitted})
         self.calibration_ = plan.condition_moments.about_penalty() | {
             "min_effect": float(module.min_effect),
             "misfit_max": float(module.misfit.max()),
@@ -219,20 +224,21 @@ class TrainingMixin(ModelState):
         logger.info("Graph: %s.", choice.reason)
         changes = {"structure": "none", "prior_graph": None, "regulators": None, "generator": self.generator_}
         plain = copy.copy(self)  # a copy keeps the set-up, even if the AnnData was set up again
-        plain.settings_ = self.settings_ | changes
+        plain.settings_, plain._reads_readout = self.settings_ | changes, False
         plain.train(**how, seed=self.seed_, enable_progress_bar=False)
         self.plain_ = plain.module
         self.summary_ = replace(summary, responses=plain._require_trained().responses)
 
-    def _read(self, seed: int, validation: float = 0.0) -> TrainingData:
-        """Training data, with a share ``validation`` of the conditions as validation conditions."""
+    def _read(self, seed: int, validation: float = 0.0, *, readout: bool = False) -> TrainingData:
+        """Training data, with a share ``validation`` of the conditions as validation conditions; ``readout``: with readout genes."""
         screen = self._screen()
+        needs = replace(self._needs(), readout=readout and len(screen.readout) > 0)
         held = validation_cells(screen.conditions, validation, seed) if validation else None
         return read_training_data(
             screen,
             self.drug_table_.frame,
             seed=seed,
-            needs=self._needs(),
+            needs=needs,
             held=held,
             known_targets=self.settings_["known_targets"],
         )

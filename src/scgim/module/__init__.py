@@ -8,6 +8,7 @@ from .generators import GENERATORS
 from .interventions import INTERVENTIONS, Hard, Shift
 from .likelihood import DOUBT, complete_log_likelihood, log_likelihoods, marginal_log_likelihood, noise_loss
 from .mechanisms import MECHANISMS, LinearMechanism, NetworkMechanism
+from .readout import Readout, ReadoutData
 from .responses import Responses, Rows
 from .scm import Action, abduct, counterfactual, draw_noise, propagate
 
@@ -29,6 +30,8 @@ __all__ = [
     "MeasuredConditions",
     "Moments",
     "NetworkMechanism",
+    "Readout",
+    "ReadoutData",
     "Responses",
     "Rows",
     "NoiseScale",

@@ -19,7 +19,7 @@ from ._check_design import (
 from ._check_drugs import check_features, check_split, check_structures
 from ._check_labels import check_labels
 from ._check_resources import check_resources
-from ._check_values import check_genes, check_scale, check_sizes, scan
+from ._check_values import check_genes, check_readout, check_scale, check_sizes, scan
 from ._screen import Finding, UncheckedScreen
 from ._smiles import SmilesConflict
 
@@ -53,6 +53,7 @@ def check(
     intervention_key: str | None = None,
     replicate_key: str | None = None,
     unit: Literal["cell", "well"] = "cell",
+    readout: str | None = None,
 ) -> pd.DataFrame:
     """Check a screen before set-up. Takes the arguments of `scgim.setup_anndata` and returns a table of findings.
 
@@ -78,6 +79,8 @@ def check(
         Several SMILES of one drug, as in `scgim.setup_anndata`.
     intervention_key
         Column of ``obs`` with the perturbed gene of genetic arms.
+    readout
+        Bool column of ``var``, or key of ``obsm`` with a DataFrame, of the genes that are readout only.
 
     Returns
     -------
@@ -87,8 +90,9 @@ def check(
 
     ``scale``
         Values are finite and of the declared scale.
-    ``size factors``, ``genes``, ``columns``
-        Sizes are positive. Genes vary, and no two genes are identical. No value is missing in ``obs``.
+    ``size factors``, ``genes``, ``readout``, ``columns``
+        Sizes are positive. Genes vary, and no two genes are identical. Panel and readout are told apart; readout genes may be constant.
+        No value is missing in ``obs``.
     ``controls``, ``cells per condition``
         Every cell line and batch with treated cells has controls. WARN below 20 cells or 2 wells.
     ``control labels``
@@ -139,6 +143,7 @@ def check(
         "scale": partial(check_scale, found=seen),
         "size factors": partial(check_sizes, found=seen),
         "genes": partial(check_genes, found=seen),
+        "readout": partial(check_readout, found=seen),
         "columns": check_columns,
         "controls": check_controls,
         "control labels": partial(check_labels, found=seen),

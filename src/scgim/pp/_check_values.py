@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 
 from scgim._checks import listed
+from scgim._genes import JoinedColumns
 from scgim.statistics import row_blocks
 from scgim.statistics._value_scan import ValueScan
 
@@ -35,8 +36,13 @@ def scan(screen: UncheckedScreen) -> ValueScan | Finding:
         return Finding("FAIL", "adata.X is None.", "Name the matrix with layer=.")
     if np.dtype(matrix.dtype).kind not in "biuf":
         return Finding("FAIL", f"{where(screen)} holds {matrix.dtype} values.", "Expression is real numbers.")
+    if screen.readout in adata.obsm and not isinstance(screen.genes, Finding):
+        try:
+            matrix = JoinedColumns.of(matrix, adata.obsm[screen.readout])
+        except TypeError as error:
+            return Finding.of(error)
     rng = np.random.default_rng(0)
-    blocks = row_blocks(matrix, np.arange(adata.n_obs), max(1, BLOCK // adata.n_vars))
+    blocks = row_blocks(matrix, np.arange(adata.n_obs), max(1, BLOCK // matrix.shape[1]))
     with np.errstate(all="ignore"):  # values that overflow a sum are reported as too large by the scale check
         scans = (
             ValueScan.of(x.compute() if hasattr(x, "compute") else x, rows, weight=rng.standard_normal(len(rows)))
@@ -55,9 +61,10 @@ def check_scale(screen: UncheckedScreen, found: ValueScan | Finding) -> Iterator
     if isinstance(found, Finding):
         yield found
         return
-    scale, n, high = screen.scale, screen.adata.n_obs * screen.adata.n_vars, found.high.max()
+    scale, n, high = screen.scale, found.entries, found.high.max()
+    names = _names(screen, found)
     if found.infinite.any():
-        genes = listed(screen.adata.var_names[found.infinite > 0])
+        genes = listed(names[found.infinite > 0])
         finding = f"{found.infinite.sum():,} values in {where(screen)} are missing or infinite, of {genes}."
         yield Finding("FAIL", finding, "Drop or impute them, here and wherever else they are.")
     if scale == "counts" and found.empty and screen.size_factor_key is None:
@@ -74,8 +81,11 @@ def check_sizes(screen: UncheckedScreen, found: ValueScan | Finding) -> Iterator
     """Size factors are positive numbers; without a column of them, sums of rows are used."""
     key = screen.size_factor_key
     if key is None:
-        if screen.scale == "counts" and screen.adata.n_vars < FEW_GENES:
-            finding = f"Size factors are row sums over only {screen.adata.n_vars} genes. A strong effect on a few genes changes them."
+        n_genes = screen.adata.n_vars if isinstance(found, Finding) else len(found.low)
+        if screen.scale == "counts" and n_genes < FEW_GENES:
+            finding = (
+                f"Size factors are row sums over only {n_genes} genes. A strong effect on a few genes changes them."
+            )
             yield Finding("WARN", finding, "Pass size_factor_key= with totals over all genes, if you have them.")
         yield Finding("PASS", "Row sums." if screen.scale == "counts" else "None needed.")
         return
@@ -102,12 +112,14 @@ def check_genes(screen: UncheckedScreen, found: ValueScan | Finding) -> Iterator
     if isinstance(found, Finding):
         yield Finding("PASS", f"{len(names):,} genes; their values were not looked at.")
         return
-    constant = found.low == found.high
+    names = _names(screen, found)
+    varies = found.low != found.high
+    constant = ~varies & ~_is_readout(screen, found)
     if constant.any():
         fix = "Drop them: sc.pp.filter_genes(adata, min_cells=1) or adata[:, keep].copy()."
         yield Finding("FAIL", f"{constant.sum()} genes are constant: {listed(names[constant])}.", fix)
     order = np.lexsort([found.projection, found.high, found.low])
-    order = order[~constant[order]]
+    order = order[(varies & ~_is_readout(screen, found))[order]]
     one, two = order[:-1], order[1:]
     # Two equal genes have equal projections up to the rounding of a sum over cells, which stays below this threshold. A gene
     # that differs in a single cell lies far above it, so one random projection finds duplicates without comparing columns.
@@ -118,3 +130,34 @@ def check_genes(screen: UncheckedScreen, found: ValueScan | Finding) -> Iterator
         pairs = [f"{names[i]} = {names[j]}" for i, j in sorted(pairs.tolist())]
         yield Finding("WARN", f"Genes hold the same values in every cell: {listed(pairs)}.", "Keep one of each.")
     yield Finding("PASS", f"{len(names):,} genes, each with a name and values of its own.")
+
+
+def check_readout(screen: UncheckedScreen, found: ValueScan | Finding) -> Iterator[Finding]:
+    """Panel and readout genes can be told apart."""
+    genes = screen.genes
+    if screen.readout is None:
+        yield Finding("PASS", "No readout was given: all genes are in the panel.")
+    elif isinstance(genes, Finding):
+        yield genes
+    elif isinstance(found, Finding):
+        yield Finding("PASS", f"{len(genes.readout):,} readout genes; their values were not looked at.")
+    else:
+        constant = int((found.low == found.high)[_is_readout(screen, found)].sum())
+        finding = f"{len(genes.readout):,} readout genes are regressed on {len(genes.panel):,} genes of the panel"
+        yield Finding("PASS", finding + (f"; {constant:,} are constant." if constant else "."))
+
+
+def _names(screen: UncheckedScreen, found: ValueScan) -> pd.Index:
+    """Names of the scanned columns."""
+    genes = screen.genes
+    if isinstance(genes, Finding) or len(genes.names) != len(found.low):
+        return screen.adata.var_names.astype(str)
+    return pd.Index(genes.names)
+
+
+def _is_readout(screen: UncheckedScreen, found: ValueScan) -> np.ndarray:
+    """Which of the scanned columns are readout genes."""
+    genes = screen.genes
+    if isinstance(genes, Finding) or len(genes.names) != len(found.low):
+        return np.zeros(len(found.low), dtype=bool)
+    return genes.is_readout

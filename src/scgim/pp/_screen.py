@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 
 from scgim._checks import check_obs_column, is_control, listed, nearest
+from scgim._genes import GeneColumns
 
 from ._chemistry import standardize
 from ._smiles import check_smiles
@@ -59,6 +60,7 @@ class UncheckedScreen:
     intervention_key: str | None
     replicate_key: str | None
     unit: str
+    readout: str | None = None
 
     @property
     def rows(self) -> str:
@@ -75,6 +77,17 @@ class UncheckedScreen:
             if key is not None and key not in found:
                 close = listed(nearest(key, list(found))) or "none"
                 raise KeyError(f"{where}[{key!r}] does not exist. Nearest: {close}.")
+        key = self.readout
+        if key is not None and key not in self.adata.var and key not in self.adata.obsm:
+            GeneColumns.read(self.adata, key)
+
+    @cached_property
+    def genes(self) -> GeneColumns | Finding:
+        """Panel and readout genes, or what is wrong with the readout."""
+        try:
+            return GeneColumns.read(self.adata, self.readout)
+        except (TypeError, ValueError) as error:
+            return Finding.of(error)
 
     def column(self, key: str) -> pd.Series:
         """A column of obs; the first one if several have this name."""

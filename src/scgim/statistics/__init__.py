@@ -9,7 +9,7 @@ from ._line_scale import relative_scales
 from ._means import ConditionMeans
 from ._misfit import misfit_variance
 from ._replicates import Replicates, ReplicateVariance
-from ._statistics import SufficientStatistics
+from ._statistics import LeafStatistics, SufficientStatistics
 
 __all__ = [
     "BASIS_CENTERS",
@@ -17,6 +17,7 @@ __all__ = [
     "ConditionMeans",
     "ReplicateVariance",
     "Replicates",
+    "LeafStatistics",
     "SizeFactors",
     "SufficientStatistics",
     "accumulate",

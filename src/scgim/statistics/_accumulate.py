@@ -21,6 +21,7 @@ def accumulate(
     n_genes: int,
     own: bool = False,
     dtype: DTypeLike = np.float64,
+    leaves: int = 0,
 ) -> SufficientStatistics:
     """Reduce chunks of cells to :class:`SufficientStatistics` in one pass.
 
@@ -36,6 +37,8 @@ def accumulate(
         Type of the products within a chunk. ``float32`` is several times as fast as ``float64``, with a relative error of about 1e-6
         in the scatter. The error does not grow with the distance of the cells from zero or from each other, because cells are centered
         before they are rounded. Sums over chunks are float64 either way.
+    leaves
+        Number of last columns that are leaves (:class:`LeafStatistics`). Memory grows with the other columns x leaves.
 
     Returns
     -------
@@ -43,8 +46,8 @@ def accumulate(
 
     Raises
     ------
+    ValueError
         If a condition receives no cell, or a chunk has a wrong number of columns or rows.
-        If a condition receives no cell, or a chunk has other columns or other rows than codes.
 
     Examples
     --------
@@ -54,7 +57,7 @@ def accumulate(
     >>> bool(np.allclose(s.scatter / 98, (np.cov(x[:50].T) + np.cov(x[50:].T)) / 2))
     True
     """
-    total = Accumulator(np.arange(n_conditions), n_genes, own=own)
+    total = Accumulator(np.arange(n_conditions), n_genes, own=own, leaves=leaves)
     for x, code in chunks:
         total.add(np.asarray(x), np.asarray(code), dtype=dtype)
     return total.complete(n_conditions)
@@ -70,7 +73,7 @@ def combine(parts: Iterable[SufficientStatistics]) -> SufficientStatistics:
 
     Returns
     -------
-    The pooled statistics, exact up to rounding in float64. ``own`` is kept if all parts have it.
+    The pooled statistics, exact up to rounding in float64. ``own`` is kept if all parts have it; ``leaves`` are not kept.
 
     Raises
     ------
@@ -99,6 +102,7 @@ def _accumulator(statistics: SufficientStatistics, own: bool) -> Accumulator:
     """The accumulator of some statistics, restricted to the conditions that have cells."""
     condition = np.flatnonzero(statistics.n)
     part = Accumulator(condition, 0)
+    part.core = statistics.mean.shape[1]
     part.n, part.mean, part.squares = statistics.n[condition], statistics.mean[condition], statistics.squares[condition]
     part.origin = np.zeros(statistics.mean.shape[1])
     part.scatter, part.own = (None, statistics.own[condition]) if own else (statistics.scatter, None)

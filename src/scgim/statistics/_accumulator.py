@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ._center import center
-from ._statistics import SufficientStatistics
+from ._statistics import LeafStatistics, SufficientStatistics
 
 if TYPE_CHECKING:
     from typing import Self
@@ -35,22 +35,25 @@ class Accumulator:
         Number of columns of the cells.
     own
         Whether to keep the scatter of each condition.
+    leaves
+        Number of last columns that are leaves: their scatter with the other columns is kept, but not their scatter with each other.
     """
 
-    def __init__(self, condition: np.ndarray, columns: int, *, own: bool = False) -> None:
-        k = len(condition)
+    def __init__(self, condition: np.ndarray, columns: int, *, own: bool = False, leaves: int = 0) -> None:
+        k, self.core = len(condition), columns - leaves
         self.condition, self.n = condition, np.zeros(k)
         self.mean, self.squares = np.zeros((k, columns)), np.zeros((k, columns))
         # Origin of the means: the first cell. Differences of means far from zero would otherwise lose digits.
         self.origin: np.ndarray | None = None
-        self.scatter = None if own else np.zeros((columns, columns))
-        self.own = np.zeros((k, columns, columns)) if own else None
+        self.scatter = None if own else np.zeros((self.core, self.core))
+        self.own = np.zeros((k, self.core, self.core)) if own else None
+        self.cross = np.zeros((self.core, leaves)) if leaves else None
 
     @classmethod
-    def of(cls, x: np.ndarray, code: np.ndarray, *, own: bool, dtype: DTypeLike) -> Self:
+    def of(cls, x: np.ndarray, code: np.ndarray, *, own: bool, dtype: DTypeLike, leaves: int = 0) -> Self:
         """From cells ``(rows, columns)`` with the condition of each cell, ``(rows,)``."""
         condition, at = np.unique(code, return_inverse=True)
-        return cls(condition, x.shape[1], own=own).add(x, at, dtype=dtype)
+        return cls(condition, x.shape[1], own=own, leaves=leaves).add(x, at, dtype=dtype)
 
     def add(self, x: np.ndarray, at: np.ndarray, *, dtype: DTypeLike) -> Self:
         """Add cells. ``at`` is the position of each cell's condition, ``dtype`` the type of the products."""
@@ -72,21 +75,32 @@ class Accumulator:
         order = np.argsort(at.astype(np.min_scalar_type(len(self.n))), kind="stable")
         mean, squares = center(x, self.origin, order, stop, y)
         between = self._move(found, count[found], mean, squares)
+        rest = between[between.any(1)].astype(dtype)
+        self._cross(y, rest)
+        y, rest, between = y[:, : self.core], rest[:, : self.core], between[:, : self.core]
         if self.own is None:
             # For a product with its own transpose numpy calls BLAS' syrk: half the work of a general product.
             self.scatter += y.T @ y
-            rest = between[between.any(1)].astype(dtype)
             self.scatter += rest.T @ rest
         else:
             for k, rows, row in zip(found, np.split(y, stop[:-1]), between, strict=True):
                 self.own[k] += rows.T @ rows
                 self.own[k] += np.outer(row, row)
 
+    def _cross(self, *rows: np.ndarray) -> None:
+        """Add the products of columns and leaves of some rows."""
+        for each in rows if self.cross is not None else ():
+            self.cross += each[:, : self.core].T @ each[:, self.core :]
+
     def pool(self, other: Accumulator) -> Self:
         """Add the statistics of other cells, whose conditions are all among these."""
         at = np.searchsorted(self.condition, other.condition)
         self.origin = other.origin if self.origin is None else self.origin
         between = self._move(at, other.n, other.mean + (other.origin - self.origin), other.squares)
+        self._cross(between)
+        if self.cross is not None:
+            self.cross += other.cross
+        between = between[:, : self.core]
         if self.own is None:
             self.scatter += other.scatter
             self.scatter += between.T @ between
@@ -116,13 +130,16 @@ class Accumulator:
         if len(seen) > n_conditions:
             raise ValueError(f"Cells of conditions {np.setdiff1d(seen, every).tolist()}, of {n_conditions}.")
         scatter = self.scatter if self.own is None else self.own.sum(0)
-        return SufficientStatistics(self.n, self.origin + self.mean, scatter, self.squares, self.own)
+        mean, squares, d = self.origin + self.mean, self.squares, self.core
+        leaves = None if self.cross is None else LeafStatistics(mean[:, d:], squares[:, d:], self.cross)
+        return SufficientStatistics(self.n, mean[:, :d], scatter, squares[:, :d], self.own, leaves=leaves)
 
 
 def pool(parts: list[Accumulator]) -> Accumulator:
     """Pool accumulators of disjoint cells, which may have conditions in common."""
     condition = np.unique(np.concatenate([part.condition for part in parts]))
-    total = Accumulator(condition, parts[0].mean.shape[1], own=parts[0].own is not None)
+    columns, core = parts[0].mean.shape[1], parts[0].core
+    total = Accumulator(condition, columns, own=parts[0].own is not None, leaves=columns - core)
     for part in parts:
         total.pool(part)
     return total

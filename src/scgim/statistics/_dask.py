@@ -23,6 +23,7 @@ def accumulate_dask(
     n_genes: int,
     own: bool = False,
     dtype: DTypeLike = np.float64,
+    leaves: int = 0,
 ) -> SufficientStatistics:
     """Statistics of :func:`accumulate`, computed on dask's workers. Only statistics travel between processes.
 
@@ -33,7 +34,7 @@ def accumulate_dask(
     ----------
     chunks
         Pairs ``(x, code)`` of cells and conditions, as for :func:`accumulate`; ``x`` is a ``dask.delayed`` or array, dense or sparse.
-    n_conditions, n_genes, own, dtype
+    n_conditions, n_genes, own, dtype, leaves
         The arguments of :func:`accumulate`. With ``own``, a chunk sends one scatter for each of its conditions, so cells should be
         sorted by condition.
 
@@ -60,9 +61,9 @@ def accumulate_dask(
     """
     delayed = import_dask().delayed
     partial, combine = delayed(_accumulator, pure=False), delayed(pool, pure=False)
-    parts = [partial(x, code, own, dtype, n_genes) for x, code in chunks if len(code)]
+    parts = [partial(x, code, own, dtype, n_genes, leaves) for x, code in chunks if len(code)]
     if not parts:
-        return Accumulator(np.empty(0, np.int64), n_genes, own=own).complete(n_conditions)
+        return Accumulator(np.empty(0, np.int64), n_genes, own=own, leaves=leaves).complete(n_conditions)
     return tree(parts, combine).compute().complete(n_conditions)
 
 
@@ -75,8 +76,8 @@ def import_dask() -> Any:
     return dask
 
 
-def _accumulator(x: Any, code: np.ndarray, own: bool, dtype: DTypeLike, n_genes: int) -> Accumulator:
+def _accumulator(x: Any, code: np.ndarray, own: bool, dtype: DTypeLike, n_genes: int, leaves: int) -> Accumulator:
     x = x.toarray() if sp.issparse(x) else np.asarray(x)
     if x.ndim != 2 or x.shape[1] != n_genes:
         raise ValueError(f"Cells of shape {x.shape}, for {n_genes} columns.")
-    return Accumulator.of(x, code, own=own, dtype=dtype)
+    return Accumulator.of(x, code, own=own, dtype=dtype, leaves=leaves)

@@ -7,6 +7,23 @@ import scipy.sparse as sp
 
 
 @dataclass(frozen=True)
+class LeafStatistics:
+    """Statistics of further columns, the leaves, that are regressed on the columns of :class:`SufficientStatistics`.
+
+    Parameters
+    ----------
+    mean, squares
+        Condition means, and sums of squares about them, ``(conditions, leaves)`` float64.
+    cross
+        Pooled within-condition scatter of columns (rows) and leaves, ``(columns, leaves)`` float64.
+    """
+
+    mean: np.ndarray
+    squares: np.ndarray
+    cross: np.ndarray
+
+
+@dataclass(frozen=True)
 class SufficientStatistics:
     r"""Sufficient statistics, by condition, of a model that is linear in its columns.
 
@@ -31,6 +48,8 @@ class SufficientStatistics:
         Each :math:`W_k`, ``(conditions, columns, columns)`` float64, if requested: hard interventions need it.
     target_log_odds
         Prior log odds of targets relative to a gene without prior knowledge, ``(conditions, genes)``, in nats; infinite if certain.
+    leaves
+        Statistics of further columns from the same pass. The methods of this class do not keep them.
     """
 
     n: np.ndarray
@@ -39,6 +58,7 @@ class SufficientStatistics:
     squares: np.ndarray
     own: np.ndarray | None = None
     target_log_odds: np.ndarray | None = None
+    leaves: LeafStatistics | None = None
 
     @property
     def n_cells(self) -> float:

@@ -14,6 +14,8 @@ LOGNORM_MAX = 20.0  # a larger value would mean e^20 transcripts of one gene in 
 
 def dense(x: Any, columns: np.ndarray | None = None) -> np.ndarray:
     """Some columns as a dense array with contiguous rows."""
+    if sp.issparse(x) and columns is not None and 2 * len(columns) < x.shape[1]:
+        return np.ascontiguousarray(x[:, columns].toarray())
     x = x.toarray() if sp.issparse(x) else np.asarray(x)
     # mode="clip" is faster: by default, take checks every index of every row.
     return np.ascontiguousarray(x) if columns is None else np.take(x, columns, axis=1, mode="clip")

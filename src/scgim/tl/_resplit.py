@@ -45,11 +45,13 @@ def setup_arguments(adata: AnnData, given: dict[str, Any] | None) -> dict[str, A
 @contextmanager
 def split_anew(adata: AnnData, test: np.ndarray, arguments: dict[str, Any]) -> Iterator[AnnData]:
     """A new AnnData on the same matrix, set up with the cells in ``test`` held out, ``(cells,)`` bool; deregistered afterwards."""
+    readout = arguments.get("readout")
     side = pd.Categorical(np.where(test, "test", "train"), categories=["train", "test"])
     other = AnnData(
         adata.X,
         obs=adata.obs.assign(**{_keys.SPLIT: side}),
-        var=pd.DataFrame(index=adata.var_names),
+        var=adata.var[[readout]] if readout in adata.var else pd.DataFrame(index=adata.var_names),
+        obsm={readout: adata.obsm[readout]} if readout in adata.obsm else {},
         uns=dict(adata.uns),
         layers=dict(adata.layers),
     )
