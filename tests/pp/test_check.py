@@ -26,6 +26,7 @@ CHECKS = [
     "features",
     "genetic arms",
     "drugs and batches",
+    "covariates",
     "split",
     "resources",
 ]

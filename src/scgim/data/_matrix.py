@@ -72,6 +72,8 @@ class CellMatrix:
         self.n_leaves = 0  # number of last columns that are readout genes
         # The size factor of a cell is its sum over panel and readout, also if only the panel is read.
         self.sized = np.concatenate([self.columns, self.leaves]) if len(self.leaves) else None
+        # Covariates (cells, covariates) less their control means, and their slopes (covariates, genes), panel first; slopes may be None.
+        self.covariates: tuple[np.ndarray, np.ndarray | None] | None = None
         self.scale, self.obs_names = scale, adata.obs_names
         self.read_as = "log" if scale == "counts" else "given"
         self.size = None if size_factor_key is None else _sizes(adata, size_factor_key)
@@ -168,11 +170,19 @@ class CellMatrix:
     def _blocks(self, dtype: DTypeLike) -> Iterator[tuple[np.ndarray, Any]]:
         """Pairs of row indices and values on the training scale; delayed values for a dask matrix."""
         exact = self.scale == "counts" or np.can_cast(self.matrix.dtype, np.float32)
-        dtype = np.float32 if np.dtype(dtype) == np.float32 and exact else np.float64
-        read = import_dask().delayed(_values, pure=False) if is_dask(self.matrix) else _values
+        single = np.dtype(dtype) == np.float32 or self.n_leaves > 0
+        dtype = np.float32 if single and exact else np.float64
+        read, remove = (
+            import_dask().delayed(step, pure=False) if is_dask(self.matrix) else step
+            for step in (_values, _without_covariates)
+        )
         for rows, x in row_blocks(self.matrix, self.rows, self._step()):
             size = None if self.size is None else self.size[rows]
-            yield rows, read(x, self._gathered(), dtype, self.read_as, size, self.sized)
+            values = read(x, self._gathered(), dtype, self.read_as, size, self.sized)
+            if self.covariates is not None and self.read_as != "raw":
+                of_cells, slopes = self.covariates
+                values = remove(values, of_cells[rows], slopes)
+            yield rows, values
 
     def _step(self) -> int:
         """Number of rows of a block."""
@@ -188,6 +198,30 @@ class CellMatrix:
         whole = copy.copy(self)
         whole.columns, whole.n_leaves = np.concatenate([self.columns, self.leaves]), len(self.leaves)
         return whole
+
+    def covariate_slopes(self, covariates: np.ndarray, group: np.ndarray, control: np.ndarray) -> np.ndarray:
+        """Slopes of all genes on covariates in controls within their group, from a pass over the controls; ``(covariates, genes)``.
+
+        Parameters
+        ----------
+        covariates, group
+            Covariates ``(cells, covariates)``, and group of every cell, ``(cells,)`` int.
+        control
+            The controls, ``(cells,)`` bool. Every group must have some.
+        """
+        whole = self.with_readout().subset(np.flatnonzero(control))
+        whole.covariates, whole.n_leaves = (covariates, None), len(whole.columns)
+        n = covariates.shape[1]
+        code = np.full(len(group), -1)
+        code[control] = np.unique(group[control], return_inverse=True)[1]
+        found = whole.statistics(code, n_conditions=int(code.max()) + 1, n_columns=n + whole.n_leaves)
+        return np.linalg.solve(found.scatter, found.leaves.cross)
+
+    def without_covariates(self, covariates: np.ndarray, slopes: np.ndarray) -> CellMatrix:
+        """The same cells less the effect of their covariates."""
+        residuals = copy.copy(self)
+        residuals.covariates = covariates, slopes
+        return residuals
 
     def subset(self, rows: np.ndarray) -> CellMatrix:
         """The same matrix with other rows, ascending."""
@@ -234,6 +268,13 @@ def _values(
     # This is four times as fast as log1p and as accurate in float32: the rounding error of the sum is at most 6e-8 for small x.
     x += 1
     return np.log(x, out=x)
+
+
+def _without_covariates(x: np.ndarray, covariates: np.ndarray, slopes: np.ndarray | None) -> np.ndarray:
+    """Values less the effect of covariates; without slopes the covariates as first columns."""
+    if slopes is None:
+        return np.column_stack([covariates, x])
+    return (x - covariates @ slopes[:, : x.shape[1]]).astype(x.dtype, copy=False)
 
 
 def data_hash(*arrays: np.ndarray) -> str:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from scgim._checks import listed, nearest
+from scgim._covariates import Covariates
 from scgim._genes import GeneColumns
 
 from ._columns import ScreenColumns
@@ -53,10 +54,26 @@ class RegisteredScreen:
         """Names of the readout genes, sorted; empty without readout."""
         return np.sort(self.gene_columns.readout)
 
-    def matrix(self) -> CellMatrix:
-        """Chunked access to the values, genes sorted."""
+    @cached_property
+    def covariates(self) -> tuple[np.ndarray, np.ndarray] | None:
+        """Covariates less their mean in the training controls of the line and batch, and slopes of genes in these controls, panel first."""
+        keys = self.setup.get("covariate_keys") or ()
+        if not len(keys):
+            return None
+        control = (self.conditions["control"] & self.conditions["train"]).to_numpy()
+        group = self.conditions.groupby(["line", "batch"], sort=True).ngroup().to_numpy()
+        group = np.where(np.isin(group, group[control]), group, -1)
+        centered = Covariates.read(self.adata, keys).centered(group, control)
+        return centered, self.matrix(adjusted=False).covariate_slopes(centered, group, control)
+
+    def matrix(self, *, adjusted: bool = True) -> CellMatrix:
+        """Chunked access to the values, genes sorted; ``adjusted``: less the effect of covariates."""
         options = {name: self.setup[name] for name in ("layer", "scale", "size_factor_key")}
-        return CellMatrix(self.adata, self.genes, readout=(self.readout, self.setup.get("readout")), **options)
+        readout = self.readout, self.setup.get("readout")
+        matrix = CellMatrix(self.adata, self.genes, readout=readout, **options)
+        if adjusted and self.covariates is not None:
+            return matrix.without_covariates(*self.covariates)
+        return matrix
 
 
 def require_genes(genes: np.ndarray, known: np.ndarray) -> None:

@@ -10,6 +10,7 @@ import numpy as np
 import torch
 
 from scgim._checks import has_replicates, no_replicates
+from scgim._covariates import Covariates
 from scgim.module import Controls, MeasuredConditions
 from scgim.statistics import SizeFactors, expand
 
@@ -171,7 +172,7 @@ def _summary(
     kept: np.ndarray,
 ) -> TrainingSummary:
     """The summary of the training data; ``kept`` are the rows of the stored control cells."""
-    matrix, raw = screen.matrix(), cells.raw
+    matrix, raw = screen.matrix(adjusted=False), cells.raw  # stored cells keep the effect of their covariates
     controls = (matrix if raw.leaves is None else matrix.with_readout()).take(kept)
     panel, others = controls[:, : len(screen.genes)], controls[:, len(screen.genes) :]
     return TrainingSummary(
@@ -190,6 +191,7 @@ def _summary(
         line_scale=scaling.line_scale,
         control_replicate=_replicate_codes(screen.conditions.iloc[kept]),
         readout={} if raw.leaves is None else readout_summary(cells, screen.readout, others),
+        covariates=_covariates(screen, kept),
     )
 
 
@@ -198,6 +200,16 @@ def _replicate_codes(controls: pd.DataFrame) -> np.ndarray:
     if "replicate" not in controls:
         return np.zeros(0, dtype=np.int64)
     return group_conditions(controls, ("line", "replicate"))[1]
+
+
+def _covariates(screen: RegisteredScreen, kept: np.ndarray) -> dict:
+    """Covariates for the summary; ``kept`` are the rows of the stored control cells."""
+    if screen.covariates is None:
+        return {}
+    values, slopes = screen.covariates
+    keys = list(screen.setup["covariate_keys"])
+    levels = Covariates.read(screen.adata, keys).levels
+    return {"keys": keys, "levels": levels, "controls": values[kept], "slopes": slopes}
 
 
 def _search_data(

@@ -54,6 +54,9 @@ class TrainingSummary:
     readout
         Names ``genes``, ``group_mean``, ``scale`` (control SD) and stored ``controls`` of the readout genes, and after training the state
         ``model`` of :class:`~scgim.module.Readout`; empty without readout.
+    covariates
+        ``keys`` and ``levels`` of the covariates, ``slopes`` of genes and readout genes on them, and their values in the stored ``controls``
+        less the mean of the group; empty without covariates.
     """
 
     genes: np.ndarray
@@ -74,6 +77,7 @@ class TrainingSummary:
     known_targets: dict = field(default_factory=dict)
     control_replicate: np.ndarray = field(default_factory=lambda: np.zeros(0, dtype=np.int64))
     readout: dict = field(default_factory=dict)
+    covariates: dict = field(default_factory=dict)
 
     def line_mean(self, line: str, group_mean: np.ndarray | None = None) -> np.ndarray:
         """Control mean of a line over its batches, training scale, ``(genes,)``; ``group_mean`` are those of other genes."""
@@ -88,14 +92,21 @@ class TrainingSummary:
         return np.concatenate([known, one])[line]
 
     def standardized_controls(self) -> torch.Tensor:
-        """Control cells less the mean of their group, in control SD of their line, ``(cells, genes)``."""
+        """Control cells less the mean of their group and the effect of covariates, in control SD of their line, ``(cells, genes)``."""
         line = np.searchsorted(self.design.lines, self.group_line)[self.control_group]
         return torch.as_tensor(self.controls_in_sd() / self.relative_scale(line))
 
     def controls_in_sd(self) -> np.ndarray:
-        """Control cells less the mean of their group, in pooled control SD, ``(cells, genes)``."""
+        """Control cells less the mean of their group and the effect of covariates, in pooled control SD, ``(cells, genes)``."""
         x = self.controls.toarray().astype(np.float64)
-        return (x - self.group_mean[self.control_group]) / self.scale
+        return (x - self.control_centers(np.arange(len(x)))) / self.scale
+
+    def control_centers(self, rows: np.ndarray) -> np.ndarray:
+        """Expected value of stored control cells given their group and covariates, training scale, ``(rows, genes)``."""
+        center = self.group_mean[self.control_group[rows]]
+        if not self.covariates:
+            return center
+        return center + self.covariates["controls"][rows] @ self.covariates["slopes"][:, : len(self.genes)]
 
     def measure(self, conditions: MeasuredConditions, moments: Moments, features: FeatureEvidence | None) -> Self:
         """Add moments of the conditions under the trained mechanisms, and cross-fitted predictions from features."""

@@ -9,6 +9,7 @@ import numpy as np
 import scipy.sparse as sp
 
 from scgim._checks import check_names, control_names, is_control, listed, nearest, warn
+from scgim._covariates import Covariates
 from scgim.data._matrix import CellMatrix, check_genes
 
 from ._readout import ReadoutControls
@@ -29,7 +30,7 @@ class ControlCells:
     line: str
     x: sp.csr_matrix
     names: np.ndarray
-    center: np.ndarray  # (cells, genes) or (genes,): control mean that is subtracted from each cell
+    center: np.ndarray  # (cells, genes) or (genes,): expected value of each cell, which is subtracted
     mean: np.ndarray  # (genes,)
     scale: np.ndarray  # (genes,) unit of the standardized scale
     readout: ReadoutControls | None = None
@@ -40,7 +41,7 @@ def training_controls(summary: TrainingSummary, *, readout: bool = False) -> lis
     out = []
     for line in summary.design.lines:
         rows = np.flatnonzero(summary.group_line[summary.control_group] == line)
-        center = summary.group_mean[summary.control_group[rows]]
+        center = summary.control_centers(rows)
         names, scale = summary.control_names[rows], _scale(summary, line)
         others = None
         if readout:
@@ -106,8 +107,9 @@ def user_controls(
             x = _completed(x, present, _known_mean(summary, name, len(others) > 0))
         mean = np.asarray(x.mean(0, dtype=np.float64)).ravel()
         names, scale = adata.obs_names[rows].to_numpy(str), _scale(summary, name)
+        center = mean[:n] + _effect(adata[rows], summary) if summary.covariates else mean[:n]
         at = ReadoutControls(x[:, n:], mean[n:]) if readout else None
-        out.append(ControlCells(str(name), x[:, :n], names, mean[:n], mean[:n], scale, at))
+        out.append(ControlCells(str(name), x[:, :n], names, center, mean[:n], scale, at))
     return out
 
 
@@ -128,6 +130,13 @@ def _require_controls(names: pd.Series, control: str | list[str], key: str) -> N
         f"predict needs control cells, but {int(treated.sum()):,} of {len(names):,} rows have obs[{key!r}] {unlike}; from "
         f"treated cells it would not be a prediction. {fix}"
     )
+
+
+def _effect(adata: AnnData, summary: TrainingSummary) -> np.ndarray:
+    """Effect of the covariates of cells, less its mean, ``(cells, genes)``."""
+    known = summary.covariates
+    values = Covariates.read(adata, known["keys"], known["levels"]).values
+    return (values - values.mean(0)) @ known["slopes"][:, : len(summary.genes)]
 
 
 def _completed(x: sp.csr_matrix, present: np.ndarray, mean: np.ndarray) -> sp.csr_matrix:

@@ -7,17 +7,20 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from scvi.data.fields import BaseAnnDataField
 
-from scgim._checks import one_or_list
+from scgim._checks import one_or_list, warn
+from scgim._covariates import Covariates, check_covariates
 from scgim._genes import GeneColumns
 from scgim.data._drug_table import DrugTable
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from anndata import AnnData
 
     from scgim.data._columns import ScreenColumns
     from scgim.pp._smiles import SmilesConflict
 
-CONDITION, DRUG_TABLE, READOUT = "context", "drug_table", "readout"
+CONDITION, DRUG_TABLE, READOUT, COVARIATES = "context", "drug_table", "readout", "covariates"
 
 
 class _TableField(BaseAnnDataField):
@@ -136,3 +139,34 @@ class ReadoutField(_TableField):
     def get_summary_stats(self, state_registry: dict) -> dict:
         """Number of readout genes."""
         return {"n_readout": int(state_registry["is_readout"].sum())}
+
+
+class CovariateField(_TableField):
+    """Covariates of cells. Only screens with covariates have this field."""
+
+    registry_key = property(lambda self: COVARIATES)
+    attr_name = property(lambda self: "obs")
+    attr_key = property(lambda self: self.keys[0])
+
+    def __init__(self, columns: ScreenColumns, keys: Sequence[str], size_factor_key: str | None) -> None:
+        super().__init__()
+        self.columns, self.keys, self.size_factor_key = columns, keys, size_factor_key
+
+    def validate_field(self, adata: AnnData) -> None:
+        """Raise if the controls do not determine the effects of the covariates; warn of confounding with drugs."""
+        super().validate_field(adata)
+        for sentence in check_covariates(adata, self.keys, self.columns.table(adata), self._taken()):
+            warn(sentence)
+
+    def _taken(self) -> list[str | None]:
+        of_screen = ("drug_key", "dose_key", "cell_line_key", "batch_key", "split_key")
+        return [*(getattr(self.columns, name) for name in of_screen), self.size_factor_key]
+
+    def register_field(self, adata: AnnData) -> dict:
+        """Names of the columns."""
+        super().register_field(adata)
+        return {"names": np.array(Covariates.read(adata, self.keys).names)}
+
+    def get_summary_stats(self, state_registry: dict) -> dict:
+        """Number of columns."""
+        return {"n_covariates": len(state_registry["names"])}

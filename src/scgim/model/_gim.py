@@ -202,6 +202,12 @@ class GIM(
                 f"(likelihood={likelihood!r}, scale={self.registry_['setup_args']['scale']!r}). Use structure='search', or "
                 "likelihood='cells'."
             )
+        if len(self.registry_["setup_args"].get("covariate_keys") or ()) and self._from_means():
+            if self.registry_["setup_args"]["scale"] == "counts":
+                raise ValueError(
+                    "covariate_keys are regressed out of log-normalized values, and the graph is learned from means of counts, whose "
+                    "covariates cannot be removed exactly. Use likelihood='cells', or log-normalized values with scale='lognorm'."
+                )
         self.module: GIMModule | None = None
         self._selection: GeneratorSelection | None = None  # only during training
         self._chosen: GeneratorChoice | None = None

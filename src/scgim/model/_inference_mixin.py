@@ -37,48 +37,6 @@ class InferenceMixin(ModelState):
         """Drugs of the screen without controls, sorted."""
         return self.get_state_registry(CONDITION)["drugs"].tolist()
 
-    @property
-    def generator_(self) -> str:
-        """Name of the generator in use, which ``generator="auto"`` chose.
-
-        Raises
-        ------
-        AttributeError
-            Before training.
-
-        Examples
-        --------
-        >>> import scgim
-        >>> adata = scgim.datasets.sachs()
-        >>> scgim.setup_anndata(adata, drug_key="drug", control="cd3cd28", scale="continuous")
-        >>> model = scgim.GIM(adata)
-        >>> model.train(max_epochs=20, enable_progress_bar=False)  # for the example; the default gets further
-        >>> model.generator_
-        'identity'
-        """
-        return self._choice.name
-
-    @property
-    def generator_scores_(self) -> pd.DataFrame | None:
-        """Cross-validated losses of the generators that ``generator="auto"`` compared.
-
-        Returns
-        -------
-        One row per generator; columns ``loss`` (squared error of held-out conditions in noise variances), ``se`` of its difference to the
-        best, the parts of the loss by kind of folds, and ``chosen``. ``None`` if no generators were compared.
-
-        Examples
-        --------
-        >>> import scgim
-        >>> adata = scgim.datasets.sachs()
-        >>> scgim.setup_anndata(adata, drug_key="drug", control="cd3cd28", scale="continuous")
-        >>> model = scgim.GIM(adata)
-        >>> model.train(max_epochs=20, enable_progress_bar=False)  # for the example; the default gets further
-        >>> model.generator_scores_ is None  # drugs without features
-        True
-        """
-        return self._choice.scores
-
     def predict(
         self,
         adata: AnnData | None = None,
@@ -166,8 +124,9 @@ class InferenceMixin(ModelState):
         check_option("genes", genes, GENES)
         predictor = self._predictor()
         query = predictor.resolve(drug=drug, smiles=smiles, features=features, dose=dose)
-        how = {"as_": as_, "n_cells": n_cells, "seed": seed, "targets": targets, "evidence": evidence, "genes": genes}
-        return predictor.predict(query, adata, **how)
+        return predictor.predict(
+            query, adata, as_=as_, n_cells=n_cells, seed=seed, targets=targets, evidence=evidence, genes=genes
+        )
 
     def do(
         self,
@@ -217,8 +176,9 @@ class InferenceMixin(ModelState):
         """
         predictor = self._predictor()
         summary = predictor.summary
-        for name, value, options in (("kind", kind, ["shift", "set"]), ("as_", as_, AS), ("genes", genes, GENES)):
-            check_option(name, value, options)
+        check_option("kind", kind, ["shift", "set"])
+        check_option("as_", as_, AS)
+        check_option("genes", genes, GENES)
         if not isinstance(interventions, Mapping):
             raise TypeError(f"do takes a dict {{gene: value}}, got {interventions!r}.")
         if not interventions:

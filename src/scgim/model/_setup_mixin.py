@@ -12,7 +12,7 @@ from scgim._checks import UNITS, check_option, one_or_list
 from scgim.data._columns import ScreenColumns
 from scgim.data._matrix import check_matrix
 
-from ._fields import ConditionField, DrugFeaturesField, ReadoutField
+from ._fields import ConditionField, CovariateField, DrugFeaturesField, ReadoutField
 from ._state import ModelState
 
 if TYPE_CHECKING:
@@ -45,6 +45,7 @@ class SetupMixin(ModelState):
         size_factor_key: str | None = None,
         split_key: str | None = None,
         readout: str | None = None,
+        covariate_keys: Sequence[str] = (),
         intervention_key: str | None = None,
         smiles_conflict: SmilesConflict = "error",
         replicate_key: str | None = None,
@@ -86,6 +87,10 @@ class SetupMixin(ModelState):
             Genes that are predicted but not in the graph: a bool column of ``.var`` (True: readout only), or a key of ``.obsm`` with a
             DataFrame of further genes on the same scale. The other genes are the panel. Readout genes are regressed on all genes of the
             panel and have changes of their own under measured drugs (:class:`~scgim.module.Readout`). They may be constant.
+        covariate_keys
+            Columns of covariates, such as a score of the cell cycle, time or donor. Numbers are continuous; text, categories and bools are
+            categorical. Their linear effect on every gene, estimated in the controls within line and batch, is subtracted from all cells.
+            Counts are log-normalized first and need ``GIM(likelihood="cells")``.
         intervention_key
             Column with the perturbed gene of genetic arms (CRISPR), missing or blank for drugs. An arm, a value of ``drug_key``, perturbs
             one gene. If the gene is measured, it is the known and only target of the arm.
@@ -128,6 +133,8 @@ class SetupMixin(ModelState):
         ]
         if readout is not None:
             fields.append(ReadoutField(readout))
+        if len(covariate_keys):
+            fields.append(CovariateField(columns, covariate_keys, size_factor_key))
         # A copied AnnData has the identifier of its original and would replace the original in scvi-tools' store.
         own = adata.uns.pop("_scvi_uuid", None)
         manager = AnnDataManager(fields=fields, setup_method_args=setup_method_args)

@@ -57,6 +57,8 @@ class ModelState:
     _reads_readout: bool
 
     if TYPE_CHECKING:
+        _get_setup_method_args: Callable[..., dict[str, Any]]
+        register_manager: Callable[..., None]
 
         @classmethod
         def setup_anndata(cls, adata: AnnData, *args: Any, **kwargs: Any) -> None: ...

@@ -30,6 +30,8 @@ from ._progress_bar import PhaseProgress, few_threads, quiet_lightning
 from ._state import ModelState
 
 if TYPE_CHECKING:
+    import pandas as pd
+
     from scgim.data._design import ScreenDesign
     from scgim.data._training_data import TrainingData
     from scgim.module.generators import Generator
@@ -51,6 +53,48 @@ class TrainingMixin(ModelState):
     """Training of graph, mechanisms and generator, and the results that are computed once after training."""
 
     _reads_readout = True  # a model whose readout is not used does not read it
+
+    @property
+    def generator_(self) -> str:
+        """Name of the generator in use, which ``generator="auto"`` chose.
+
+        Raises
+        ------
+        AttributeError
+            Before training.
+
+        Examples
+        --------
+        >>> import scgim
+        >>> adata = scgim.datasets.sachs()
+        >>> scgim.setup_anndata(adata, drug_key="drug", control="cd3cd28", scale="continuous")
+        >>> model = scgim.GIM(adata)
+        >>> model.train(max_epochs=20, enable_progress_bar=False)  # for the example; the default gets further
+        >>> model.generator_
+        'identity'
+        """
+        return self._choice.name
+
+    @property
+    def generator_scores_(self) -> pd.DataFrame | None:
+        """Cross-validated losses of the generators that ``generator="auto"`` compared.
+
+        Returns
+        -------
+        One row per generator; columns ``loss`` (squared error of held-out conditions in noise variances), ``se`` of its difference to the
+        best, the parts of the loss by kind of folds, and ``chosen``. ``None`` if no generators were compared.
+
+        Examples
+        --------
+        >>> import scgim
+        >>> adata = scgim.datasets.sachs()
+        >>> scgim.setup_anndata(adata, drug_key="drug", control="cd3cd28", scale="continuous")
+        >>> model = scgim.GIM(adata)
+        >>> model.train(max_epochs=20, enable_progress_bar=False)  # for the example; the default gets further
+        >>> model.generator_scores_ is None  # drugs without features
+        True
+        """
+        return self._choice.scores
 
     def train(
         self,

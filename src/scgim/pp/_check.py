@@ -13,6 +13,7 @@ from ._check_design import (
     check_columns,
     check_conditions,
     check_controls,
+    check_covariate_columns,
     check_dose_range,
     check_replicates,
 )
@@ -54,6 +55,7 @@ def check(
     replicate_key: str | None = None,
     unit: Literal["cell", "well"] = "cell",
     readout: str | None = None,
+    covariate_keys: Sequence[str] = (),
 ) -> pd.DataFrame:
     """Check a screen before set-up. Takes the arguments of `scgim.setup_anndata` and returns a table of findings.
 
@@ -81,6 +83,8 @@ def check(
         Column of ``obs`` with the perturbed gene of genetic arms.
     readout
         Bool column of ``var``, or key of ``obsm`` with a DataFrame, of the genes that are readout only.
+    covariate_keys
+        Columns of ``obs`` with covariates that are regressed out.
 
     Returns
     -------
@@ -109,6 +113,8 @@ def check(
         Every arm perturbs one gene. WARN if no perturbed gene is measured.
     ``drugs and batches``
         Every drug occurs in two batches or more. Otherwise its effect is confounded with the deviation of its batch.
+    ``covariates``
+        Controls determine the effects of the covariates. WARN if covariates differ between a drug and its controls.
     ``split``
         No leakage from training into test, see `audit_split`.
     ``resources``
@@ -154,6 +160,7 @@ def check(
         "features": check_features,
         "genetic arms": check_arms,
         "drugs and batches": check_batches,
+        "covariates": check_covariate_columns,
         "split": check_split,
         "resources": check_resources,
     }

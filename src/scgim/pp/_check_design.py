@@ -14,8 +14,9 @@ from scgim._checks import (
     listed,
     no_replicates,
 )
+from scgim._covariates import Covariates, check_covariates
 
-from ._screen import Finding
+from ._screen import KEYS, Finding
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -196,3 +197,21 @@ def check_replicates(screen: UncheckedScreen) -> Iterator[Finding]:
     text = f"{_span(each[~each.index.get_level_values(0)])} replicates in a condition"
     text += f"; {spans.sum():,} span several batches and count once" if spans.any() else ""
     yield Finding("PASS", f"{text}.")
+
+
+def check_covariate_columns(screen: UncheckedScreen) -> Iterator[Finding]:
+    """Controls determine the effects of the covariates, and drugs do not differ from controls in them."""
+    keys = screen.covariate_keys
+    if not len(keys):
+        yield Finding("PASS", "No covariate_keys were given.")
+        return
+    table = screen.cells.assign(train=(screen.cells["split"] == "train") | (screen.split_key is None))
+    try:
+        found = check_covariates(screen.adata, keys, table, [getattr(screen, name) for name in KEYS])
+    except (KeyError, TypeError, ValueError) as error:
+        yield Finding.of(error)
+        return
+    for sentence in found:
+        yield Finding.of(ValueError(sentence), "WARN")
+    names = Covariates.read(screen.adata, keys).names
+    yield Finding("PASS", f"{len(names)} columns of covariates, {listed(names)}, are regressed out.")

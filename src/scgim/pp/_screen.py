@@ -17,6 +17,8 @@ from ._chemistry import standardize
 from ._smiles import check_smiles
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from anndata import AnnData
 
     from ._chemistry import StandardizedMolecule
@@ -61,6 +63,7 @@ class UncheckedScreen:
     replicate_key: str | None
     unit: str
     readout: str | None = None
+    covariate_keys: Sequence[str] = ()
 
     @property
     def rows(self) -> str:
@@ -69,7 +72,8 @@ class UncheckedScreen:
 
     def require_keys(self) -> None:
         """Raise KeyError for columns, layers and tables that do not exist; the message names the nearest ones."""
-        for key in (getattr(self, name) for name in KEYS):
+        given = () if isinstance(self.covariate_keys, str) else self.covariate_keys
+        for key in [*(getattr(self, name) for name in KEYS), *given]:
             if key is not None and key not in self.adata.obs:
                 check_obs_column(self.adata, key, allow_missing=True)
         for where, key in (("layers", self.layer), ("uns", self.features_key)):

@@ -38,7 +38,8 @@ def accumulate(
         in the scatter. The error does not grow with the distance of the cells from zero or from each other, because cells are centered
         before they are rounded. Sums over chunks are float64 either way.
     leaves
-        Number of last columns that are leaves (:class:`LeafStatistics`). Memory grows with the other columns x leaves.
+        Number of last columns that are leaves (:class:`LeafStatistics`). Memory grows with the other columns x leaves. Their products
+        within a chunk are in single precision also for cells in single precision.
 
     Returns
     -------

@@ -70,13 +70,17 @@ class Accumulator:
     def _add(self, x: np.ndarray, at: np.ndarray, dtype: DTypeLike) -> None:
         count = np.bincount(at, minlength=len(self.n))
         found = np.flatnonzero(count)
-        stop, y = np.cumsum(count[found]), np.empty(x.shape, dtype)
+        stop, y = np.cumsum(count[found]), np.empty(x.shape, self._type(x, dtype))
         # numpy sorts 16-bit integers by radix, in linear time.
         order = np.argsort(at.astype(np.min_scalar_type(len(self.n))), kind="stable")
         mean, squares = center(x, self.origin, order, stop, y)
+        leaves = y if self.cross is not None else None
+        if leaves is not None and y.dtype != dtype:
+            y = np.empty((len(x), self.core), dtype)
+            center(np.ascontiguousarray(x[:, : self.core]), self.origin[: self.core], order, stop, y)
         between = self._move(found, count[found], mean, squares)
         rest = between[between.any(1)].astype(dtype)
-        self._cross(y, rest)
+        self._cross(leaves, rest.astype(self._type(x, dtype), copy=False))
         y, rest, between = y[:, : self.core], rest[:, : self.core], between[:, : self.core]
         if self.own is None:
             # For a product with its own transpose numpy calls BLAS' syrk: half the work of a general product.
@@ -86,6 +90,10 @@ class Accumulator:
             for k, rows, row in zip(found, np.split(y, stop[:-1]), between, strict=True):
                 self.own[k] += rows.T @ rows
                 self.own[k] += np.outer(row, row)
+
+    def _type(self, x: np.ndarray, dtype: DTypeLike) -> DTypeLike:
+        """Type of products with leaves: single precision also for cells in single precision."""
+        return np.float32 if self.cross is not None and x.dtype == np.float32 else dtype
 
     def _cross(self, *rows: np.ndarray) -> None:
         """Add the products of columns and leaves of some rows."""
