@@ -29,6 +29,8 @@ JOBS = (
     ("wells",),
     ("replicates",),
     ("calibration",),
+    ("readout", "--only", "accuracy"),
+    ("covariates",),
 )
 MEASURED = ("real", "real_cells", "replicates", "wells")  # need the folder
 

@@ -194,3 +194,15 @@ def test_check_knows_covariates(screen):
     assert "constant" in sheet["finding"]["covariates"]
     with pytest.raises(KeyError, match="'donor'"):
         check(adata, control="DMSO", scale="continuous", covariate_keys=["donors"])
+
+
+def test_on_dask_nothing_differs(screen, fit):
+    array = pytest.importorskip("dask.array")
+    adata = with_covariates(screen(), size=1.0)
+    adata.var["leaf"] = np.arange(adata.n_vars) >= 4
+    lazy = adata.copy()
+    lazy.X = array.from_array(adata.X, chunks=(100, -1))
+    options = {"covariate_keys": KEYS, "readout": "leaf"}
+    np.testing.assert_allclose(
+        fit(lazy, **options).predict(as_="delta").X, fit(adata, **options).predict(as_="delta").X, atol=1e-5
+    )

@@ -18,13 +18,16 @@ def workflow(adata: AnnData, known: pd.DataFrame) -> pd.DataFrame:
     scgim.pp.split(adata, control="DMSO", unseen="drug", seed=0)
     scgim.setup_anndata(adata, drug_key="drug", control="DMSO", scale="lognorm", dose_key="dose", dose_unit="uM")
     scgim.setup_anndata(adata, "drug", "DMSO", "continuous", replicate_key="plate_well", unit="well")
+    scgim.setup_anndata(
+        adata, drug_key="drug", control="DMSO", scale="lognorm", readout="readout", covariate_keys=["phase"]
+    )
     model = scgim.GIM(adata, mechanism="linear", intervention="shift", generator="auto", min_effect=0.2)
     model.train(seed=0, train_size=0.9, early_stopping=True, plan_kwargs={"search_rounds": 10})
-    predicted: AnnData = model.predict(drug=["a", ("a", "b")], dose=[1.0, (1.0, 2.0)], as_="mean", evidence="auto")
+    predicted: AnnData = model.predict(drug=["a", ("a", "b")], dose=[1.0, (1.0, 2.0)], as_="mean", genes="all")
     moved: AnnData = model.do({"STAT1": -2.0}, kind="set", as_="cells", n_cells=10)
     targets: pd.DataFrame = model.rank_targets(drug="a", evidence="data")
     edges: pd.DataFrame = model.get_graph(kind="total")
-    model.annotate(evidence="features")
+    model.annotate(evidence="features", genes="panel")
     scores: pd.DataFrame = model.evaluate(refit=False)
     found: pd.DataFrame = model.evaluate_targets(known, k=5)
     folds: pd.DataFrame = scgim.tl.cross_validate(adata, unseen="drug", n_splits=3)
