@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import copy
 import hashlib
-from typing import TYPE_CHECKING, Any, get_args
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
 import scipy.sparse as sp
 
-from scgim._checks import check_obs_column, check_option, listed, nearest, refuse_view, warn
-from scgim._genes import GeneColumns, JoinedColumns
+from scgim._checks import check_obs_column, listed, nearest
+from scgim._genes import JoinedColumns
 from scgim.statistics import accumulate, accumulate_dask, row_blocks
 from scgim.statistics._blocks import is_dask
 from scgim.statistics._dask import import_dask
@@ -320,36 +320,3 @@ def _sizes(adata: AnnData, key: str) -> np.ndarray:
             f"obs[{key!r}] holds {listed(dict.fromkeys(column[bad]))}; sizes are positive, finite numbers in every cell."
         )
     return size
-
-
-def check_matrix(
-    adata: AnnData, *, layer: str | None, scale: Scale, size_factor_key: str | None, readout: str | None = None
-) -> None:
-    """Validate genes and values in one scan. Readout genes may be constant.
-
-    Raises
-    ------
-    KeyError, TypeError, ValueError
-        If the matrix is not valid. The message names the layer, gene, cell or value, and a remedy.
-    """
-    refuse_view(adata)
-    check_option("scale", scale, get_args(Scale))
-    if adata.n_vars < 1 or adata.n_obs < 1:
-        raise ValueError(f"adata is empty: {adata.n_obs} cells x {adata.n_vars} genes.")
-    if size_factor_key is not None and scale != "counts":
-        raise ValueError(f"size_factor_key={size_factor_key!r} goes with scale='counts', not with {scale!r}.")
-    check_genes(adata)
-    genes = GeneColumns.read(adata, readout)
-    options: dict[str, Any] = {"layer": layer, "scale": scale, "size_factor_key": size_factor_key}
-    cells = CellMatrix(adata, genes.panel, readout=(genes.readout, readout), **options)
-    constant = cells.with_readout().check()[: len(genes.panel)]
-    if constant.any():
-        raise ValueError(
-            f"{int(constant.sum())} genes are constant in all cells: {listed(genes.panel[constant], n=5)}. "
-            "Drop them: sc.pp.filter_genes or adata[:, keep].copy()."
-        )
-    if scale == "counts" and size_factor_key is None and len(genes.names) < 1000:
-        warn(
-            f"Sizes for scale='counts' are row sums over only {len(genes.names)} genes, so a strong effect on a few of them changes "
-            "the size itself. Pass size_factor_key= with totals over all genes where you have them."
-        )

@@ -10,7 +10,7 @@ from scvi.data.fields import LayerField
 
 from scgim._checks import UNITS, check_option, one_or_list
 from scgim.data._columns import ScreenColumns
-from scgim.data._matrix import check_matrix
+from scgim.data._matrix_check import check_matrix
 
 from ._fields import ConditionField, CovariateField, DrugFeaturesField, ReadoutField
 from ._state import ModelState
