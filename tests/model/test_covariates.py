@@ -137,6 +137,8 @@ def test_a_saved_model_keeps_covariates(screen, fit, tmp_path):
             one, two = (m.predict(drug="drug-001", as_=as_) for m in (model, again))
             np.testing.assert_array_equal(one.X, two.X)
     again.annotate()
+    again.adata.write_h5ad(tmp_path / "a.h5ad")
+    assert again.adata.uns["scgim"]["settings"]["covariate_keys"].tolist() == KEYS
 
 
 def test_evaluation_scores_residuals(screen, fit):

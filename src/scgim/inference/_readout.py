@@ -19,8 +19,6 @@ if TYPE_CHECKING:
     from scgim.data._training_summary import TrainingSummary
     from scgim.module import Rows
 
-    from ._counterfactuals import As
-
 
 class ReadoutControls(NamedTuple):
     """Readout genes of the control cells of a line on the training scale: values (cells, readout) and their mean (readout,)."""
@@ -64,7 +62,7 @@ class ReadoutPredictor:
         self,
         block: Block,
         controls: ReadoutControls,
-        as_: As,
+        as_: str,
         rows: np.ndarray | None,
         own: np.ndarray | float,
         rng: np.random.Generator,

@@ -102,9 +102,7 @@ class AnnotationMixin(ModelState):
 
     def _provenance(self) -> dict:
         """Provenance of the results for readers of the file; None becomes an empty string."""
-        args = {name: "" if value is None else value for name, value in self.registry_["setup_args"].items()}
-        if isinstance(args["control"], list):
-            args["control"] = np.array(args["control"], dtype=object)  # a file returns lists as arrays
+        args = {name: _written(value) for name, value in self.registry_["setup_args"].items()}
         settings = args | self._written_settings()
         summary = self._require_trained()
         counts = {"n_conditions": len(summary.design.drug), "n_cells": int(summary.statistics.n_cells)}
@@ -140,3 +138,10 @@ class AnnotationMixin(ModelState):
             "prior_graph": "" if prior is None else prior.astype(str),
             "regulators": "" if regulators is None else np.asarray(regulators, dtype=object),
         }
+
+
+def _written(value: object) -> object:
+    """A value that a file can store: None and empty lists become an empty string, and other lists arrays."""
+    if isinstance(value, (list, tuple)):
+        return np.asarray(value, dtype=object) if value else ""
+    return "" if value is None else value
