@@ -22,7 +22,7 @@ from ._counterfactuals import CounterfactualSampler, mean_changes
 from ._drug_interventions import DrugInterventions, condition_text, not_measured
 from ._prediction_adata import assemble
 from ._query import Query, resolve
-from ._readout import ReadoutPredictor
+from ._readout import ReadoutPredictor, gene_order
 from ._target_ranking import decisive_edges_of, posterior, rank
 
 if TYPE_CHECKING:
@@ -293,17 +293,8 @@ class Predictor:
             "version": __version__,
             **about,
         }
-        order, names = self.gene_order(self.genes, genes)
+        order, names = gene_order(self.summary, self.genes, genes)
         return assemble(blocks, order, names, provenance)
-
-    def gene_order(self, names: np.ndarray, genes: Genes) -> tuple[np.ndarray, np.ndarray]:
-        """Indices of ``names`` among the model's genes, readout genes last, and the names; ``genes="panel"``: of the panel alone."""
-        known = pd.Index(
-            np.concatenate([self.summary.genes, self.summary.readout.get("genes", np.empty(0, dtype=str))])
-        )
-        order = known.get_indexer(names)
-        chosen = np.ones(len(names), dtype=bool) if genes == "all" else order < len(self.summary.genes)
-        return order[chosen], names[chosen]
 
     # ---- changes of means --------------------------------------------------------------------------------------------
 

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
+import pandas as pd
 
 from scgim.module import Readout
 
@@ -18,6 +19,8 @@ if TYPE_CHECKING:
 
     from scgim.data._training_summary import TrainingSummary
     from scgim.module import Rows
+
+    from ._prediction_adata import Genes
 
 
 class ReadoutControls(NamedTuple):
@@ -93,3 +96,11 @@ class ReadoutPredictor:
         wide = np.broadcast_to(control, (len(block.x), len(self.genes)))
         additive = None if block.additive is None else np.hstack([block.additive, readout(block.additive)])
         return Block(np.hstack([block.x, readout(block.x)]), np.hstack([block.control, wide]), block.names, additive)
+
+
+def gene_order(summary: TrainingSummary, names: np.ndarray, genes: Genes) -> tuple[np.ndarray, np.ndarray]:
+    """Indices of ``names`` among the model's genes, readout genes last, and the names; ``genes="panel"``: of the panel alone."""
+    known = pd.Index(np.concatenate([summary.genes, summary.readout.get("genes", np.empty(0, dtype=str))]))
+    order = known.get_indexer(names)
+    chosen = np.ones(len(names), dtype=bool) if genes == "all" else order < len(summary.genes)
+    return order[chosen], names[chosen]

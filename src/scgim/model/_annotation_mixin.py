@@ -15,6 +15,7 @@ from scgim.data._columns import ScreenColumns
 from scgim.data._design import condition_keys
 from scgim.data._registered_screen import require_genes
 from scgim.inference._prediction_adata import Genes
+from scgim.inference._readout import gene_order
 from scgim.inference._target_ranking import Evidence
 
 from ._annotate import placed, write_graph, write_shift, write_targets
@@ -87,7 +88,7 @@ class AnnotationMixin(ModelState):
         query, present = predictor.query_of(treated), set(condition_keys(treated))
         targets = predictor.rank_targets(query, evidence, present)
         rows, change = predictor.changes(query, evidence, present, genes)
-        order, names = predictor.gene_order(columns_of.names, genes)
+        order, names = gene_order(summary, columns_of.names, genes)
         write_shift(adata, cells, summary, order, rows, change)
         place = pd.Index(summary.genes).get_indexer(adata.var_names.to_numpy(str))  # -1: readout
         weight, _ = self._trained_module().mechanism.effects(summary.standardized_controls())
