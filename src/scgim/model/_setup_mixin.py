@@ -117,7 +117,9 @@ class SetupMixin(ModelState):
         >>> adata = scgim.datasets.sachs()
         >>> scgim.setup_anndata(adata, drug_key="drug", control="cd3cd28", scale="continuous", smiles_key="smiles")
         """
-        control = one_or_list(control)  # plain values, because the arguments are saved
+        # plain values, because the arguments are saved
+        control = one_or_list(control)
+        covariate_keys = covariate_keys if isinstance(covariate_keys, str) else list(covariate_keys)
         setup_method_args = cls._get_setup_method_args(
             **locals()
         )  # before others, because it records all local variables
