@@ -159,7 +159,15 @@ class CovariateField(_TableField):
             warn(sentence)
 
     def _taken(self) -> list[str | None]:
-        of_screen = ("drug_key", "dose_key", "cell_line_key", "batch_key", "split_key")
+        of_screen = (
+            "drug_key",
+            "dose_key",
+            "cell_line_key",
+            "batch_key",
+            "split_key",
+            "intervention_key",
+            "replicate_key",
+        )
         return [*(getattr(self.columns, name) for name in of_screen), self.size_factor_key]
 
     def register_field(self, adata: AnnData) -> dict:
