@@ -76,10 +76,10 @@ def first(folder: Path) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-def first_nodes(adata: ad.AnnData) -> dict:
+def first_nodes(adata: ad.AnnData, **options: object) -> dict:
     """Share of conditions from .1 uM on whose first target is the first node, of RAF inhibitors, by scgim and by two rules."""
     known = dict(zip(adata.uns["known_targets"]["drug"], adata.uns["known_targets"]["gene"], strict=True))
-    model, _ = fit(adata, RPPA)
+    model, _ = fit(adata, RPPA, **options)
     top = model.rank_targets().query("rank == 1 and dose >= 0.1 and drug != 'Selumetinib'")
     want = top["drug"].astype(str).map(known).to_numpy()
     obs, x = adata.obs, np.asarray(adata.X, dtype=float)
