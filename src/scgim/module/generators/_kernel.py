@@ -125,7 +125,9 @@ class KernelGenerator(MeanGenerator):
         expected, probability = self.means(drugs)
         if inputs.more is not None:
             expected = sum_by_row(expected, row, len(inputs.drug))
-            probability = 1 - torch.exp(sum_by_row(torch.log1p(-probability.clamp(max=1 - 1e-12)), row, len(inputs.drug)))
+            probability = 1 - torch.exp(
+                sum_by_row(torch.log1p(-probability.clamp(max=1 - 1e-12)), row, len(inputs.drug))
+            )
         return torch.cat([expected, probability], dim=1)
 
     def _remember(self, inputs: TreatmentInputs) -> None:
