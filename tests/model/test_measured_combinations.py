@@ -174,6 +174,17 @@ def test_models_without_sums_are_refused(pairs, setup_kwargs, options):
         scgim.GIM(adata, **options)
 
 
-def test_lists_are_refused_elsewhere(pairs):
-    with pytest.raises(TypeError, match="One column of obs"):
-        scgim.pp.split(pairs(), drug_key=["drug", "drug_2"], control="DMSO")
+def test_several_columns_are_refused_elsewhere(pairs, setup_kwargs):
+    adata, keys = pairs(), {"drug_key": ["drug", "drug_2"], "control": "DMSO"}
+    adata.obs["split"] = "train"
+    for call, options in (
+        (scgim.pp.split, keys),
+        (scgim.pp.check, keys | {"scale": "continuous"}),
+        (scgim.pp.audit_split, keys | {"split_key": "split"}),
+        (scgim.pp.featurize_drugs, keys | {"smiles_key": "drug"}),
+        (scgim.tl.cross_validate, {"setup_kwargs": setup_kwargs | TWO}),
+    ):
+        with pytest.raises(TypeError, match="One column of obs"):
+            call(adata, **options)
+    with pytest.raises(ValueError, match="disclose"):
+        scgim.tl.cross_validate(adata, setup_kwargs=setup_kwargs | {"combination_sep": "+"})
