@@ -41,7 +41,7 @@ def check_structures(screen: UncheckedScreen) -> Iterator[Finding]:
         shown = listed(f"{name} ({error})" for name, error in failed.items())
         finding = f"{len(failed)} of {len(screen.drugs)} drugs have no usable SMILES: {shown}."
         yield Finding(bad, finding, "Correct their SMILES or leave these drugs out.")
-    texts = {name: text for name, text in screen.read_smiles("first").items() if name in screen.structures}
+    texts = {name: text for name, text in screen.smiles.items() if name in screen.structures}
     if names := mixtures(pd.Series(texts, dtype=object)):
         said = MIXTURE.format(what=f"{len(names)} of {len(texts)} structures", names=listed(names))
         yield Finding.of(ValueError(said), "WARN")
