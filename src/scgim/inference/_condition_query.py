@@ -4,32 +4,55 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from scgim._checks import listed
+
 from ._query import Query
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
 
+    import numpy as np
     import pandas as pd
 
     from scgim.data._combinations import Parts
 
 
+def known_treatments(treatments: pd.Series, known: set[str], combinations: Mapping[str, Parts]) -> np.ndarray:
+    """Treatments that are known drugs or combinations of known drugs, ``(rows,)`` bool."""
+    together = {name for name, parts in combinations.items() if {drug for drug, _ in parts} <= known}
+    return treatments.isin(known - set(combinations) | together).to_numpy()
+
+
 def query_of_conditions(
-    resolve: Callable[..., Query], asked: pd.DataFrame, combinations: Mapping[str, Parts], *, dosed: bool
+    resolve: Callable[..., Query],
+    conditions: pd.DataFrame,
+    known: np.ndarray,
+    combinations: Mapping[str, Parts],
+    *,
+    dosed: bool,
 ) -> Query:
-    """Query of all conditions in a table.
+    """Query of all known conditions in a table.
 
     Parameters
     ----------
     resolve
         Function that returns the query of drugs at doses.
-    asked
-        Distinct treatments and doses: columns drug and dose.
+    conditions, known
+        Treatments and doses (columns drug and dose), and whether the model can predict them, ``(rows,)`` bool.
     combinations
         Drugs and doses of the combinations among the treatments.
     dosed
         Whether conditions have doses.
+
+    Raises
+    ------
+    ValueError
+        If no condition is known.
     """
+    asked = conditions.loc[known, ["drug", "dose"]].drop_duplicates()
+    if asked.empty:
+        drugs = listed(conditions["drug"].unique())
+        raise ValueError(f"adata holds no cell of a drug that the model knows; its drugs: {drugs}.")
     combined = asked["drug"].isin(list(combinations))
     parts = [combinations[name] for name in sorted(set(asked["drug"][combined]))]
     queries = [*_of_drugs(resolve, asked[~combined], dosed), *_of_combinations(resolve, parts, dosed)]

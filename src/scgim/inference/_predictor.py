@@ -17,7 +17,7 @@ from scgim.structure import levels
 
 from ._applicability import applicability
 from ._combinations import intervention_distribution
-from ._condition_query import query_of_conditions
+from ._condition_query import known_treatments, query_of_conditions
 from ._control_cells import training_controls, user_controls
 from ._counterfactuals import CounterfactualSampler, mean_changes
 from ._drug_interventions import DrugInterventions, condition_text, not_measured
@@ -89,9 +89,7 @@ class Predictor:
 
     def knows(self, treatments: pd.Series, combinations: Mapping[str, Parts] = {}) -> np.ndarray:
         """Drugs and combinations that the model can predict, ``(rows,)`` bool."""
-        known = set(self.known_drugs.tolist())
-        predicted = {name for name, parts in combinations.items() if {drug for drug, _ in parts} <= known}
-        return treatments.isin(known - set(combinations) | predicted).to_numpy()
+        return known_treatments(treatments, set(self.known_drugs.tolist()), combinations)
 
     def query_of(self, conditions: pd.DataFrame, combinations: Mapping[str, Parts] = {}) -> Query:
         """Query of all drugs and doses of ``conditions`` (columns drug and dose) that the model can predict.
@@ -103,12 +101,8 @@ class Predictor:
         ValueError
             If the model can predict none of the conditions.
         """
-        asked = conditions[["drug", "dose"]].drop_duplicates()
-        asked = asked[self.knows(asked["drug"], combinations)]
-        if asked.empty:
-            drugs = listed(conditions["drug"].unique())
-            raise ValueError(f"adata holds no cell of a drug that the model knows; its drugs: {drugs}.")
-        return query_of_conditions(self.resolve, asked, combinations, dosed=self.summary.design.dosed)
+        known = self.knows(conditions["drug"], combinations)
+        return query_of_conditions(self.resolve, conditions, known, combinations, dosed=self.summary.design.dosed)
 
     @property
     def known_drugs(self) -> np.ndarray:
@@ -204,11 +198,7 @@ class Predictor:
         ``only`` are keys of the requested conditions; ``None`` for all rows in all lines. Readout genes are last.
         """
         blocks = list(self._drug_blocks(query, None, "delta", None, 0, "expectation", evidence, only, genes))
-        rows = pd.DataFrame([about for _, about in blocks])
-        if query.combined.any():
-            names = dict(zip(zip(query.drug, query.doses, strict=True), query.treatments, strict=True))
-            rows["drug"] = [names[each] for each in zip(rows["drug"], rows["doses"], strict=True)]
-        rows = rows[["drug", "dose", "cell_line"]]
+        rows = query.with_treatments(pd.DataFrame([about for _, about in blocks]))[["drug", "dose", "cell_line"]]
         return rows, np.concatenate([block.x for block, _ in blocks])
 
     def intervene(

@@ -62,6 +62,13 @@ class Query:
             names[i] = combination_name(tuple(zip(self.part[at], self.part_dose[at], strict=True)))
         return names
 
+    def with_treatments(self, rows: pd.DataFrame) -> pd.DataFrame:
+        """Predicted rows (columns drug and, with combinations, doses) with the names of treatments as drugs."""
+        if not self.combined.any():
+            return rows
+        names = dict(zip(zip(self.drug, self.doses, strict=True), self.treatments, strict=True))
+        return rows.assign(drug=[names[each] for each in zip(rows["drug"], rows["doses"], strict=True)])
+
     def rows(self, design: ScreenDesign, line: str) -> Rows:
         """Arguments of :class:`~scgim.module.Responses` for the rows in a cell line, with the dose of the first drug of every row."""
         first = np.searchsorted(self.row, np.arange(len(self.drug)))

@@ -174,7 +174,9 @@ class CovariateField(_TableField):
             "intervention_key",
             "replicate_key",
         )
-        return [*(getattr(self.columns, name) for name in of_screen), self.size_factor_key]
+        keys = [getattr(self.columns, name) for name in of_screen]
+        several = [key for each in keys if isinstance(each, list) for key in each]
+        return [*(key for key in keys if not isinstance(key, list)), *several, self.size_factor_key]
 
     def register_field(self, adata: AnnData) -> dict:
         """Names of the columns."""
