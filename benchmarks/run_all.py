@@ -32,6 +32,7 @@ JOBS = (
     ("calibration",),
     ("readout", "--only", "accuracy"),
     ("covariates",),
+    ("combinations",),
 )
 MEASURED = ("knowledge", "real", "real_cells", "replicates", "wells")  # need the folder
 

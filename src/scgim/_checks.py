@@ -81,6 +81,11 @@ def check_obs_column(adata: AnnData | pd.DataFrame, key: str, *, allow_missing: 
         If two columns have this name, or if values are missing and `allow_missing` is false.
     """
     obs = adata if isinstance(adata, pd.DataFrame) else adata.obs
+    if not isinstance(key, str):
+        raise TypeError(
+            f"One column of obs is needed here, got {key!r}. Only setup_anndata reads combinations from several columns; elsewhere "
+            "write the names of a combination into one column, such as 'JQ1+SAHA', which is then a treatment like any other."
+        )
     if key not in obs:
         found = nearest(key, obs.columns)
         raise KeyError(
@@ -209,7 +214,7 @@ def check_doses(adata: AnnData | pd.DataFrame, key: str, *, treated: np.ndarray)
     """
     column = check_obs_column(adata, key, allow_missing=True)
     code, values = pd.factorize(column)
-    dose = np.array([*map(_number, np.asarray(values)), np.nan])[code]
+    dose = np.array([*map(parse_number, np.asarray(values)), np.nan])[code]
     bad = treated & ~(np.isfinite(dose) & (dose > 0))
     if bad.any():
         text = any(isinstance(value, str) for value in column[bad])
@@ -221,7 +226,8 @@ def check_doses(adata: AnnData | pd.DataFrame, key: str, *, treated: np.ndarray)
     return np.where(treated, dose, np.nan)
 
 
-def _number(value: object) -> float:
+def parse_number(value: object) -> float:
+    """The number that a value is or spells, NaN if there is none."""
     try:
         return float(str(value))
     except ValueError:

@@ -9,12 +9,16 @@ import pandas as pd
 from scgim._checks import check_obs_column, listed
 
 if TYPE_CHECKING:
+    from collections.abc import Collection
+
     from anndata import AnnData
 
 COLUMNS = ("drug", "gene", "kind")
 
 
-def genetic_arms(adata: AnnData | pd.DataFrame, key: str, cells: pd.DataFrame) -> pd.DataFrame:
+def genetic_arms(
+    adata: AnnData | pd.DataFrame, key: str, cells: pd.DataFrame, combinations: Collection[str] = ()
+) -> pd.DataFrame:
     """Perturbed gene of every genetic arm: columns drug (name of the arm), gene and kind (``"only"``), sorted.
 
     Parameters
@@ -25,6 +29,8 @@ def genetic_arms(adata: AnnData | pd.DataFrame, key: str, cells: pd.DataFrame) -
         Column of ``.obs`` with the perturbed gene; missing or blank for drugs. Values of controls are ignored.
     cells
         Table of :meth:`ScreenColumns.table`.
+    combinations
+        Names of combinations. They have the targets of their arms and are no arms.
 
     Raises
     ------
@@ -33,7 +39,7 @@ def genetic_arms(adata: AnnData | pd.DataFrame, key: str, cells: pd.DataFrame) -
     """
     gene = check_obs_column(adata, key, allow_missing=True).astype(object)
     gene = gene.where(gene.notna(), "").astype(str).str.strip()
-    treated = ~cells["control"].to_numpy()
+    treated = ~(cells["control"] | cells["drug"].isin(list(combinations))).to_numpy()
     pairs = pd.DataFrame(
         {"drug": cells["drug"].to_numpy()[treated], "gene": gene.to_numpy()[treated]}
     ).drop_duplicates()

@@ -111,7 +111,7 @@ def test_features_that_say_nothing_do_not_beat_the_training_mean(scores) -> None
 
 
 def test_a_perfect_predictor_reaches_the_ceiling(model, monkeypatch) -> None:
-    monkeypatch.setattr(_heldout, "predictions", lambda predictor, names: true_change(model.adata, names))
+    monkeypatch.setattr(_heldout, "predictions", lambda predictor, names, combinations: true_change(model.adata, names))
     scores = model.evaluate(refit=False)
     total = overall(scores)
     for metric in ("rmse", "wmse"):
@@ -136,7 +136,9 @@ def test_no_effect_is_called_so() -> None:
 
 def test_a_model_that_says_nothing_is_called_so(model, monkeypatch) -> None:
     nothing = np.zeros(model.adata.n_vars)
-    monkeypatch.setattr(_heldout, "predictions", lambda predictor, names: np.tile(nothing, (len(names), 1)))
+    monkeypatch.setattr(
+        _heldout, "predictions", lambda predictor, names, combinations: np.tile(nothing, (len(names), 1))
+    )
     said = model.evaluate(refit=False, distributions=False).attrs["verdict"]
     assert "scgim does not beat the best baseline" in said[0]
     assert "It explains 0%" in " ".join(said)

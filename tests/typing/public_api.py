@@ -30,6 +30,9 @@ def workflow(adata: AnnData, known: pd.DataFrame) -> pd.DataFrame:
     model.annotate(evidence="features", genes="panel")
     scores: pd.DataFrame = model.evaluate(refit=False)
     found: pd.DataFrame = model.evaluate_targets(known, k=5)
+    scgim.setup_anndata(adata, ["drug_1", "drug_2"], "DMSO", "lognorm", dose_key=["dose_1", "dose_2"], dose_unit="uM")
+    scgim.setup_anndata(adata, drug_key="drugs", control="DMSO", scale="lognorm", combination_sep="+")
+    deviations: pd.DataFrame = model.interactions()
     folds: pd.DataFrame = scgim.tl.cross_validate(adata, unseen="drug", n_splits=3)
     model.save("model", overwrite=True)
     again: scgim.GIM = scgim.GIM.load("model", adata=adata)
@@ -37,5 +40,5 @@ def workflow(adata: AnnData, known: pd.DataFrame) -> pd.DataFrame:
     scgim.pl.graph(adata)
     scgim.pl.dose_response(again, drug="a", genes=["STAT1"])
     shown: AnnData = scgim.get.shift_adata(moved)
-    frames = [table, sheet, targets, edges, scores, found, folds, scgim.get.graph_df(shown)]
+    frames = [table, sheet, targets, edges, scores, found, deviations, folds, scgim.get.graph_df(shown)]
     return frames[0]

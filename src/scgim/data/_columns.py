@@ -21,6 +21,8 @@ from scgim._checks import (
 )
 from scgim._genetic_arms import COLUMNS, genetic_arms
 
+from ._combinations import Combinations, TreatmentColumns, Treatments
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
@@ -31,9 +33,9 @@ if TYPE_CHECKING:
 class ScreenColumns:
     """Arguments of :meth:`scgim.GIM.setup_anndata` that name columns of ``.obs`` and the controls."""
 
-    drug_key: str
+    drug_key: str | Sequence[str]
     control: str | Sequence[str]
-    dose_key: str | None = None
+    dose_key: str | Sequence[str] | None = None
     dose_unit: str | None = None
     cell_line_key: str | None = None
     batch_key: str | None = None
@@ -41,23 +43,53 @@ class ScreenColumns:
     intervention_key: str | None = None
     replicate_key: str | None = None
     unit: str | None = None
+    combination_sep: str | None = None
 
     @classmethod
     def of_setup(cls, arguments: dict) -> ScreenColumns:
         """Select these columns from the arguments of :meth:`scgim.GIM.setup_anndata`."""
         return cls(**{field.name: arguments.get(field.name) for field in fields(cls)})
 
+    @property
+    def combined(self) -> bool:
+        """Whether the columns may contain combinations of drugs."""
+        return self.combination_sep is not None or not isinstance(self.drug_key, str)
+
+    def treatments(self, adata: AnnData | pd.DataFrame) -> Treatments:
+        """Treatments of all cells in a screen with combinations."""
+        return TreatmentColumns(self.drug_key, self.dose_key, self.control, self.combination_sep).read(adata)
+
+    def combinations(self, adata: AnnData) -> Combinations:
+        """Drugs and doses of every combination, by the name in :meth:`table`."""
+        return self.treatments(adata).combinations if self.combined else {}
+
+    def names(self, adata: AnnData | pd.DataFrame) -> pd.Series:
+        """Name of the control, drug or combination of every cell."""
+        if not self.combined:
+            return check_names(adata, self.first_key)
+        obs = adata if isinstance(adata, pd.DataFrame) else adata.obs
+        return pd.Series(self.treatments(adata).name, index=obs.index)
+
     def table(self, adata: AnnData, *, split: bool = True) -> pd.DataFrame:
         """Columns drug, dose, line, batch (str, float, str, str), control and train (bool); one row per cell.
 
-        Without ``split`` every cell is a training cell. Controls of several names have the first of the names as their drug.
+        Without ``split`` every cell is a training cell. Controls of several names have the first of the names as their drug. The drug of
+        a combination is its name, and its dose is NaN.
         """
-        drug = check_names(adata, self.drug_key)
-        control = is_control(drug, self.control)
+        dose: np.ndarray | float = np.nan
+        if self.combined:
+            found = self.treatments(adata)
+            drug, dose = pd.Series(found.name, index=adata.obs.index), found.dose
+            control = is_control(drug, self.control)
+        else:
+            drug = check_names(adata, self.first_key)
+            control = is_control(drug, self.control)
+            if self.dose_key is not None:
+                dose = check_doses(adata, self.dose_key, treated=~control)
         return pd.DataFrame(
             {
                 "drug": drug.mask(control, control_names(self.control)[0]),
-                "dose": np.nan if self.dose_key is None else check_doses(adata, self.dose_key, treated=~control),
+                "dose": dose,
                 "line": "" if self.cell_line_key is None else check_names(adata, self.cell_line_key),
                 "batch": "" if self.batch_key is None else check_names(adata, self.batch_key),
                 "control": control,
@@ -65,11 +97,16 @@ class ScreenColumns:
             }
         )
 
+    @property
+    def first_key(self) -> str:
+        """The column of drugs, or the first of several."""
+        return self.drug_key if isinstance(self.drug_key, str) else self.drug_key[0]
+
     def genetic_arms(self, adata: AnnData) -> pd.DataFrame:
         """Perturbed genes of the genetic arms: columns drug, gene and kind; no row without ``intervention_key``."""
         if self.intervention_key is None:
             return pd.DataFrame(columns=list(COLUMNS), dtype=object)
-        return genetic_arms(adata, self.intervention_key, self.table(adata))
+        return genetic_arms(adata, self.intervention_key, self.table(adata), self.combinations(adata))
 
     def with_replicates(self, table: pd.DataFrame, adata: AnnData) -> pd.DataFrame:
         """The table with the replicate of every cell in a column of its own, if replicates are declared."""
@@ -98,7 +135,7 @@ class ScreenColumns:
                     "drop their cells: validation conditions are drawn in training (train_size)."
                 )
         # The control is checked before the doses, because a wrong control would cause misleading errors on doses of controls.
-        check_control(check_names(adata, self.drug_key), self.control, key=self.drug_key)
+        check_control(self.names(adata), self.control, key=self.first_key)
         table = self.table(adata)
         if table["control"].all():
             raise ValueError(
@@ -152,9 +189,7 @@ class ScreenColumns:
         leak = sides[(sides["sum"] > 0) & (sides["sum"] < sides["size"])]
         if len(leak):
             (drug, dose, line), row = leak.index[0], leak.iloc[0]
-            what = ", ".join(
-                [drug] + [f"{dose:g}"] * (self.dose_key is not None) + [line] * (self.cell_line_key is not None)
-            )
+            what = ", ".join([drug] + [f"{dose:g}"] * (not np.isnan(dose)) + [line] * (self.cell_line_key is not None))
             more = f" (and {len(leak) - 1} more conditions)" if len(leak) > 1 else ""
             raise ValueError(
                 f"Leak: condition ({what}) has {row['sum']:,} cells in train and {row['size'] - row['sum']:,} in test{more}. "

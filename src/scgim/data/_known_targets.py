@@ -8,12 +8,15 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 import pandas as pd
+from scipy.special import logsumexp
 
 from scgim._checks import listed, nearest
 from scgim._gene_names import match_genes
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
+
+    from ._combinations import Parts
 
 logger = logging.getLogger("scgim")
 
@@ -84,10 +87,24 @@ def with_genetic_arms(
     return _one_row_per_pair(rows if known is None else pd.concat([known, rows], ignore_index=True))
 
 
-def target_prior(table: pd.DataFrame | None, drug: np.ndarray, genes: np.ndarray) -> TargetPrior | None:
-    """The prior of every condition, from a validated table; ``drug`` is the drug of every condition, ``(conditions,)`` str."""
+def target_prior(
+    table: pd.DataFrame | None, drug: np.ndarray, genes: np.ndarray, combinations: Mapping[str, Parts] = {}
+) -> TargetPrior | None:
+    """The prior of every condition, from a validated table; ``drug`` is the treatment of every condition, ``(conditions,)`` str.
+
+    The prior odds of a combination are the mean of the odds of its drugs. A sign is known if all of its drugs have this sign.
+    """
     if table is None:
         return None
+    if combined := [name for name in np.unique(drug).tolist() if name in combinations]:
+        parts = [[name for name, _ in combinations[each]] for each in combined]
+        single = np.unique([name for each in (*parts, set(drug.tolist()) - set(combined)) for name in each])
+        of_drug = target_prior(table, single, genes)
+        rows = [np.searchsorted(single, each) for each in (*parts, *([name] for name in single))]
+        odds = np.array([logsumexp(of_drug.log_odds[each], axis=0) - math.log(len(each)) for each in rows])
+        sign = np.array([np.where((s := of_drug.sign[each]).min(0) == s.max(0), s[0], 0.0) for each in rows])
+        at = pd.Index([*combined, *single]).get_indexer(drug)
+        return TargetPrior(odds[at], sign[at])
     log_odds, kind = table["log_odds"].to_numpy(float).copy(), table["kind"].to_numpy(str)
     log_odds[np.isin(kind, ("known", "only"))], log_odds[kind == "excluded"] = math.inf, -math.inf
     names, condition = np.unique(drug, return_inverse=True)

@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     import pandas as pd
     from anndata import AnnData
 
+    from ._combinations import Combinations
+
 
 class RegisteredScreen:
     """The cells of a screen: their conditions, parsed once, and their values in chunks.
@@ -38,6 +40,11 @@ class RegisteredScreen:
     def conditions(self) -> pd.DataFrame:
         """Table of :meth:`ScreenColumns.table`: drug, dose, line, batch, control and train of every cell; and its replicate."""
         return self.columns.with_replicates(self.columns.table(self.adata), self.adata)
+
+    @cached_property
+    def combinations(self) -> Combinations:
+        """Drugs and doses of every combination."""
+        return self.columns.combinations(self.adata)
 
     @cached_property
     def gene_columns(self) -> GeneColumns:

@@ -125,10 +125,10 @@ def read_training_data(
     if "replicate" in table and not has_replicates(table[use]):
         raise ValueError(no_replicates(screen.columns.replicate_key, screen.columns.batch_key))
     scaling = Scaling.of(cells, genes, counts=matrix.scale == "counts")
-    design = ScreenDesign.build(cells.conditions, features, scaling.lines)
+    design = ScreenDesign.build(cells.conditions, features, scaling.lines, screen.combinations)
     in_sd = cells.standardized(scaling.standard, scaling.groups)
     kept = _choose_controls(table, use, seed)
-    prior = target_prior(known_targets, design.names()["drug"].to_numpy(str), genes)
+    prior = target_prior(known_targets, design.names()["drug"].to_numpy(str), genes, screen.combinations)
     replicates = ReplicateMeans.read(cells, table, use, scaling) if "replicate" in table else None
     summary = _summary(screen, cells, scaling, design, in_sd.merge(cells.label), features, kept)
     summary = replace(summary, known_targets={} if prior is None else prior._asdict())

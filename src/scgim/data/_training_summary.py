@@ -57,6 +57,9 @@ class TrainingSummary:
     covariates
         ``keys`` and ``levels`` of the covariates, ``slopes`` of genes and readout genes on them, and their values in the stored ``controls``
         less the mean of the group; empty without covariates.
+    change_variance
+        Variance of the error of every condition's mean change, in squared pooled control SD, ``(conditions, genes)``. Empty before
+        training and in models of older versions.
     """
 
     genes: np.ndarray
@@ -78,6 +81,7 @@ class TrainingSummary:
     control_replicate: np.ndarray = field(default_factory=lambda: np.zeros(0, dtype=np.int64))
     readout: dict = field(default_factory=dict)
     covariates: dict = field(default_factory=dict)
+    change_variance: np.ndarray = field(default_factory=lambda: np.zeros((0, 0)))
 
     def line_mean(self, line: str, group_mean: np.ndarray | None = None) -> np.ndarray:
         """Control mean of a line over its batches, training scale, ``(genes,)``; ``group_mean`` are those of other genes."""

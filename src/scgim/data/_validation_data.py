@@ -9,8 +9,9 @@ import torch
 
 from scgim.module import MeasuredConditions
 
+from ._combinations import parts_of
 from ._condition_statistics import ConditionStatistics
-from ._design import group_conditions
+from ._design import group_conditions, padded
 from ._known_targets import target_prior
 from ._reader import control_group_of, sample_cells
 from ._training_summary import prior_arguments
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
 
     from scgim.module import CellStore, TreatmentInputs
 
+    from ._combinations import Combinations
     from ._design import ScreenDesign
     from ._registered_screen import RegisteredScreen
     from ._requirements import DataRequirements
@@ -41,7 +43,7 @@ def read_validation_data(
     table, matrix = screen.conditions, screen.matrix()
     cells = ConditionStatistics.read(matrix, table, held, own=needs.own and not needs.cells)
     statistics = cells.standardized(scaling.standard, scaling.groups).merge(cells.label - 1)
-    conditions = _encoded(summary.design, cells.conditions, features)
+    conditions = _encoded(summary.design, cells.conditions, features, screen.combinations)
     store, n = None, statistics.n
     if needs.cells:
         label, group = cells.label[cells.code], control_group_of(table[held], scaling.groups)
@@ -49,17 +51,28 @@ def read_validation_data(
         n = store.size[1:].numpy().astype(float)
     own = None if statistics.own is None else torch.as_tensor(statistics.own)
     spread = statistics.squares / statistics.n[:, None]
-    prior = target_prior(known_targets, cells.conditions["drug"].to_numpy(str), summary.genes)
+    prior = target_prior(known_targets, cells.conditions["drug"].to_numpy(str), summary.genes, screen.combinations)
     arrays = map(torch.as_tensor, (n[:, None], statistics.mean, spread))
     return MeasuredConditions(*arrays, conditions, own, **prior_arguments(prior)), store
 
 
-def _encoded(design: ScreenDesign, conditions: pd.DataFrame, features: pd.DataFrame) -> TreatmentInputs:
-    """Inputs of the generator for conditions of any drugs."""
+def _encoded(
+    design: ScreenDesign, conditions: pd.DataFrame, features: pd.DataFrame, combinations: Combinations
+) -> TreatmentInputs:
+    """Inputs of the generator for conditions of any drugs and combinations."""
     names = conditions["drug"].to_numpy(str)
+    line = np.searchsorted(design.lines, conditions["line"].to_numpy(str))
+    if combinations:
+        parts = [
+            parts_of(name, dose, combinations)
+            for name, dose in zip(names, conditions["dose"].to_numpy(float), strict=True)
+        ]
+        every = features.index.to_numpy(str)
+        (row, dose), (index, _) = padded(parts, every), padded(parts, design.drugs)
+        scaled = features.to_numpy(np.float64).reshape(len(every), -1)[row] / design.feature_scale
+        return design.encode_parts(scaled, index, dose, line)
     known = np.searchsorted(design.drugs, names).clip(max=len(design.drugs) - 1)
     index = np.where(design.drugs[known] == names, known, -1)
-    line = np.searchsorted(design.lines, conditions["line"].to_numpy(str))
     scaled = features.loc[names].to_numpy(np.float64) / design.feature_scale
     return design.encode(scaled, index, conditions["dose"].to_numpy(float), line)
 

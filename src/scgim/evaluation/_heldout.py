@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 
 from scgim._checks import listed, warn
+from scgim.data._combinations import parts_of
 from scgim.data._condition_statistics import ConditionStatistics
 from scgim.data._design import condition_keys
 from scgim.data._reader import control_group_of, sample_rows
@@ -22,6 +23,9 @@ from ._scores import score
 from ._verdict import DUPLICATE, SCGIM, STRONG
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from scgim.data._combinations import Parts
     from scgim.data._drug_table import DrugTable
     from scgim.data._registered_screen import RegisteredScreen
     from scgim.data._training_summary import TrainingSummary
@@ -100,13 +104,20 @@ def warn_of_leaks(screen: RegisteredScreen, drug_table: DrugTable) -> list[str]:
     return [said]
 
 
+def features_of(table: DrugTable, treatments: pd.Series, combinations: Mapping[str, Parts]) -> np.ndarray:
+    """Features of drugs, and sums of the features of the drugs of combinations, ``(rows, features)``."""
+    names, row = np.unique(treatments.to_numpy(str), return_inverse=True)
+    parts = [[drug for drug, _ in parts_of(name, np.nan, combinations)] for name in names.tolist()]
+    return np.array([table.frame.loc[each].to_numpy(float).sum(0) for each in parts])[row]
+
+
 def conditions_of(summary: TrainingSummary, table: DrugTable) -> ConditionTable:
     """Training conditions as baselines take them, in pooled control SD."""
     names, statistics = summary.design.names(), summary.statistics
     unit = summary.relative_scale(summary.design.line)
     return ConditionTable(
         names,
-        table.frame.loc[names["drug"]].to_numpy(float),
+        features_of(table, names["drug"], summary.design.combinations()),
         (statistics.mean[1:] - statistics.mean[0]) * unit,
         statistics.n[1:],
     )
@@ -126,7 +137,7 @@ def measure(screen: RegisteredScreen, summary: TrainingSummary, drug_table: Drug
     whole, second = standard.merge(label), read.parts["half"].to_numpy()
     halves = [_means(standard, label, second == side, len(conditions)) for side in (False, True)]
     names = conditions.rename(columns={"line": "cell_line"})
-    features = drug_table.frame.loc[names["drug"]].to_numpy(float)
+    features = features_of(drug_table, names["drug"], screen.combinations)
     sample, of, rows = _sample(
         matrix, np.flatnonzero(use), label[read.code], summary, control_group_of(table[use], groups), rng
     )
@@ -173,14 +184,14 @@ def _sample(
     return (x - summary.group_mean[group[chosen]]) / summary.scale, label[chosen], rows[chosen]
 
 
-def predictions(predictor: Predictor, names: pd.DataFrame) -> np.ndarray:
+def predictions(predictor: Predictor, names: pd.DataFrame, combinations: Mapping[str, Parts]) -> np.ndarray:
     """Mean changes that a model predicts for conditions, in control SD, genes sorted; NaN where it has no prediction."""
     out = np.full((len(names), len(predictor.summary.genes)), np.nan)
-    known = names["drug"].isin(predictor.known_drugs).to_numpy()
+    known = predictor.knows(names["drug"], combinations)
     if not known.any():
         return out
     asked = names[known]
-    rows, change = predictor.changes(predictor.query_of(asked))
+    rows, change = predictor.changes(predictor.query_of(asked, combinations))
     keys = dict(zip(condition_keys(rows), change.astype(np.float32), strict=True))
     pair = pd.MultiIndex.from_frame(rows[["drug", "dose"]].fillna({"dose": 0.0}))
     for i, key in zip(np.flatnonzero(known), condition_keys(asked[["drug", "dose", "cell_line"]]), strict=True):
@@ -202,7 +213,7 @@ def score_conditions(
     summary, predictor = model._require_trained(), model._predictor()
     measured = measure(screen, summary, model.drug_table_, seed)
     train = conditions_of(summary, model.drug_table_)
-    own = predictions(predictor, measured.truth.names)
+    own = predictions(predictor, measured.truth.names, screen.combinations)
     if not np.isfinite(own).all(1).any():
         raise ValueError(
             f"generator={model.generator_!r} cannot predict drugs without training conditions, and all test conditions are of "
@@ -218,7 +229,7 @@ def score_conditions(
     changes[SCGIM] = own
     ablations = without_graph(model) | without_features(model, seed) if refit else {}
     for name, ablation in trained_alike(model, ablations, train_kwargs or {}).items():
-        changes[name] = predictions(ablation._predictor(), measured.truth.names)
+        changes[name] = predictions(ablation._predictor(), measured.truth.names, screen.combinations)
     changes = {name: change for name, change in changes.items() if np.isfinite(change).all(1).any()}
 
     control_n = float(summary.statistics.n[0])

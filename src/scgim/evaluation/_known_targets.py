@@ -75,7 +75,7 @@ def evaluate_targets(
     pairs, genes = check_known(model, known), model._require_trained().genes
     k = min(MOST_RECALLED, len(genes)) if k is None else k
     truth = pd.crosstab(pairs["drug"], pairs["gene"]).reindex(columns=genes, fill_value=0) > 0
-    measured = truth.index.isin(model._require_trained().design.drugs)
+    measured = truth.index.isin(model._require_trained().design.alone)
     methods = {SCGIM: model} | trained_alike(model, without_graph(model) if refit else {}, train_kwargs)
     parts, said = [], []
     for evidence, targets, what in (("data", truth[measured], "measured"), ("features", truth[~measured], "unseen")):
@@ -154,6 +154,6 @@ def _predicted_shift(model: TrainedModel, drugs: np.ndarray) -> np.ndarray:
 
 def _highest(summary: TrainingSummary, values: np.ndarray, drugs: np.ndarray) -> np.ndarray:
     """Maximum over the conditions of every drug, ``(drugs, genes)``."""
-    out = np.full((len(summary.design.drugs), values.shape[1]), -np.inf)
+    out = np.full((len(summary.design.treatments), values.shape[1]), -np.inf)
     np.maximum.at(out, summary.design.drug, values)
     return out[np.searchsorted(summary.design.drugs, drugs)]

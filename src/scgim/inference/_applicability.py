@@ -25,7 +25,7 @@ def applicability(query: Query, design: ScreenDesign) -> pd.DataFrame:
     """Applicability of every row of the query: columns nearest_drug, similarity, dose_in_range and trust.
 
     ``trust`` is ``"in-domain"`` for a measured drug within the range of its doses. It is ``"edge"`` for an unseen drug with a similarity of
-    at least 0.4, for a dose outside the range by a factor of up to 2, and for a combination without a drug beyond these limits. All other
+    at least 0.4, for a dose outside the range by a factor of up to 2, and for an unmeasured combination without a drug beyond these limits. All other
     rows are ``"extrapolation"``. The columns of a combination describe its least similar drug.
     """
     measured = query.index >= 0
@@ -38,7 +38,8 @@ def applicability(query: Query, design: ScreenDesign) -> pd.DataFrame:
     near = measured | (value >= MIN_SIMILARITY)
     grade = np.where(measured & (distance == 0), 0, np.where(near & (distance <= MAX_DOUBLINGS), 1, 2))
     start = np.searchsorted(query.row, np.arange(len(query.drug)))
-    grade = np.maximum(np.maximum.reduceat(grade, start), query.combined)
+    combined = query.combined & ~np.isin(query.treatments.astype(str), design.treatments)
+    grade = np.maximum(np.maximum.reduceat(grade, start), combined)
     worst = np.array([a + value[a:b].argmin() for a, b in zip(start, [*start[1:], len(value)], strict=True)])
     return pd.DataFrame(
         {

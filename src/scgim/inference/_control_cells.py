@@ -10,6 +10,7 @@ import scipy.sparse as sp
 
 from scgim._checks import check_names, control_names, is_control, listed, nearest, warn
 from scgim._covariates import Covariates
+from scgim.data._columns import ScreenColumns
 from scgim.data._matrix import CellMatrix, check_genes
 
 from ._readout import ReadoutControls
@@ -81,9 +82,10 @@ def user_controls(
         )
     if not adata.n_obs:
         raise ValueError("adata holds no cells.")
-    drug_key, line_key, control = settings["drug_key"], settings["cell_line_key"], settings["control"]
-    if drug_key in adata.obs:
-        _require_controls(check_names(adata, drug_key), control, drug_key)
+    line_key, control = settings["cell_line_key"], settings["control"]
+    columns = ScreenColumns.of_setup(settings | {"dose_key": None})
+    if columns.first_key in adata.obs:
+        _require_controls(columns.names(adata), control, columns.first_key)
     n, key = len(summary.genes), settings.get("readout")
     summed = settings["scale"] == "counts" and settings["size_factor_key"] is None
     others = summary.readout["genes"] if summary.readout and (readout or summed) else np.empty(0, dtype=str)

@@ -81,21 +81,19 @@ class DrugInterventions:
         self.readout = readout
         self.summary, self.kind, self.query, self.targets = summary, kind, query, targets
         self.evidence, self.only, self.generated, self.mean_changes = evidence, only, generated, mean_changes
-        self.doses, self.combined = query.doses, query.combined
+        self.doses, self.combined, self.treatments = query.doses, query.combined, query.treatments
         self.responses = Responses.from_state(self.summary.responses)
         measured = condition_keys(self.summary.design.names()) if evidence != "features" else ()
         self.measured, self._lines = set(measured), {}
 
     def source(self, line: str, i: int) -> str | None:
         """Source of a prediction: "data", "drug" or "features"; ``None`` if the condition is not requested."""
-        query, drug = self.query, self.query.drug[i]
+        query, drug = self.query, self.treatments[i]
         dose = None if np.isnan(query.dose[i]) else float(query.dose[i])
         if self.only is not None and (drug, dose, line) not in self.only:
             return None
         if self.evidence == "features" or (query.index[query.row == i] < 0).any() or not self.responses.processes:
             found = "features"
-        elif self.combined[i]:
-            found = "drug"
         else:
             found = "data" if (drug, dose, line) in self.measured else "drug"
         if self.evidence == "data" and found != "data":
@@ -107,7 +105,8 @@ class DrugInterventions:
         query, known = self.query, self._of_line(line)
         label = (query.drug[i], self.doses[i] if self.combined[i] else query.dose[i])
         blend = None
-        if not self.combined[i] and self.source(line, i) != "features":
+        source = self.source(line, i)
+        if source == "data" or (source == "drug" and not self.combined[i]):
             blend = Blend(known.own[i], self.responses.weight)
         delta = None if known.delta is None else known.delta[i]
         parts = self._parts(line, i) if self.combined[i] else ()

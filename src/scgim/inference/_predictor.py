@@ -17,19 +17,21 @@ from scgim.structure import levels
 
 from ._applicability import applicability
 from ._combinations import intervention_distribution
+from ._condition_query import known_treatments, query_of_conditions
 from ._control_cells import training_controls, user_controls
 from ._counterfactuals import CounterfactualSampler, mean_changes
 from ._drug_interventions import DrugInterventions, condition_text, not_measured
 from ._prediction_adata import assemble
-from ._query import Query, resolve
+from ._query import resolve
 from ._readout import ReadoutPredictor, gene_order
 from ._target_ranking import decisive_edges_of, posterior, rank
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
+    from collections.abc import Callable, Iterable, Iterator, Mapping
 
     from anndata import AnnData
 
+    from scgim.data._combinations import Parts
     from scgim.data._drug_table import DrugTable
     from scgim.data._training_summary import TrainingSummary
     from scgim.module import GIMModule
@@ -38,6 +40,7 @@ if TYPE_CHECKING:
     from ._combinations import InterventionDistribution
     from ._counterfactuals import As, Intervention, Targets
     from ._prediction_adata import Block, Genes
+    from ._query import Query
     from ._target_ranking import Evidence
 
 MAX_CELLS = 1_000  # most cells for a mean total effect; each cell costs as much as a prediction
@@ -84,25 +87,22 @@ class Predictor:
             **asked,
         )
 
-    def query_of(self, conditions: pd.DataFrame) -> Query:
+    def knows(self, treatments: pd.Series, combinations: Mapping[str, Parts] = {}) -> np.ndarray:
+        """Drugs and combinations that the model can predict, ``(rows,)`` bool."""
+        return known_treatments(treatments, set(self.known_drugs.tolist()), combinations)
+
+    def query_of(self, conditions: pd.DataFrame, combinations: Mapping[str, Parts] = {}) -> Query:
         """Query of all drugs and doses of ``conditions`` (columns drug and dose) that the model can predict.
+
+        ``combinations`` are the drugs and doses of the combinations among them.
 
         Raises
         ------
         ValueError
             If the model can predict none of the conditions.
         """
-        asked = conditions[["drug", "dose"]].drop_duplicates()
-        asked = asked[asked["drug"].isin(self.known_drugs)]
-        if asked.empty:
-            drugs = listed(conditions["drug"].unique())
-            raise ValueError(f"adata holds no cell of a drug that the model knows; its drugs: {drugs}.")
-        if not self.summary.design.dosed:
-            return self.resolve(drug=sorted(set(asked["drug"])))
-        # drugs of the same doses together: all drugs at all doses would be far more rows than there are conditions
-        doses = asked.groupby("drug", sort=True)["dose"].agg(lambda each: tuple(sorted(set(each))))
-        groups = doses.index.to_series().groupby(doses, sort=False)
-        return Query.concatenated([self.resolve(drug=sorted(names), dose=list(at)) for at, names in groups])
+        known = self.knows(conditions["drug"], combinations)
+        return query_of_conditions(self.resolve, conditions, known, combinations, dosed=self.summary.design.dosed)
 
     @property
     def known_drugs(self) -> np.ndarray:
@@ -138,15 +138,15 @@ class Predictor:
             [(*pair, line) for pair in zip(query.drug, query.dose, strict=True) for line in lines],
             columns=["drug", "dose", "cell_line"],
         )
-        at = np.array([measured.get(key, -1) for key in condition_keys(asked)])
-        at[np.repeat(query.combined, len(lines))] = -1
+        keys = list(condition_keys(asked.assign(drug=np.repeat(query.treatments, len(lines)))))
+        at = np.array([measured.get(key, -1) for key in keys])
         # Rows are ordered by drug and dose, and by line within these.
         distributions = [self.interventions(query, line) for line in lines]
         prior = [np.stack(parts, axis=1).reshape(len(asked), -1) for parts in zip(*distributions, strict=True)]
         # Without features, the targets of a drug are known only where the drug was measured.
         wanted = ~np.repeat(self._by_data_alone(query), len(lines)) | (at >= 0)
         if only is not None:
-            wanted &= np.array([key in only for key in condition_keys(asked)])
+            wanted &= np.array([key in only for key in keys])
         elif not wanted.any():
             where = condition_text(*asked.iloc[0])
             raise ValueError(f"A drug without features has targets only where it was measured, and {where} was not.")
@@ -193,12 +193,12 @@ class Predictor:
     def changes(
         self, query: Query, evidence: Evidence = "auto", only: set[tuple] | None = None, genes: Genes = "panel"
     ) -> tuple[pd.DataFrame, np.ndarray]:
-        """Drug, dose and line of every row, and predicted mean changes on the training scale, ``(rows, genes)`` with genes sorted.
+        """Treatment, dose and line of every row, and predicted mean changes on the training scale, ``(rows, genes)`` with genes sorted.
 
         ``only`` are keys of the requested conditions; ``None`` for all rows in all lines. Readout genes are last.
         """
         blocks = list(self._drug_blocks(query, None, "delta", None, 0, "expectation", evidence, only, genes))
-        rows = pd.DataFrame([about for _, about in blocks])[["drug", "dose", "cell_line"]]
+        rows = query.with_treatments(pd.DataFrame([about for _, about in blocks]))[["drug", "dose", "cell_line"]]
         return rows, np.concatenate([block.x for block, _ in blocks])
 
     def intervene(

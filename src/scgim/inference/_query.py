@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 
 from scgim._checks import control_names, listed, nearest
+from scgim.data._combinations import combination_name
 from scgim.data._drug_table import check_feature_table
 from scgim.module import Rows
 
@@ -52,11 +53,28 @@ class Query:
         known = ~np.isnan(self.part_dose)  # a row without doses has an empty text
         return np.array([" + ".join(text[known & (self.row == i)]) for i in range(len(self.drug))], dtype=object)
 
+    @property
+    def treatments(self) -> np.ndarray:
+        """Names of drugs and combinations as in the design, ``(rows,)``."""
+        names = self.drug.copy()
+        for i in np.flatnonzero(self.combined):
+            at = self.row == i
+            names[i] = combination_name(tuple(zip(self.part[at], self.part_dose[at], strict=True)))
+        return names
+
+    def with_treatments(self, rows: pd.DataFrame) -> pd.DataFrame:
+        """Predicted rows (columns drug and, with combinations, doses) with the names of treatments as drugs."""
+        if not self.combined.any():
+            return rows
+        names = dict(zip(zip(self.drug, self.doses, strict=True), self.treatments, strict=True))
+        return rows.assign(drug=[names[each] for each in zip(rows["drug"], rows["doses"], strict=True)])
+
     def rows(self, design: ScreenDesign, line: str) -> Rows:
-        """Arguments of :class:`~scgim.module.Responses` for every row's first drug in a cell line."""
+        """Arguments of :class:`~scgim.module.Responses` for the rows in a cell line, with the dose of the first drug of every row."""
         first = np.searchsorted(self.row, np.arange(len(self.drug)))
         inputs = self.inputs(design, line)
-        return Rows(self.index[first], inputs.log_dose.numpy()[first], np.full(len(first), design.line_index(line)))
+        index = np.where(self.combined, pd.Index(design.treatments).get_indexer(self.treatments), self.index[first])
+        return Rows(index, inputs.log_dose.numpy()[first], np.full(len(first), design.line_index(line)))
 
     @classmethod
     def concatenated(cls, queries: Sequence[Query]) -> Query:
@@ -98,7 +116,7 @@ def resolve(
     if drug is None and (smiles is not None or features is not None):
         what = "smiles" if smiles is not None else "features"
         raise ValueError(f"{what}= was passed without drug=, the names that it belongs to.")
-    asked = [(name,) for name in design.drugs.tolist()] if drug is None else _names(drug, control, design.drugs)
+    asked = _measured(design, dose) if drug is None else _names(drug, control, design.drugs)
     drugs = list(dict.fromkeys(name for names in asked for name in names))
     structures = None if smiles is None else _structures(drug, asked, smiles)
     given = _given_features(table, drugs, structures, features)
@@ -144,6 +162,12 @@ def resolve(
     )
 
 
+def _measured(design: ScreenDesign, dose: object) -> list[tuple[str, ...]]:
+    """Drugs that were measured alone and, without requested doses, measured combinations."""
+    combined = {tuple(name for name, _ in parts): None for parts in design.combinations().values()}
+    return [(name,) for name in design.alone.tolist()] + (list(combined) if dose is None else [])
+
+
 def _rows(
     design: ScreenDesign, asked: list[tuple[str, ...]], dose: object
 ) -> Iterator[tuple[tuple[str, ...], tuple[float, ...]]]:
@@ -152,7 +176,11 @@ def _rows(
     alone, together = (_doses(design, dose), []) if most == 1 else _split_doses(design, dose)
     for names in asked:
         if dose is None:
-            values = list(product(*(design.doses_of(name) for name in names)))
+            # The drugs of a combination are in alphabetical order in the design, and in the requested order here.
+            order = np.argsort(np.array(names, dtype=str), kind="stable")
+            measured = design.measured_doses([names[i] for i in order]) if len(names) > 1 else []
+            values = [tuple(value[i] for i in np.argsort(order)) for value in measured]
+            values = values or list(product(*(design.doses_of(name) for name in names)))
         elif len(names) == 1:
             values = [(value,) for value in alone]
         else:

@@ -85,7 +85,7 @@ class AnnotationMixin(ModelState):
         if alien := sorted(set(zip(cells["line"], cells["batch"], strict=True)) - groups):
             raise ValueError(f"No training controls for line, batch = {alien[0]}, so nothing to add a change to.")
         treated = cells.loc[~cells["control"], ["drug", "dose", "line"]]
-        query, present = predictor.query_of(treated), set(condition_keys(treated))
+        query, present = predictor.query_of(treated, columns.combinations(adata)), set(condition_keys(treated))
         targets = predictor.rank_targets(query, evidence, present)
         rows, change = predictor.changes(query, evidence, present, genes)
         order, names = gene_order(summary, columns_of.names, genes)
@@ -96,7 +96,7 @@ class AnnotationMixin(ModelState):
         if self.stability_ is not None:
             recurs = np.where(self._trained_module().mechanism.graph.numpy(), self.stability_.direct, 0.0)
             adata.varp[_keys.STABILITY] = placed(recurs, place)
-        write_targets(adata, targets, drug_key=columns.drug_key, controls=control_names(columns.control))
+        write_targets(adata, targets, drug_key=columns.first_key, controls=control_names(columns.control))
         adata.uns[_keys.UNS] = self._provenance()
         if not np.array_equal(names, adata.var_names.to_numpy(str)):
             adata.uns[_keys.UNS]["genes"] = names.astype(object)

@@ -45,7 +45,7 @@ class ConditionField(_TableField):
 
     registry_key = property(lambda self: CONDITION)
     attr_name = property(lambda self: "obs")
-    attr_key = property(lambda self: self.columns.drug_key)
+    attr_key = property(lambda self: self.columns.first_key)
 
     def __init__(self, columns: ScreenColumns) -> None:
         super().__init__()
@@ -61,9 +61,14 @@ class ConditionField(_TableField):
         super().register_field(adata)
         table = self.columns.table(adata)
         treated, arms = table[~table["control"]], self.columns.genetic_arms(adata)
+        combinations = self.columns.combinations(adata)
+        drugs = {name for parts in combinations.values() for name, _ in parts} | set(treated["drug"]) - set(
+            combinations
+        )
         return {
             "control": one_or_list(self.columns.control),
-            "drugs": np.unique(treated["drug"].to_numpy(str)),
+            "drugs": np.array(sorted(drugs), dtype=str),
+            "combinations": np.array(sorted(combinations), dtype=str),
             "lines": np.unique(table["line"].to_numpy(str)),
             "n_contexts": int(len(treated[["drug", "dose", "line"]].drop_duplicates())),
             "n_controls": int(table["control"].sum()),
@@ -91,7 +96,7 @@ class DrugFeaturesField(_TableField):
         columns: ScreenColumns,
         *,
         features_key: str | None,
-        smiles_key: str | None,
+        smiles_key: str | Sequence[str] | None,
         smiles_conflict: SmilesConflict = "error",
     ) -> None:
         super().__init__()
@@ -103,13 +108,14 @@ class DrugFeaturesField(_TableField):
 
     def register_field(self, adata: AnnData) -> dict:
         """Names, feature columns (sorted), values, SMILES, and source of the features."""
-        keys = {"features_key": self.features_key, "smiles_key": self.smiles_key}
         return DrugTable.read(
             adata,
             self.columns.table(adata),
             control=self.columns.control,
             smiles_conflict=self.smiles_conflict,
-            **keys,
+            treatments=self.columns.treatments(adata) if self.columns.combined else None,
+            features_key=self.features_key,
+            smiles_key=self.smiles_key,
         ).state()
 
     def get_summary_stats(self, state_registry: dict) -> dict:
@@ -168,7 +174,9 @@ class CovariateField(_TableField):
             "intervention_key",
             "replicate_key",
         )
-        return [*(getattr(self.columns, name) for name in of_screen), self.size_factor_key]
+        keys = [getattr(self.columns, name) for name in of_screen]
+        several = [key for each in keys if isinstance(each, list) for key in each]
+        return [*(key for key in keys if not isinstance(key, list)), *several, self.size_factor_key]
 
     def register_field(self, adata: AnnData) -> dict:
         """Names of the columns."""

@@ -19,6 +19,7 @@ from ._annotation_mixin import AnnotationMixin
 from ._evaluation_mixin import EvaluationMixin
 from ._fields import CONDITION, DRUG_TABLE, READOUT
 from ._inference_mixin import InferenceMixin
+from ._interactions_mixin import InteractionsMixin
 from ._persistence_mixin import PersistenceMixin
 from ._scvi_verbs_mixin import ScviVerbsMixin
 from ._setup_mixin import SetupMixin
@@ -46,6 +47,7 @@ class GIM(
     SetupMixin,
     TrainingMixin,
     InferenceMixin,
+    InteractionsMixin,
     EvaluationMixin,
     AnnotationMixin,
     PersistenceMixin,
@@ -108,6 +110,7 @@ class GIM(
     train : learn graph, mechanisms and generator
     predict, do : predict cells under drugs, or under interventions on genes
     rank_targets, get_graph : targets of drugs, and the causal graph
+    interactions : deviations of measured combinations from additivity
     stability : how often edges recur
     evaluate, evaluate_targets : scores on held-out conditions, and on known targets
     annotate : write results into the AnnData
@@ -166,6 +169,12 @@ class GIM(
         known_targets = check_known_targets(known_targets, conditions["drugs"], genes)
         if "genetic_arms" in conditions:  # set-ups of older versions have none
             known_targets = with_genetic_arms(known_targets, conditions["genetic_arms"], genes)
+        if len(conditions.get("combinations", ())) and (intervention == "hard" or scale_shift):
+            asked = "intervention='hard'" if intervention == "hard" else "scale_shift=True"
+            raise ValueError(
+                f"{asked} does not learn from measured combinations, whose shifts add. Use intervention='shift' without scale_shift, or "
+                "leave the cells of combinations out."
+            )
         regulators = check_regulators(regulators, genes)
         self.settings_ = {
             "mechanism": mechanism,

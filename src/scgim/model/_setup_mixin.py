@@ -10,6 +10,7 @@ from scvi.data.fields import LayerField
 
 from scgim._checks import UNITS, check_option, one_or_list
 from scgim.data._columns import ScreenColumns
+from scgim.data._combinations import plain_key
 from scgim.data._matrix_check import check_matrix
 
 from ._fields import ConditionField, CovariateField, DrugFeaturesField, ReadoutField
@@ -31,14 +32,14 @@ class SetupMixin(ModelState):
     def setup_anndata(
         cls,
         adata: AnnData,
-        drug_key: str,
+        drug_key: str | Sequence[str],
         control: str | Sequence[str],
         scale: Scale,
         *,
         layer: str | None = None,
-        dose_key: str | None = None,
+        dose_key: str | Sequence[str] | None = None,
         dose_unit: str | None = None,
-        smiles_key: str | None = None,
+        smiles_key: str | Sequence[str] | None = None,
         features_key: str | None = None,
         cell_line_key: str | None = None,
         batch_key: str | None = None,
@@ -50,6 +51,7 @@ class SetupMixin(ModelState):
         smiles_conflict: SmilesConflict = "error",
         replicate_key: str | None = None,
         unit: Literal["cell", "well"] = "cell",
+        combination_sep: str | None = None,
         **kwargs: Any,
     ) -> None:
         """Declare the columns of a screen and validate the data.
@@ -61,7 +63,8 @@ class SetupMixin(ModelState):
         adata
             AnnData in memory, backed or on dask, dense or sparse, but not a view.
         drug_key
-            Column of ``.obs`` with the drug of every cell, including controls.
+            Column of ``.obs`` with the drug of every cell, including controls. In a screen with combinations, a list of columns, one for
+            each drug of a cell (missing, blank or a control where there is none), or one column with ``combination_sep``.
         control
             Value of ``drug_key`` for control cells, or a list of values, such as two vehicles. All of them are controls of their line and
             batch; :func:`scgim.pp.check` says how far they differ.
@@ -71,10 +74,12 @@ class SetupMixin(ModelState):
         layer
             Layer of the matrix; ``.X`` by default.
         dose_key, dose_unit
-            Column of doses (positive numbers; ignored for controls) and their unit. Both or neither must be given.
+            Column of doses (positive numbers; ignored for controls) and their unit. Both or neither must be given. With combinations, as
+            many columns as ``drug_key``, or one column with texts such as ``"0.1+2"`` or with one dose for all drugs of a cell.
         smiles_key
             Column with one SMILES per drug. Morgan fingerprints are computed from it unless ``features_key`` is given. Drugs without a
-            SMILES in any of their cells, such as cytokines, are learned on their own, and a warning lists them.
+            SMILES in any of their cells, such as cytokines, are learned on their own, and a warning lists them. With combinations, a
+            list of as many columns as ``drug_key``, or one column, of which the cells of single drugs are read.
         features_key
             Key of ``.uns`` with a DataFrame of drug features, index = drug names. A row of NaN says that a drug has no features.
         cell_line_key, batch_key
@@ -103,6 +108,8 @@ class SetupMixin(ModelState):
             For donors with controls and treated cells, use ``batch_key``: effects are then measured within donors.
         unit
             What a row is: ``"cell"``, or ``"well"`` (bulk, RPPA, L1000). Wells are replicates, unless ``replicate_key`` groups them.
+        combination_sep
+            Separator of drugs in ``drug_key``, such as ``"+"``. By default a name is one drug, whatever characters it contains.
 
         Raises
         ------
@@ -120,6 +127,7 @@ class SetupMixin(ModelState):
         # plain values, because the arguments are saved
         control = one_or_list(control)
         covariate_keys = covariate_keys if isinstance(covariate_keys, str) else list(covariate_keys)
+        drug_key, dose_key, smiles_key = plain_key(drug_key), plain_key(dose_key), plain_key(smiles_key)
         setup_method_args = cls._get_setup_method_args(
             **locals()
         )  # before others, because it records all local variables

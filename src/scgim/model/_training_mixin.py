@@ -228,7 +228,8 @@ class TrainingMixin(ModelState):
         # Predictions from features are a prior of measured drugs, if the generator uses features.
         prior = (predicted, held_out) if module.generator.needs_features else (None, None)
         measured, unit = predictor.measured_changes(), summary.relative_scale(design.line)
-        responses = Responses.fit(summary.rows(), measured, unit**2 * error, *prior)
+        summary = replace(summary, change_variance=unit**2 * error)
+        responses = Responses.fit(summary.rows(), measured, summary.change_variance, *prior)
         self.summary_ = replace(summary, responses=responses.state())
         if data.readout is not None:
             fitted = Readout.fit(data.readout, summary.rows()).state()

@@ -11,7 +11,9 @@ from scgim._checks import listed
 
 from ._duplicates import duplicate_groups, equalities
 from ._leaks import find_leaks, morgan
+from ._mixtures import mixtures
 from ._screen import Finding
+from ._smiles import MIXTURE
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator, Sequence
@@ -39,6 +41,10 @@ def check_structures(screen: UncheckedScreen) -> Iterator[Finding]:
         shown = listed(f"{name} ({error})" for name, error in failed.items())
         finding = f"{len(failed)} of {len(screen.drugs)} drugs have no usable SMILES: {shown}."
         yield Finding(bad, finding, "Correct their SMILES or leave these drugs out.")
+    texts = {name: text for name, text in screen.smiles.items() if name in screen.structures}
+    if names := mixtures(pd.Series(texts, dtype=object)):
+        said = MIXTURE.format(what=f"{len(names)} of {len(texts)} structures", names=listed(names))
+        yield Finding.of(ValueError(said), "WARN")
     skeletons = {name: structure.skeleton for name, structure in screen.structures.items()}
     duplicates = duplicate_groups(skeletons)
     if duplicates:

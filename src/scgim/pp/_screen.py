@@ -74,7 +74,7 @@ class UncheckedScreen:
         """Raise KeyError for columns, layers and tables that do not exist; the message names the nearest ones."""
         given = () if isinstance(self.covariate_keys, str) else self.covariate_keys
         for key in [*(getattr(self, name) for name in KEYS), *given]:
-            if key is not None and key not in self.adata.obs:
+            if key is not None and (not isinstance(key, str) or key not in self.adata.obs):
                 check_obs_column(self.adata, key, allow_missing=True)
         for where, key in (("layers", self.layer), ("uns", self.features_key)):
             found = getattr(self.adata, where)
@@ -146,11 +146,7 @@ class UncheckedScreen:
         read, failed = {}, {}
         if self.smiles_key is None:
             return read, failed
-        try:
-            smiles = self.read_smiles("first")
-        except TypeError:  # values that cannot be compared, such as lists, are shown as text
-            smiles = self.read_smiles("first", as_text=True)
-        for name, text in smiles.items():
+        for name, text in self.smiles.items():
             if text == "":
                 continue
             try:
@@ -158,6 +154,14 @@ class UncheckedScreen:
             except (ValueError, RuntimeError) as error:
                 failed[name] = str(error)
         return read, failed
+
+    @cached_property
+    def smiles(self) -> pd.Series:
+        """The most frequent SMILES of every drug."""
+        try:
+            return self.read_smiles("first")
+        except TypeError:  # values that cannot be compared, such as lists, are shown as text
+            return self.read_smiles("first", as_text=True)
 
     def read_smiles(self, conflict: SmilesConflict, *, as_text: bool = False) -> pd.Series:
         """The SMILES of every drug, as in set-up."""

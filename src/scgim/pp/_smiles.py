@@ -6,15 +6,21 @@ from typing import TYPE_CHECKING, Literal, get_args
 
 import pandas as pd
 
-from scgim._checks import check_obs_column, check_option, listed
+from scgim._checks import check_obs_column, check_option, listed, warn
 
 from ._chemistry import standardize
+from ._mixtures import mixtures
 
 if TYPE_CHECKING:
     import numpy as np
     from anndata import AnnData
 
 SmilesConflict = Literal["error", "first", "same_parent"]
+MIXTURE = (
+    "{what} look like combinations of drugs, with several components that are no known counter-ions: {names}. Features describe the "
+    "largest component alone. Name the drugs of a combination separately (setup_anndata with drug_key as a list of columns, or "
+    "combination_sep), or write the SMILES of the active component."
+)
 
 
 def check_smiles(
@@ -99,3 +105,9 @@ def with_structure(smiles: pd.Series, key: str) -> pd.Series:
             f"obs[{key!r}] holds no SMILES of any drug. Leave smiles_key out: every drug is then learned on its own."
         )
     return smiles[smiles != ""]
+
+
+def warn_of_mixtures(smiles: pd.Series) -> None:
+    """Warn of structures with several active components, from the values of `check_smiles`."""
+    if names := mixtures(smiles):
+        warn(MIXTURE.format(what=f"{len(names)} of {len(smiles)} structures", names=listed(names)))

@@ -49,6 +49,11 @@ def deal(adata: AnnData, unseen: str, n_splits: int, columns: Mapping[str, str |
         raise ValueError(
             f"n_splits={n_splits!r} must be a whole number from 2 up: every fold is trained on the others."
         )
+    if columns.get("combination_sep") is not None:
+        raise ValueError(
+            "Folds of screens with combinations are not dealt, because a combination would disclose the drugs that are held out. Write a "
+            "split column, pass it as split_key, and use GIM.evaluate."
+        )
     need = NEEDS.get(unseen)
     if need and columns.get(need) is None:
         raise ValueError(f"unseen={unseen!r} needs {need}: name the column in setup_anndata, or in setup_kwargs.")

@@ -192,7 +192,7 @@ def _descend(
     in a third of the time.
     """
     module, held_out = _FoldGenerator(generator.float()), folds.all
-    inputs = type(inputs)(*(each.float() if each.is_floating_point() else each for each in inputs))
+    inputs = inputs.map(lambda each: each.float() if each.is_floating_point() else each)
     residual, gain, n, variance = (each.float() for each in observed_effects)
     penalty = penalty.float()
     parameters = {

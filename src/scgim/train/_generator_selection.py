@@ -51,9 +51,10 @@ class GeneratorChoice:
 
 
 def distinct_drugs(design: ScreenDesign) -> int:
-    """Number of training drugs that differ in their features."""
-    known = design.features[design.featured]
-    return len(np.unique(known, axis=0)) if known.shape[1] else len(design.drugs)
+    """Number of drugs with conditions of their own that differ in their features."""
+    alone = np.isin(design.drugs, design.alone)
+    known = design.features[design.featured & alone]
+    return len(np.unique(known, axis=0)) if known.shape[1] else int(alone.sum())
 
 
 class GeneratorSelection:
@@ -96,7 +97,10 @@ class GeneratorSelection:
         return "hill" if self.source != "identity" and self.n_drugs >= MIN_DRUGS else "identity"
 
     def select(self, module: GIMModule, conditions: MeasuredConditions, moments: Moments, rest: Tensor) -> Generator:
-        """Choose and build the generator on frozen moments; ``rest`` is the mean residual of the controls, ``(genes,)``."""
+        """Choose and build the generator on frozen moments; ``rest`` is the mean residual of the controls, ``(genes,)``.
+
+        Cross-validation is over the conditions of single drugs, because a combination would disclose drugs that are held out.
+        """
         if self.asked != "auto":
             choice = GeneratorChoice(self.asked)
         elif self.source == "identity":
@@ -105,7 +109,8 @@ class GeneratorSelection:
             reason = f"auto: {self.n_drugs} drugs of different features are too few for cross-validation"
             choice = GeneratorChoice("identity", reason)
         else:
-            name, scores = self._cross_validate(module, conditions, moments, rest)
+            single = conditions.inputs.single
+            name, scores = self._cross_validate(module, conditions.take(single), moments.take(single), rest)
             scores = scores.set_index("generator").astype(float)
             kinds = (k.removeprefix("loss ") for k in scores if k.startswith("loss unseen"))
             choice = GeneratorChoice(name, "auto: cross-validated over " + ", ".join(kinds), scores)

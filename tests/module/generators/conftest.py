@@ -35,7 +35,7 @@ class Screen(NamedTuple):
 
 
 def select(inputs: TreatmentInputs, rows) -> TreatmentInputs:
-    return TreatmentInputs(*(each[rows] for each in inputs))
+    return inputs.take(rows)
 
 
 def draw_conditions(seed: int = 0) -> TreatmentInputs:

@@ -20,7 +20,7 @@ CASES = [
 
 
 def rows(inputs, which):
-    return type(inputs)(*(each[which] for each in inputs))
+    return inputs.take(which)
 
 
 @pytest.fixture(params=CASES, ids=str)

@@ -115,8 +115,8 @@ def test_averages_of_drugs_are_weighted_by_precision():
     drug = torch.tensor([2, 0, 2, 0, 2])
     y, own, sampled = (torch.as_tensor(rng.uniform(1, 2, shape)) for shape in ((5, 3), 5, 5))
     root = torch.as_tensor(rng.normal(size=(5, 5)))
-    rows = _Rows(y, (root @ root.T, torch.eye(5).double()), drug, own, sampled).by_drug()
-    assert rows.drug.tolist() == [0, 2]
+    rows = _Rows(y, (root @ root.T, torch.eye(5).double()), (torch.arange(5), drug), own, sampled).by_drug()
+    assert rows.drugs[1].tolist() == [0, 2]
     for i, name in enumerate((0, 2)):
         weight = np.where(drug == name, 1 / (own + sampled), 0)
         weight = weight / weight.sum()
@@ -176,7 +176,7 @@ def test_a_process_given_its_average_is_what_numpy_conditions(shared):
 def test_uncertainty_of_the_expected_shift_grows_with_distance(screen, build):
     data = screen(drugs=40)
     generator = solved(build, data)
-    one = type(data.inputs)(*(each[:1].repeat_interleave(6, 0) for each in data.inputs))
+    one = data.inputs.map(lambda each: each[:1].repeat_interleave(6, 0))
     step = torch.tensor([0, 0.5, 1, 2, 4, 20.0]).double()[:, None]
     at = one._replace(features=one.features * (1 + step), drug=-torch.ones_like(one.drug))
     spread = generator.uncertainty(at) * torch.sigmoid(generator(at)[0])

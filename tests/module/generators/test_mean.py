@@ -52,7 +52,7 @@ def test_is_linear_between_doses_and_constant_outside(screen, build, expected):
     data = screen(doses=2)
     generator = build(MeanGenerator, data)
     generator.solve(*data)
-    at = type(data.inputs)(*(each[:1].repeat_interleave(5, 0) for each in data.inputs))
+    at = data.inputs.map(lambda each: each[:1].repeat_interleave(5, 0))
     low, quarter, high, below, above = expected(
         generator, at._replace(log_dose=torch.tensor([-1, -0.5, 1, -9, 9.0]).double())
     )
@@ -67,7 +67,7 @@ def test_a_new_line_and_a_missing_dose_take_all_lines(screen, build, expected):
     generator = build(MeanGenerator, data)
     generator.solve(*data[keep])
     high = data.inputs.log_dose > 0
-    rows = type(data.inputs)(*(each[high][:2] for each in data.inputs))
+    rows = data.inputs.map(lambda each: each[high][:2])
     gap, new = (expected(generator, rows._replace(line=torch.full((2,), line)))[0] for line in (1, -1))
     use = keep & high
     truth = (data.n * data.residual)[use].sum(0) / data.n[use].sum()

@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING, Literal
 import torch
 from torch import Tensor, nn
 
+from ._combinations import combine, sum_by_row
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
@@ -58,9 +60,16 @@ class Generator(nn.Module, ABC):
         self.dosed, self.baseline = dosed, baseline
         self.register_buffer("spread", torch.zeros(n_genes, dtype=torch.float64))
 
-    @abstractmethod
     def forward(self, inputs: TreatmentInputs) -> tuple[Tensor, Tensor]:
-        """Logits and psi of rows, ``(rows, genes)`` each."""
+        """Logits and psi of rows of single drugs or combinations, ``(rows, genes)`` each; :func:`combine` for combinations."""
+        if inputs.more is None:
+            return self.of_drugs(inputs)
+        parts, row = inputs.parts()
+        return combine(*self.of_drugs(parts), row, len(inputs.drug), add=not self.baseline)
+
+    @abstractmethod
+    def of_drugs(self, inputs: TreatmentInputs) -> tuple[Tensor, Tensor]:
+        """Logits and psi of rows of single drugs, ``(rows, genes)`` each."""
 
     def knows(self, inputs: TreatmentInputs) -> Tensor:
         """Rows that the generator learns from and can predict, ``(rows,)`` bool: a map of features needs the drug's features."""
@@ -117,7 +126,16 @@ class Generator(nn.Module, ABC):
 
     @torch.no_grad()
     def uncertainty(self, inputs: TreatmentInputs) -> Tensor:
-        """SD of the true shift around psi, given that the gene is a target, from :meth:`calibrate`; ``(rows, genes)``."""
+        """SD of the true shift around psi, given that the gene is a target; ``(rows, genes)``. The shifts of drugs are independent."""
+        if inputs.more is None:
+            return self.uncertainty_of_drugs(inputs)
+        parts, row = inputs.parts()
+        variance = (torch.sigmoid(self.of_drugs(parts)[0]) * self.uncertainty_of_drugs(parts)) ** 2
+        return sum_by_row(variance, row, len(inputs.drug)).sqrt() / torch.sigmoid(self(inputs)[0]).clamp(min=1e-300)
+
+    @torch.no_grad()
+    def uncertainty_of_drugs(self, inputs: TreatmentInputs) -> Tensor:
+        """:meth:`uncertainty` of single drugs, from :meth:`calibrate`."""
         return self.spread.expand(len(inputs.drug), -1)
 
     def at_dose_zero(self, logits: Tensor, log_dose: Tensor) -> Tensor:

@@ -96,8 +96,8 @@ class HillGenerator(Generator):
         line = inputs.line[:, None] == torch.arange(self.n_lines, device=inputs.line.device)
         return torch.cat([code, (line[:, :, None] * code[:, None, :]).flatten(1)], dim=1)
 
-    def forward(self, inputs: TreatmentInputs) -> tuple[Tensor, Tensor]:
-        """Logits and psi of rows, ``(rows, genes)`` each."""
+    def of_drugs(self, inputs: TreatmentInputs) -> tuple[Tensor, Tensor]:
+        """Logits and psi of rows of single drugs, ``(rows, genes)`` each."""
         distinct, row = self._distinct(inputs)
         f = self.encode(distinct)
         # A feature with a pruned effect may lower the probability of a target, but it may not raise it.
@@ -119,7 +119,7 @@ class HillGenerator(Generator):
         # Steps of a training repeat the same training and validation inputs. The inputs themselves are kept beside, so that no other
         # object can take their identity.
         for known, distinct, row in self._repeated:
-            if known is inputs:
+            if all(one is other for one, other in zip(known, inputs, strict=True)):
                 return distinct, row
         names = torch.cat([inputs.features.nan_to_num(), inputs.drug[:, None], inputs.line[:, None]], dim=1)
         _, row = torch.unique(names, dim=0, return_inverse=True)

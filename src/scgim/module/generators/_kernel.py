@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import torch
 from torch import Tensor
 
+from ._combinations import sum_by_row
 from ._drug_kernel import Similarity, dose_similarity, line_similarity
 from ._gp_shrinkage import SHARES, noise_squares, shrink, smooth
 from ._mean import LEAST_PROBABILITY, MeanGenerator
@@ -42,6 +43,9 @@ class KernelGenerator(MeanGenerator):
     genes, and a factor of the drug. The factor has an inverse gamma prior with four degrees of freedom and is estimated by EM, so that
     strong drugs do not dominate the fit.
 
+    The process of a combination is the sum of the processes of its drugs, and so is its :math:`e` (an additive Gaussian process): its
+    covariances are sums over its drugs.
+
     Probabilities are smoothed in the same way. :math:`\psi = s / p`, so that :math:`p\,\psi` is the predicted shift. :math:`p` is raised
     where :math:`\psi` would exceed the largest observed shift of the gene.
 
@@ -76,11 +80,12 @@ class KernelGenerator(MeanGenerator):
         f64 = torch.float64
         for name, empty in {
             "own": torch.zeros((), dtype=f64),  # rho
-            "drug": torch.zeros(0, dtype=torch.int64),  # drug of every training condition
+            # Drug of every training condition; the drugs of combinations are stored one by one.
+            "drug": torch.zeros(0, dtype=torch.int64),
             "row": torch.zeros(0, dtype=torch.int64),  # row of the drug in the reference of the similarity
             "log_dose": torch.zeros(0, dtype=f64),
             "line": torch.zeros(0, dtype=torch.int64),
-            # Weights of training conditions in predictions of shifts (first half) and probabilities (second half).
+            # Weights of stored drugs in predictions of shifts (first half) and probabilities (second half).
             "weight": torch.zeros(0, 2 * self.n_genes, dtype=f64),
             "average": torch.zeros(0, dtype=f64),  # weights of the conditions' average, scaled to variance 1
             # Eigenvectors divided by the square root of the conditions' scale, orthogonal to the average.
@@ -105,45 +110,62 @@ class KernelGenerator(MeanGenerator):
         """Fit the mean and the process around it. :meth:`Generator.solve` describes the arguments."""
         self.reset()
         super().solve(inputs, residual, probability, n, variance)
-        mean = torch.cat(self.means(inputs), dim=1)
+        mean = self._mean_of_rows(inputs)
         share = self.share(probability)
         y = torch.cat([share * residual, probability], dim=1) - mean
         noise = share**2 * variance / n
-        self._remember(inputs)
-        self._fit(y, noise)
+        drugs, row = inputs.parts()
+        self._remember(drugs)
+        self._fit(y, noise, row)
         self.calibrate(inputs, residual, probability, n, variance)
 
+    def _mean_of_rows(self, inputs: TreatmentInputs) -> Tensor:
+        """Mean shifts and probabilities of drugs and combinations, ``(rows, 2 genes)``."""
+        drugs, row = inputs.parts()
+        expected, probability = self.means(drugs)
+        if inputs.more is not None:
+            expected = sum_by_row(expected, row, len(inputs.drug))
+            probability = 1 - torch.exp(
+                sum_by_row(torch.log1p(-probability.clamp(max=1 - 1e-12)), row, len(inputs.drug))
+            )
+        return torch.cat([expected, probability], dim=1)
+
     def _remember(self, inputs: TreatmentInputs) -> None:
-        """Store the inputs of the training conditions for covariances with new rows."""
+        """Store the drugs of the training conditions for covariances with new rows."""
         drugs, self.row = torch.unique(inputs.drug, return_inverse=True)
         first = (self.row[None, :] == torch.arange(len(drugs))[:, None]).to(torch.int8).argmax(1)
         self.similarity.fit(inputs.features[first])
         self.drug, self.log_dose, self.line = (each.clone() for each in (inputs.drug, inputs.log_dose, inputs.line))
 
-    def _fit(self, y: Tensor, noise: Tensor) -> None:
-        """Fit the process to the deviations ``y`` of shifts and probabilities from their mean, given the shifts' sampling noise."""
+    def _fit(self, y: Tensor, noise: Tensor, row: Tensor) -> None:
+        """Fit the process to the deviations ``y`` of shifts and probabilities from their mean, given the shifts' sampling noise.
+
+        ``row`` is the condition of every stored drug.
+        """
         d = self.n_genes
         parts = self._parts(self.similarity.reference[self.row], self.drug, self.log_dose, self.line)
+        if len(row) > len(y):  # the covariance of two sums is the sum of the covariances
+            parts = tuple(sum_by_row(sum_by_row(part, row, len(y)).T, row, len(y)).T for part in parts)
         # Sampling noise as a share of every gene's variance, averaged over genes: one noise variance per condition serves all genes,
         # which therefore share an eigendecomposition.
         total = (y[:, :d] ** 2).mean(0) + 1e-300
         sampled = (noise / total).mean(1).clamp(max=1.0)
         left = max(1 - float(sampled.mean()), 0.05)
-        rows = _Rows(y, parts, self.drug, left * torch.ones_like(sampled), sampled)
+        rows = _Rows(y, parts, (row, self.drug), left * torch.ones_like(sampled), sampled)
         # The cost of an eigendecomposition is cubic in the number of rows. The averages of drugs determine rho and the scales too,
         # so with many conditions the repeated decompositions of the search use the averages.
         own, of_drug = self._learn(rows if len(y) <= MOST_ROWS else rows.by_drug())
-        scale = left * of_drug[self.drug] + sampled
+        scale = rows.scale(of_drug)
         (average, common), values, vectors, z, fit = self._decompose(own, rows, scale)
         self.own = torch.tensor(own, dtype=torch.float64)
         probability_fit = shrink(z[:, d:], values)
         root = vectors / scale.sqrt()[:, None]
         # A contiguous layout, as in a loaded file. Matrix products of other layouts differ in the last bit.
-        self.root = (root - torch.outer(average, common @ root)).contiguous()
-        self.average, self.eigenvalues = average, values
-        self.weight = self.root @ torch.cat(
-            [smooth(fit, z[:, :d], values), smooth(probability_fit, z[:, d:], values)], 1
-        )
+        root = (root - torch.outer(average, common @ root)).contiguous()
+        weight = root @ torch.cat([smooth(fit, z[:, :d], values), smooth(probability_fit, z[:, d:], values)], 1)
+        # The drugs of a combination share its weights, so that a sum over stored drugs is a sum over conditions.
+        self.root, self.average, self.weight = root[row], average[row], weight[row]
+        self.eigenvalues = values
         self.variance = fit.posterior * fit.variance
         self.scale = left * torch.cat([of_drug, torch.ones(1, dtype=torch.float64)])
 
@@ -153,14 +175,14 @@ class KernelGenerator(MeanGenerator):
         of_drug = torch.ones(self.n_drugs, dtype=torch.float64)
         own = OWN[0]
         for i in range(ROUNDS):
-            scale = rows.own * of_drug[rows.drug] + rows.sampled
+            scale = rows.scale(of_drug)
             fits = {each: self._decompose(each, rows, scale) for each in (OWN if i in (0, ROUNDS - 1) else (own,))}
             own = max(fits, key=lambda each: fits[each][-1].evidence)
             if i < ROUNDS - 1:
                 _, values, vectors, z, fit = fits[own]
                 white = (_centered(rows.y, scale) / scale.sqrt()[:, None])[:, : self.n_genes]
                 squares = noise_squares(fit, z[:, : self.n_genes], values, vectors)
-                of_drug = self._drug_scale(of_drug, rows.drug, squares, white)
+                of_drug = self._drug_scale(of_drug, rows.drugs, squares, white)
         return own, of_drug
 
     def _decompose(self, own: float, rows: _Rows, scale: Tensor) -> tuple:
@@ -173,15 +195,15 @@ class KernelGenerator(MeanGenerator):
         values, z = values.clamp(min=0), vectors.T @ (_centered(rows.y, scale) / scale.sqrt()[:, None])
         return (average, common), values, vectors, z, shrink(z[:, : self.n_genes], values)
 
-    def _drug_scale(self, before: Tensor, drug: Tensor, squares: Tensor, y: Tensor) -> Tensor:
-        """Posterior scale of every drug, with mean 1."""
+    def _drug_scale(self, before: Tensor, drugs: tuple[Tensor, Tensor], squares: Tensor, y: Tensor) -> Tensor:
+        """Posterior scale of every drug, with mean 1. The relative square of a combination counts for each of its drugs."""
         # Genes are correlated. The participation ratio of the eigenvalues of their Gram matrix is the effective number of independent
         # genes, and a drug's mean square counts as this number of observations.
         gram = y / (y**2).mean(0).sqrt().clamp(min=1e-150)
         gram = gram @ gram.T
         effective = float(gram.trace() ** 2 / (gram**2).sum().clamp(min=1e-300))
-        sums = torch.zeros(self.n_drugs, 2, dtype=torch.float64)
-        sums.index_add_(0, drug, torch.stack([squares.mean(1), torch.ones(len(y), dtype=torch.float64)], 1))
+        sums, (row, drug) = torch.zeros(self.n_drugs, 2, dtype=torch.float64), drugs
+        sums.index_add_(0, drug, torch.stack([squares.mean(1), torch.ones(len(y), dtype=torch.float64)], 1)[row])
         square = before * torch.where(sums[:, 1] > 0, sums[:, 0] / sums[:, 1].clamp(min=1), 1.0)
         after = (DEGREES + effective * square) / (DEGREES + effective)
         return after / after[sums[:, 1] > 0].mean()
@@ -195,19 +217,19 @@ class KernelGenerator(MeanGenerator):
         return self.similarity(features)[:, self.row] * near, same * near
 
     def _covariance(self, inputs: TreatmentInputs) -> Tensor:
-        structure, same = self._parts(*inputs)
+        structure, same = self._parts(*inputs[:4])
         return (1 - self.own) * structure + self.own * same
 
-    def forward(self, inputs: TreatmentInputs) -> tuple[Tensor, Tensor]:
-        """Logits and psi of rows, ``(rows, genes)`` each."""
+    def of_drugs(self, inputs: TreatmentInputs) -> tuple[Tensor, Tensor]:
+        """Logits and psi of rows of single drugs, ``(rows, genes)`` each."""
         shift, p = (self._covariance(inputs) @ self.weight).chunk(2, dim=1)
         expected, base = self.means(inputs)
         expected = torch.where((inputs.log_dose > -torch.inf)[:, None], expected + shift, 0.0)
         return self.as_intervention(expected, base + p, inputs.log_dose)
 
     @torch.no_grad()
-    def uncertainty(self, inputs: TreatmentInputs) -> Tensor:
-        """SD of psi given that the gene is a target, ``(rows, genes)``.
+    def uncertainty_of_drugs(self, inputs: TreatmentInputs) -> Tensor:
+        """SD of psi of single drugs given that the gene is a target, ``(rows, genes)``.
 
         It is the predictive SD of the shift divided by the probability. The predictive variance is the posterior variance of the
         process and the variance that features do not explain. The scale of a new drug is the mean of the training drugs.
@@ -232,21 +254,31 @@ class KernelGenerator(MeanGenerator):
 
 
 class _Rows(NamedTuple):
-    """Data of the process: conditions, or the averages of drugs over their conditions."""
+    """Data of the process: conditions, or the averages of single drugs over their conditions, and combinations."""
 
     y: Tensor  # (rows, outputs) deviations from the mean
     parts: tuple[Tensor, Tensor]  # (rows, rows) each: covariances by features and by the identity of the drug
-    drug: Tensor  # (rows,)
+    drugs: tuple[Tensor, Tensor]  # (parts,) each: row and index of every drug of every row
     own: Tensor  # (rows,) noise variance of the drug, without the factor of the drug
     sampled: Tensor  # (rows,) sampling variance
 
+    def scale(self, of_drug: Tensor) -> Tensor:
+        """Noise variance of every row, ``(rows,)``, given the scale of every drug's noise."""
+        row, drug = self.drugs
+        return self.own * sum_by_row(of_drug[drug], row, len(self.y)) + self.sampled
+
     def by_drug(self) -> _Rows:
-        """Precision-weighted average of every drug; averages of a Gaussian process are jointly Gaussian too."""
-        drugs, index = torch.unique(self.drug, return_inverse=True)
-        weight = torch.zeros(len(drugs), len(index), dtype=torch.float64)
+        """Precision-weighted average of every single drug; averages of a Gaussian process are jointly Gaussian too."""
+        row, drug = self.drugs
+        single = torch.bincount(row) == 1
+        group = torch.arange(len(self.y)) + drug.max() + 1  # a combination is a group of its own
+        group[row[single[row]]] = drug[single[row]]
+        groups, index = torch.unique(group, return_inverse=True)
+        weight = torch.zeros(len(groups), len(index), dtype=torch.float64)
         weight[index, torch.arange(len(index))] = 1 / (self.own + self.sampled)
         weight /= weight.sum(1, keepdim=True)
         parts = tuple(weight @ part @ weight.T for part in self.parts)
+        drugs = torch.unique(torch.stack([index[row], drug]), dim=1).unbind()
         return _Rows(weight @ self.y, parts, drugs, weight**2 @ self.own, weight**2 @ self.sampled)
 
 

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from ._base import DoseResponse, Generator
+from ._combinations import sum_by_row
 from ._dose import choose_knots, interpolation
 
 if TYPE_CHECKING:
@@ -14,6 +15,7 @@ if TYPE_CHECKING:
     from scgim.module._treatment_inputs import TreatmentInputs
 
 LEAST_PROBABILITY = 1e-4
+ROUNDS = 50  # of EM for combinations
 
 
 class MeanGenerator(Generator):
@@ -31,6 +33,10 @@ class MeanGenerator(Generator):
     0 has no effect. A new line has the mean of all lines, and so has a line without conditions at a dose. A dose without conditions has
     the mean of all doses. Doses are pooled where most drugs were measured at a single dose: differences between doses would then be
     differences between drugs. The dose response option is ignored, because the table contains the dose response.
+
+    A combination is the sum of its drugs, whose deviations from the mean are independent and of equal variance. EM fits this model: every
+    drug of a combination has its expected share of the observed shift, which is its mean plus an equal share of the residual of the sum,
+    and its expected share of the targets, :math:`p_{kj}\, p_{aj} / (1 - \prod_b (1 - p_{bj}))`.
 
     Parameters
     ----------
@@ -72,10 +78,29 @@ class MeanGenerator(Generator):
         self, inputs: TreatmentInputs, residual: Tensor, probability: Tensor, n: Tensor, variance: Tensor
     ) -> None:
         """Fit the tables of expected shifts and probabilities. :meth:`Generator.solve` describes the arguments."""
-        self.expected.copy_(self._table(inputs, self.share(probability) * residual, n))
-        self.probability.copy_(self._table(inputs, probability, n))
+        if inputs.more is None:
+            self._fill(inputs, residual, probability, n)
+        else:
+            self._solve_combinations(inputs, residual, probability, n)
         self.largest.copy_(residual.abs().amax(0))
         self.calibrate(inputs, residual, probability, n, variance)
+
+    def _fill(self, inputs: TreatmentInputs, residual: Tensor, probability: Tensor, n: Tensor) -> None:
+        """Fill the tables with means over rows of single drugs."""
+        self.expected.copy_(self._table(inputs, self.share(probability) * residual, n))
+        self.probability.copy_(self._table(inputs, probability, n))
+
+    def _solve_combinations(self, inputs: TreatmentInputs, residual: Tensor, probability: Tensor, n: Tensor) -> None:
+        """Fill the tables by EM over the unknown shares of the drugs of combinations."""
+        drugs, row = inputs.parts()
+        size = torch.bincount(row).to(residual)[row, None]
+        of_drug, p = residual[row] / size, 1 - (1 - probability[row]) ** (1 / size)
+        for _ in range(ROUNDS):
+            self._fill(drugs, of_drug, p, n[row])
+            mean, of_mean = self.means(drugs)
+            of_drug = mean + (residual - sum_by_row(mean, row, len(residual)))[row] / size
+            any_of = 1 - torch.exp(sum_by_row(torch.log1p(-of_mean.clamp(max=1 - 1e-12)), row, len(residual)))
+            p = probability[row] * of_mean / torch.maximum(any_of[row], of_mean).clamp(min=1e-300)
 
     def share(self, probability: Tensor) -> Tensor:
         """Share of a condition's residual that counts as expected shift: 1 for shifts, the probability for hard interventions."""
@@ -114,8 +139,8 @@ class MeanGenerator(Generator):
         expected, probability = (torch.einsum("rc,crj->rj", weight, table) for table in tables)
         return torch.where(there, expected, 0.0), probability
 
-    def forward(self, inputs: TreatmentInputs) -> tuple[Tensor, Tensor]:
-        """Logits and psi of rows, ``(rows, genes)`` each."""
+    def of_drugs(self, inputs: TreatmentInputs) -> tuple[Tensor, Tensor]:
+        """Logits and psi of rows of single drugs, ``(rows, genes)`` each."""
         return self.as_intervention(*self.means(inputs), inputs.log_dose)
 
     def as_intervention(self, expected: Tensor, probability: Tensor, log_dose: Tensor) -> tuple[Tensor, Tensor]:

@@ -75,8 +75,8 @@ class NetworkGenerator(Generator):
         for weight in self.weights[:-1]:
             weight.copy_(torch.randn(weight.shape, dtype=torch.float64, generator=generator))
 
-    def forward(self, inputs: TreatmentInputs) -> tuple[Tensor, Tensor]:
-        """Logits and psi of rows, ``(rows, genes)`` each."""
+    def of_drugs(self, inputs: TreatmentInputs) -> tuple[Tensor, Tensor]:
+        """Logits and psi of rows of single drugs, ``(rows, genes)`` each."""
         x = inputs.features
         if self.dosed:
             there = inputs.log_dose > -torch.inf
