@@ -133,3 +133,17 @@ def test_a_covariate_that_is_constant_in_one_line_is_said():
     put("score", 0.0, np.arange(0, 30, 2))(adata)
     (said,) = check(adata, "score")
     assert "constant in the controls of line 'K562'" in said
+
+
+@pytest.mark.parametrize("unit", [1e-11, 1.0, 1e12])
+def test_the_unit_of_a_covariate_does_not_matter(unit):
+    adata = small()
+    adata.obs["score"] = adata.obs["score"] * unit
+    check(adata, "score")
+
+
+def test_large_values_that_are_constant_within_groups_are_no_covariate():
+    adata = small()
+    adata.obs["time"] = 1.6e9 + 0.3
+    with pytest.raises(ValueError, match="'time' is constant in the controls"):
+        check(adata, "time")

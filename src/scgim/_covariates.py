@@ -119,19 +119,22 @@ def check_covariates(
             )
     group = table.groupby(["line", "batch"], sort=True).ngroup().to_numpy()
     centered = covariates.centered(group, use)
-    _check_rank(covariates.names, centered[use], group[use])
+    _check_rank(covariates.names, centered[use], group[use], np.abs(covariates.values[use]).max(0, initial=0.0))
     return [
         *_constant_in_lines(covariates.names, centered, table, use),
         *_apart(covariates.names, centered, table, use),
     ]
 
 
-def _check_rank(names: list[str], controls: np.ndarray, group: np.ndarray) -> None:
-    """Raise if a column is constant in the controls of every group, or a linear combination of the columns before it."""
+def _check_rank(names: list[str], controls: np.ndarray, group: np.ndarray, size: np.ndarray) -> None:
+    """Raise if a column is constant in the controls of every group, or a linear combination of the columns before it.
+
+    ``size`` are the largest absolute values before centering. Deviations of ten digits less are rounding errors.
+    """
     kept = np.zeros((len(controls), 0))
-    for name, column in zip(names, controls.T, strict=True):
+    for name, column, largest in zip(names, controls.T, size, strict=True):
         total = float(column @ column)
-        if total <= 1e-20 * len(column):
+        if total <= (1e-10 * largest) ** 2 * len(column):
             raise ValueError(
                 f"Covariate {name!r} is constant in the controls of every line and batch, so its effect cannot be estimated. "
                 "Drop it from covariate_keys."

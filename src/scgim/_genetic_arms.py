@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import pandas as pd
 
-from scgim._checks import check_obs_column, listed
+from scgim._checks import check_obs_column, listed, warn
 
 if TYPE_CHECKING:
     from collections.abc import Collection
@@ -35,7 +35,7 @@ def genetic_arms(
     Raises
     ------
     KeyError, ValueError
-        If the column does not exist, no treated cell has a gene, or cells of one arm have different genes.
+        If the column does not exist, or cells of one arm have different genes.
     """
     gene = check_obs_column(adata, key, allow_missing=True).astype(object)
     gene = gene.where(gene.notna(), "").astype(str).str.strip()
@@ -53,7 +53,5 @@ def genetic_arms(
         )
     arms = pairs[pairs["gene"] != ""].sort_values("drug").reset_index(drop=True).assign(kind="only")
     if arms.empty:
-        raise ValueError(
-            f"obs[{key!r}] has no gene in any treated cell. Leave intervention_key out, or write the perturbed genes."
-        )
+        warn(f"obs[{key!r}] has no gene in any treated cell, so there are no genetic arms.")
     return arms[list(COLUMNS)]

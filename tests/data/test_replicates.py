@@ -225,3 +225,16 @@ def test_replicates_of_test_rows_alone_are_refused():
     adata = adata[one | ~adata.obs["drug"].isin(["DMSO", "drug 0", "drug 1"])].copy()
     with pytest.raises(ValueError, match="No condition and no line's controls have two"):
         scgim.setup_anndata(adata, replicate_key="well", split_key="side", **SETUP)
+
+
+def test_the_order_of_wells_does_not_matter(screen):
+    adata = screen(n_cells=6, n_control=60)
+    other = adata[np.random.default_rng(3).permutation(adata.n_obs)].copy()
+    keys = {"drug_key": "drug", "control": "DMSO", "scale": "continuous", "dose_key": "dose", "dose_unit": "uM"}
+    found = []
+    for each in (adata, other):
+        scgim.setup_anndata(each, **keys, unit="well")
+        data = scgim.GIM(each)._read(0)
+        found.append(data.placebos.member @ data.summary.standardized_controls().numpy())
+    assert len(found[0]) == 200
+    np.testing.assert_allclose(*found, atol=1e-6)

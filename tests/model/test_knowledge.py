@@ -207,7 +207,6 @@ def test_arms_of_genes_that_are_not_measured_are_learned_like_drugs(screen, fit,
         pytest.param(
             lambda obs, one: obs.where(obs.index % 2 == 0, None), "several genes for.*none", id="half of an arm"
         ),
-        pytest.param(lambda obs, one: obs.where(obs == "non-targeting"), "no gene in any treated cell", id="no arm"),
     ],
 )
 def test_arms_are_checked_at_set_up(screen, setup_kwargs, change, message):
@@ -219,6 +218,33 @@ def test_arms_are_checked_at_set_up(screen, setup_kwargs, change, message):
     keys = {k: v for k, v in setup_kwargs.items() if k != "drug_key"}
     sheet = scgim.pp.check(adata, **keys, intervention_key="perturbed").set_index("check")
     assert sheet.loc["genetic arms", "status"] == "FAIL"
+
+
+def test_a_column_without_genes_is_warned_of(screen, setup_kwargs):
+    adata, _ = with_arms(screen())
+    adata.obs["perturbed"] = ""
+    with pytest.warns(UserWarning, match="no gene in any treated cell"):
+        scgim.setup_anndata(adata, **setup_kwargs, intervention_key="perturbed")
+    sheet = scgim.pp.check(adata, **setup_kwargs, intervention_key="perturbed").set_index("check")
+    assert sheet.loc["genetic arms", "status"] == "WARN"
+
+
+def test_arms_of_new_data_are_known_too(screen, fit, tmp_path):
+    adata, arms = with_arms(screen())
+    one, two = arms
+    fit(adata[(adata.obs["drug"] != two).to_numpy()].copy(), intervention_key="perturbed").save(tmp_path / "model")
+    again = scgim.GIM.load(tmp_path / "model", adata=adata)
+    assert again.settings_["known_targets"]["drug"].tolist() == [one, two]
+
+
+def test_ablations_of_a_model_on_other_drugs(screen, fit, tmp_path):
+    adata = screen()
+    drug, _, right = wrong_of(adata)
+    fit(adata, gim=told(adata)).save(tmp_path / "model")
+    others = adata[(adata.obs["drug"] != drug).to_numpy()].copy()
+    again = scgim.GIM.load(tmp_path / "model", adata=others)
+    other = again._untrained(structure="none")
+    pd.testing.assert_frame_equal(other.settings_["known_targets"], again.settings_["known_targets"])
 
 
 def test_the_sheet_counts_the_arms(screen, setup_kwargs):

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger("scgim")
 
 KINDS = ("known", "only", "likely", "excluded")
+CERTAINTY = ["only", "excluded", "known", "likely"]  # which of several rows of a pair counts
 LIKELY = 0.5  # probability of a likely target without a number of its own
 _COLUMNS = ("drug", "gene", "kind", "log_odds", "sign")
 
@@ -50,6 +51,8 @@ def check_known_targets(table: pd.DataFrame | None, drugs: Sequence[str], genes:
         if column not in table:
             close = listed(nearest(column, list(table.columns), n=1)) or "none"
             raise ValueError(f"known_targets has no column {column!r} (nearest: {close}); it needs drug, gene, kind.")
+    if table.empty:
+        return None
     table = table.reset_index(drop=True)
     out = table[["drug", "gene"]].astype(str)
     out["kind"] = table["kind"].astype(str) if "kind" in table else "likely"
@@ -87,6 +90,14 @@ def with_genetic_arms(
     return _one_row_per_pair(rows if known is None else pd.concat([known, rows], ignore_index=True))
 
 
+def joined_targets(known: pd.DataFrame | None, added: pd.DataFrame | None) -> pd.DataFrame | None:
+    """Two validated tables in one; of a drug in both tables only the rows of the first."""
+    if known is None or added is None:
+        return added if known is None else known
+    new = added[~added["drug"].isin(set(known["drug"]))]
+    return pd.concat([known, new], ignore_index=True) if len(new) else known
+
+
 def target_prior(
     table: pd.DataFrame | None, drug: np.ndarray, genes: np.ndarray, combinations: Mapping[str, Parts] = {}
 ) -> TargetPrior | None:
@@ -117,9 +128,16 @@ def target_prior(
 
 
 def _one_row_per_pair(table: pd.DataFrame) -> pd.DataFrame:
-    """The row of largest odds of every pair of drug and gene: copies of a row are no further evidence."""
+    """The most certain row of every pair of drug and gene, with its sign: copies of a row are no further evidence."""
     _check_agreement(table)
-    table = table.sort_values(["drug", "gene", "log_odds"], ascending=[True, True, False], kind="stable")
+    pair = [table["drug"], table["gene"]]
+    table = table.assign(
+        sign=table.groupby(pair)["sign"].transform(lambda signs: signs.iloc[signs.abs().argmax()]),
+        certainty=table["kind"].map(CERTAINTY.index),
+    )
+    table = table.sort_values(
+        ["drug", "gene", "certainty", "log_odds"], ascending=[True, True, True, False], kind="stable"
+    )
     return table.drop_duplicates(["drug", "gene"]).reset_index(drop=True)[list(_COLUMNS)]
 
 
@@ -161,7 +179,16 @@ def _signs(table: pd.DataFrame) -> np.ndarray:
 
 
 def _check_agreement(table: pd.DataFrame) -> None:
-    """Raise if a pair is both excluded and known or likely, or has both signs."""
+    """Raise if a pair is both excluded and known or likely, or has both signs, or a drug has targets beside its only target."""
+    only = table["kind"] == "only"
+    alone = set(zip(table["drug"][only], table["gene"][only], strict=True))
+    beside = table["drug"].isin({drug for drug, _ in alone}) & (table["kind"] != "excluded")
+    for drug, gene in zip(table["drug"][beside], table["gene"][beside], strict=True):
+        if (drug, gene) not in alone:
+            other = next(other for name, other in sorted(alone) if name == drug)
+            raise ValueError(
+                f"Target {gene!r} of drug {drug!r} contradicts its only target {other!r} in known_targets or intervention_key. Keep one of the rows."
+            )
     by_pair = table.groupby(["drug", "gene"])
     for what, clash in (
         ("excluded and not excluded", by_pair["kind"].agg(lambda kinds: (kinds == "excluded").nunique() > 1)),

@@ -304,13 +304,16 @@ def _placebos(
     of_conditions = np.zeros((2, len(cells.conditions), len(scaling.groups)))
     at = (cells.label[treated] - 1, group[treated])
     np.add.at(of_conditions[0], at, cells.raw.n[treated])
-    if replicates is not None:
-        np.add.at(of_conditions[1], at, np.bincount(replicates.replicates.part)[treated])
-        found = Placebos.of_replicates(summary.control_group, summary.control_replicate, of_conditions[1], seed)
-        if found.member.shape[0]:
-            return found
     # A random projection of its values identifies a cell independently of the order of cells.
     key = summary.standardized_controls().numpy() @ np.random.default_rng(0).normal(size=len(summary.genes))
+    if replicates is not None:
+        np.add.at(of_conditions[1], at, np.bincount(replicates.replicates.part)[treated])
+        # Replicates are numbered by their values, because wells are named by the order of rows.
+        total = np.bincount(summary.control_replicate, key) / np.bincount(summary.control_replicate)
+        number = np.argsort(np.argsort(total))[summary.control_replicate]
+        found = Placebos.of_replicates(summary.control_group, number, of_conditions[1], seed)
+        if found.member.shape[0]:
+            return found
     return Placebos.draw(summary.control_group, of_conditions[0], seed, key=key)
 
 

@@ -92,7 +92,7 @@ class GIM(
         Names of the genes that may have children; all by default. Names outside the screen are not used.
     known_targets
         Prior knowledge of drug targets: a DataFrame with columns ``drug``, ``gene`` and ``kind``. The gene is a target with probability
-        1 (``"known"``; ``"only"`` excludes all other genes) or 0 (``"excluded"``), or has prior log odds in nats (``"likely"``): the column ``log_odds``, or the odds of the
+        1 (``"known"``; ``"only"`` excludes all other genes) or 0 (``"excluded"``) in all measured conditions of the drug, or has prior log odds in nats (``"likely"``): the column ``log_odds``, or the odds of the
         column ``probability``, by default 0.5. ``sign`` (-1 or 1) is the sign of the effect on the measured gene, if known. Rows of other drugs
         and genes are not used. Known targets are data for the graph and the generator.
     scale_shift
@@ -249,7 +249,9 @@ class GIM(
 
     def _untrained(self, **changes: Any) -> Self:
         """An untrained model on the same data, with other settings."""
-        return type(self)(self.adata, **(self.settings_ | changes))
+        model = type(self)(self.adata, **(self.settings_ | changes | {"known_targets": None}))
+        model.settings_["known_targets"] = self.settings_["known_targets"]  # validated, maybe on other drugs
+        return model
 
     def _gene_order(self) -> np.ndarray:
         """Genes of the panel in the order of the training AnnData."""

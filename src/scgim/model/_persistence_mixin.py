@@ -13,6 +13,7 @@ from scgim._genes import GeneColumns
 from scgim._version import __version__
 from scgim.data._design import ScreenDesign
 from scgim.data._drug_table import DrugTable
+from scgim.data._known_targets import joined_targets
 from scgim.data._registered_screen import require_genes
 from scgim.data._training_summary import TrainingSummary
 from scgim.statistics import SufficientStatistics
@@ -130,10 +131,10 @@ class PersistenceMixin(ModelState):
             require_genes(genes.readout, readout["genes"] if readout else genes.readout[:0])
             cls.setup_anndata(adata, **registry["setup_args"])
         build: Callable[..., Self] = cls
-        # Targets of the model's drugs remain known, even if `adata` contains none of these drugs.
+        # Targets of the model's drugs remain known, even if `adata` contains none of these drugs. Genetic arms of `adata` are added.
         known = state["settings"].pop("known_targets", None)
         model = build(adata, None if adata is not None else registry, **state["settings"])
-        model.settings_["known_targets"] = known
+        model.settings_["known_targets"] = joined_targets(known, model.settings_["known_targets"])
         arrays = dict(state["fitted"])
         design, statistics = ScreenDesign(**arrays.pop("design")), arrays.pop("statistics")
         fitted = TrainingSummary(**arrays, design=design, statistics=SufficientStatistics(**statistics))

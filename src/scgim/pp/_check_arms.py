@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -25,14 +26,19 @@ def check_arms(screen: UncheckedScreen) -> Iterator[Finding]:
         return
     cells = screen.cells
     known = cells["drug"].notna().to_numpy()
-    try:
-        arms = genetic_arms(screen.adata.obs[known], screen.intervention_key, cells[known])
-    except ValueError as error:
-        yield Finding.of(error)
-        return
-    found = match_genes(arms["gene"], np.asarray(screen.adata.var_names).astype(str), "intervention_key").notna()
+    genes = np.asarray(screen.adata.var_names).astype(str)
+    with warnings.catch_warnings(record=True) as said:
+        warnings.simplefilter("always")
+        try:
+            arms = genetic_arms(screen.adata.obs[known], screen.intervention_key, cells[known])
+        except ValueError as error:
+            yield Finding.of(error)
+            return
+        found = match_genes(arms["gene"], genes, "intervention_key").notna()
+    for warning in said:
+        yield Finding.of(ValueError(str(warning.message)), "WARN")
     lost = arms.loc[~found, "gene"].unique()
-    if not found.any():
+    if len(arms) and not found.any():
         fix = f"Add the perturbed genes to the panel: {listed(lost)}. Without them, targets of the arms are learned like those of drugs."
         yield Finding("WARN", f"None of the perturbed genes of {len(arms):,} genetic arms is measured.", fix)
     yield Finding("PASS", f"{len(arms):,} genetic arms; the perturbed genes of {int(found.sum()):,} are measured.")

@@ -100,13 +100,14 @@ class Minibatches:
         whole = torch.zeros(len(chosen), x.shape[2], dtype=x.dtype)
         moments = Moments(*(whole.index_copy(0, own, a) for a in means), pooled)
         weight = torch.zeros(len(chosen), 1, dtype=x.dtype).index_fill(0, own, k / len(chosen))
-        prior = self.conditions.target_log_odds
+        prior, sign = self.conditions.target_log_odds, self.conditions.target_sign
         conditions = self.conditions._replace(
             n=self.conditions.n[chosen],
             mean=self.conditions.mean[chosen],
             spread=self.conditions.spread[chosen],
             inputs=self.conditions.inputs.take(chosen),
             target_log_odds=prior[chosen] if isinstance(prior, torch.Tensor) else prior,
+            target_sign=sign[chosen] if isinstance(sign, torch.Tensor) else sign,
         )
         return Batch(conditions, moments, self.targets[chosen], weight, 1 / size)
 
