@@ -27,7 +27,7 @@ def moderated_variance(variance: np.ndarray, freedom: float) -> tuple[np.ndarray
     --------
     >>> import numpy as np
     >>> moderated_variance(np.array([0.5, 1.0, 4.0]), 10.0)[0].round(1).tolist()
-    [0.8, 1.0, 2.6]
+    [0.9, 1.1, 2.6]
     """
     positive = np.maximum(variance, 1e-12)
     prior = prior_freedom(positive, freedom)
