@@ -155,6 +155,7 @@ def test_annotate_and_evaluate(pairs, fit):
     assert f"{A} + {B}" in adata.uns["scgim_targets"]["names"].dtype.names
 
 
+@pytest.mark.slow
 def test_smiles_of_every_column(screen, fit):
     adata = with_pairs(screen(chemistry="sciplex"))
     smiles = adata.obs[adata.obs["drug_2"] == ""].groupby("drug")["smiles"].first().to_dict()

@@ -197,6 +197,7 @@ def test_size_factors_of_counts_are_sums_over_panel_and_readout(screen, fit):
     np.testing.assert_allclose(pred.layers["control"], np.log1p(1e4 * x / x.sum(1, keepdims=True)), rtol=1e-4)
 
 
+@pytest.mark.slow
 def test_evaluation_and_cross_validation_score_the_panel(screen, fit):
     adata = in_var(screen())
     scgim.pp.split(adata, control="DMSO")
