@@ -4,8 +4,8 @@
 
 ``knowledge.csv``: simulated screens of 20 genes and 40 drugs at one dose, weak (counts, 40 cells a drug, 1.5 counts a gene) and clear
 (continuous, 50 cells a drug); mean over seeds, and the difference to the same screen without knowledge with its interval over seeds.
-Joint screens have 24 drugs and some 25 genetic arms (perturbations of one gene) at 3 counts a gene; drugs are scored without and with the arms. Half of the true edges or targets are told, beside as
-many wrong ones; or wrong ones alone. F1 of targets counts measured drugs without the pairs that were told with certainty.
+Joint screens have 24 drugs and some 25 genetic arms (perturbations of one gene) at 3 counts a gene; drugs are scored without and with the arms. Half of the true edges or targets are given, beside as
+many wrong ones; or wrong ones alone. F1 of targets counts measured drugs without pairs that were given as known.
 ``knowledge_measured.csv``: the edge pMEK -> pERK on RPPA; regulators, and knock-outs as known targets, on ECCITE.
 """
 
@@ -66,16 +66,18 @@ def half_right(true: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     return out
 
 
-def scores(model: scgim.GIM, adata: AnnData, told: pd.DataFrame | None = None, drugs: np.ndarray | None = None) -> dict:
-    """F1 of edges, of targets of measured drugs that were not told, and of unseen drugs."""
+def scores(
+    model: scgim.GIM, adata: AnnData, knowledge: pd.DataFrame | None = None, drugs: np.ndarray | None = None
+) -> dict:
+    """F1 of edges, of targets of measured drugs without known pairs, and of unseen drugs."""
     genes, truth = adata.var_names, adata.uns["truth"]
     graph = matrix(model.get_graph(), genes) > 0
     table = model.rank_targets().astype({"drug": str})
     p = table.pivot_table(index="drug", columns="gene", values="probability", aggfunc="max", observed=True)
     names = truth["drugs"].astype(str) if drugs is None else drugs
     count = np.ones((len(names), len(genes)), dtype=bool)
-    if told is not None:
-        sure = told[told["kind"] == "known"]
+    if knowledge is not None:
+        sure = knowledge[knowledge["kind"] == "known"]
         count[pd.Index(names).get_indexer(sure["drug"]), genes.get_indexer(sure["gene"])] = False
     true = truth["targets"][pd.Index(truth["drugs"].astype(str)).get_indexer(names)] > 0
     called = p.loc[names, genes].to_numpy() > SURE
@@ -98,7 +100,7 @@ def simulated(seeds: int) -> None:
         adata, rng, columns = screen(seed, kind), np.random.default_rng(seed), COLUMNS_OF[kind]
         genes, graph, targets = adata.var_names.to_numpy(str), true_graph(adata), adata.uns["truth"]["targets"] > 0
         known = targets & (rng.random(len(targets)) < 0.5)[:, None]  # of half of the drugs all targets
-        told = {
+        knowledge = {
             NOTHING: {},
             "edges, half right": {"prior_graph": edge_table(np.argwhere(half_right(graph, rng)), genes)},
             "edges, all reversed": {"prior_graph": edge_table(np.argwhere(graph.T), genes)},
@@ -106,10 +108,10 @@ def simulated(seeds: int) -> None:
             "targets, all wrong": {"known_targets": target_table(half_right(targets, rng) & ~targets, adata, "likely")},
             "half of the drugs known": {"known_targets": target_table(known, adata, "known")},
         }
-        for name, options in told.items():
+        for name, options in knowledge.items():
             model, _ = fit(adata.copy(), columns, **options)
             rows.append(
-                {"screen": kind, "seed": seed, "told": name} | scores(model, adata, options.get("known_targets"))
+                {"screen": kind, "seed": seed, "knowledge": name} | scores(model, adata, options.get("known_targets"))
             )
             progress(rows)
     write(summary(pd.DataFrame(rows + genetic_arms(seeds))), "knowledge")
@@ -132,7 +134,7 @@ def genetic_arms(seeds: int) -> list[dict]:
         known = {"known_targets": target_table(targets & arm[:, None], adata, "only")}
         for name, cells, options in ((ARMS, drugs, {}), ("genetic arms", adata, known)):
             model, _ = fit(cells, COLUMNS_OF["counts"], **options)
-            rows.append({"screen": "joint counts", "seed": seed, "told": name})
+            rows.append({"screen": "joint counts", "seed": seed, "knowledge": name})
             rows[-1] |= scores(model, adata, drugs=names[chosen])
             progress(rows)
     return rows
@@ -141,9 +143,9 @@ def genetic_arms(seeds: int) -> list[dict]:
 def summary(rows: pd.DataFrame) -> pd.DataFrame:
     """Means over seeds, and differences to the same screens without knowledge."""
     out = []
-    for (kind, name), own in rows.groupby(["screen", "told"], sort=False):
-        plain = rows[(rows["screen"] == kind) & (rows["told"] == (ARMS if "arms" in name else NOTHING))]
-        row: dict = {"screen": kind, "told": name}
+    for (kind, name), own in rows.groupby(["screen", "knowledge"], sort=False):
+        plain = rows[(rows["screen"] == kind) & (rows["knowledge"] == (ARMS if "arms" in name else NOTHING))]
+        row: dict = {"screen": kind, "knowledge": name}
         for column in rows.columns[3:]:
             row[column] = own[column].mean()
             if name not in (NOTHING, ARMS):
@@ -155,7 +157,7 @@ def summary(rows: pd.DataFrame) -> pd.DataFrame:
 
 def measured(folder: Path) -> None:
     rows: list[dict] = []
-    for told, edge in (("nothing", None), ("pMEK -> pERK", ("pMEK", "pERK")), ("pERK -> pMEK", ("pERK", "pMEK"))):
+    for knowledge, edge in (("nothing", None), ("pMEK -> pERK", ("pMEK", "pERK")), ("pERK -> pMEK", ("pERK", "pMEK"))):
         prior = None if edge is None else pd.DataFrame([[*edge, "likely"]], columns=["source", "target", "kind"])
         for hour in ("1", "24"):
             whole = rppa(folder, hour)
@@ -165,7 +167,14 @@ def measured(folder: Path) -> None:
                 subsets |= {f"half {seed}": half, f"other half {seed}": ~half}
             for name, wells in subsets.items():
                 found = first_nodes(whole[wells].copy(), prior_graph=prior)["scgim"]
-                rows.append({"screen": f"RPPA, {hour} h, {name}", "told": told, "measure": "RAF first", "value": found})
+                rows.append(
+                    {
+                        "screen": f"RPPA, {hour} h, {name}",
+                        "knowledge": knowledge,
+                        "measure": "RAF first",
+                        "value": found,
+                    }
+                )
                 progress(rows)
     rows += eccite(folder)
     write(pd.DataFrame(rows), "knowledge_measured")
@@ -182,7 +191,7 @@ def eccite(folder: Path) -> list[dict]:
     change, z = change.droplevel("line").loc["STAT1"], z_scores(whole, ECCITE).loc["STAT1"]
     moved = z.index[(z.abs() > Z) & (z.index != "STAT1")]
     rows: list[dict] = []
-    for told, options in (
+    for knowledge, options in (
         (NOTHING, {}),
         ("regulators", {"regulators": regulators}),
         ("knock-outs", {"known_targets": known[known["drug"] != "STAT1"]}),
@@ -192,20 +201,22 @@ def eccite(folder: Path) -> list[dict]:
         delta = model.do({"STAT1": float(change["STAT1"])}, kind="set", as_="delta")
         shift = (pd.Series(delta.X[0], delta.var_names) / sd)[moved]
         r = np.corrcoef(shift, change[moved])[0, 1]
-        rows.append({"screen": "ECCITE", "told": told, "measure": "r of do(STAT1), unseen", "value": r})
+        rows.append({"screen": "ECCITE", "knowledge": knowledge, "measure": "r of do(STAT1), unseen", "value": r})
         progress(rows)
         if "regulators" not in options:
             all_known = options | ({"known_targets": known} if "known_targets" in options else {})
-            rows += left_out_ranks(whole, arms, all_known, told)
+            rows += left_out_ranks(whole, arms, all_known, knowledge)
         placebo = with_placebos(whole)
         table = fit(placebo, ECCITE, **options)[0].rank_targets().astype({"drug": str})
         called = table[table["drug"].str.startswith("placebo")].groupby("drug")["probability"].max() > SURE
-        rows.append({"screen": "ECCITE", "told": told, "measure": "placebos with a target", "value": called.mean()})
+        rows.append(
+            {"screen": "ECCITE", "knowledge": knowledge, "measure": "placebos with a target", "value": called.mean()}
+        )
         progress(rows)
     return rows
 
 
-def left_out_ranks(whole: AnnData, arms: list[str], options: dict, told: str) -> list[dict]:
+def left_out_ranks(whole: AnnData, arms: list[str], options: dict, knowledge: str) -> list[dict]:
     """Rank of the own gene of each measured knock-out, when the other knock-outs are known and this one is not."""
     ranks = []
     for arm in arms if "known_targets" in options else arms[:1]:
@@ -215,7 +226,12 @@ def left_out_ranks(whole: AnnData, arms: list[str], options: dict, told: str) ->
         table = fit(whole.copy(), ECCITE, **own)[0].rank_targets().astype({"drug": str, "gene": str})
         asked = [arm] if "known_targets" in options else arms
         ranks += [int(table.query("drug == @a and gene == @a")["rank"].iloc[0]) for a in asked]
-    row = {"screen": "ECCITE", "told": told, "measure": "mean rank of the own gene, left out", "value": np.mean(ranks)}
+    row = {
+        "screen": "ECCITE",
+        "knowledge": knowledge,
+        "measure": "mean rank of the own gene, left out",
+        "value": np.mean(ranks),
+    }
     print(row, ranks, flush=True)
     return [row]
 

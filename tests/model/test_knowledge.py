@@ -30,7 +30,7 @@ def wrong_of(adata):
     return drug, adata.var_names[~row][0], adata.var_names[row][0]
 
 
-def told(adata, **options):
+def with_knowledge(adata, **options):
     drug, wrong, right = wrong_of(adata)
     rows = [(drug, wrong, "known"), (drug, right, "excluded")]
     return {"known_targets": pd.DataFrame(rows, columns=["drug", "gene", "kind"])} | options
@@ -46,7 +46,7 @@ def probability(model, drug):
 def test_known_is_certain(screen, fit, kind, generator):
     adata = screen()
     drug, wrong, right = wrong_of(adata)
-    model = fit(adata, gim=told(adata, generator=generator) | KINDS[kind])
+    model = fit(adata, gim=with_knowledge(adata, generator=generator) | KINDS[kind])
     found = probability(model, drug)
     assert found.loc[wrong].tolist() == [1, 1]
     assert found.loc[right].tolist() == [0, 0]
@@ -58,7 +58,7 @@ def test_known_is_certain(screen, fit, kind, generator):
 def test_known_is_certain_for_counts(screen, fit):
     adata = screen(observation="counts", depth=20.0)
     drug, wrong, right = wrong_of(adata)
-    model = fit(adata, gim=told(adata), scale="counts", size_factor_key="n_counts")
+    model = fit(adata, gim=with_knowledge(adata), scale="counts", size_factor_key="n_counts")
     found = probability(model, drug)
     assert found.loc[wrong].tolist() == [1, 1]
     assert found.loc[right].tolist() == [0, 0]
@@ -86,7 +86,7 @@ def test_likely_targets_raise_the_probability_and_signs_decide(screen, fit):
 
 def test_saved_models_keep_known_targets(screen, fit, tmp_path):
     adata = screen()
-    model = fit(adata, gim=told(adata))
+    model = fit(adata, gim=with_knowledge(adata))
     model.save(tmp_path / "model")
     for data in (None, screen()):
         again = scgim.GIM.load(tmp_path / "model", adata=data)
@@ -100,7 +100,7 @@ def test_saved_models_keep_known_targets(screen, fit, tmp_path):
 
 def test_the_order_of_genes_and_rows_does_not_matter(screen, fit):
     adata = screen()
-    options = told(adata, generator="hill")
+    options = with_knowledge(adata, generator="hill")
     one = fit(adata, gim=options)
     other = fit(screen()[:, ::-1].copy(), gim=options | {"known_targets": options["known_targets"][::-1]})
     pd.testing.assert_frame_equal(one.rank_targets(), other.rank_targets())
@@ -146,7 +146,7 @@ def test_the_module_adds_prior_odds_to_the_gain(screen, fit):
 def test_evaluation_does_not_score_what_it_was_told(screen, fit):
     adata = screen()
     drug, wrong, right = wrong_of(adata)
-    model = fit(adata, gim=told(adata))
+    model = fit(adata, gim=with_knowledge(adata))
     known = pd.DataFrame({"drug": [drug, drug], "gene": [right, wrong]})
     with pytest.raises(ValueError, match="known_targets"):
         model.evaluate_targets(known[:1])
@@ -240,7 +240,7 @@ def test_arms_of_new_data_are_known_too(screen, fit, tmp_path):
 def test_ablations_of_a_model_on_other_drugs(screen, fit, tmp_path):
     adata = screen()
     drug, _, right = wrong_of(adata)
-    fit(adata, gim=told(adata)).save(tmp_path / "model")
+    fit(adata, gim=with_knowledge(adata)).save(tmp_path / "model")
     others = adata[(adata.obs["drug"] != drug).to_numpy()].copy()
     again = scgim.GIM.load(tmp_path / "model", adata=others)
     other = again._untrained(structure="none")

@@ -1,4 +1,4 @@
-"""Salts are told from combinations by their counter-ions."""
+"""Salts are distinguished from combinations by their counter-ions."""
 
 from __future__ import annotations
 

@@ -51,13 +51,13 @@ def check_known(model: TrainedModel, known: pd.DataFrame) -> pd.DataFrame:
                 f"known[{column!r}] holds names that the model does not have: {listed(absent)}. Nearest to {absent[0]!r}: "
                 f"{listed(nearest(absent[0], options))}. Rename them, or drop these rows."
             )
-    told = model.settings_["known_targets"]
-    return pairs if told is None else _not_told(pairs, set(told["drug"]))
+    prior = model.settings_["known_targets"]
+    return pairs if prior is None else _without_prior(pairs, set(prior["drug"]))
 
 
-def _not_told(pairs: pd.DataFrame, told: set[str]) -> pd.DataFrame:
+def _without_prior(pairs: pd.DataFrame, drugs: set[str]) -> pd.DataFrame:
     """The pairs of drugs on which the model has no prior knowledge, because a score would repeat this knowledge."""
-    left = pairs[~pairs["drug"].isin(told)]
+    left = pairs[~pairs["drug"].isin(drugs)]
     if left.empty:
         raise ValueError(
             f"The model was given known_targets of all {pairs['drug'].nunique()} drugs in `known`, so a score would repeat this "

@@ -95,7 +95,7 @@ def check(
     ``scale``
         Values are finite and of the declared scale.
     ``size factors``, ``genes``, ``readout``, ``columns``
-        Sizes are positive. Genes vary, and no two genes are identical. Panel and readout are told apart; readout genes may be constant.
+        Sizes are positive. Genes vary, and no two genes are identical. Panel and readout are distinct; readout genes may be constant.
         No value is missing in ``obs``.
     ``controls``, ``cells per condition``
         Every cell line and batch with treated cells has controls. WARN below 20 cells or 2 wells.

@@ -133,7 +133,7 @@ def check_genes(screen: UncheckedScreen, found: ValueScan | Finding) -> Iterator
 
 
 def check_readout(screen: UncheckedScreen, found: ValueScan | Finding) -> Iterator[Finding]:
-    """Panel and readout genes can be told apart."""
+    """Panel and readout genes are distinct."""
     genes = screen.genes
     if screen.readout is None:
         yield Finding("PASS", "No readout was given: all genes are in the panel.")

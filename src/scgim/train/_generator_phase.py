@@ -67,17 +67,19 @@ class GeneratorPhase:
             moments = self.condition_moments.of(conditions, controls, self.data.store)
             # Drugs without features do not teach a map of features.
             featured = conditions.inputs.featured
-            taught = conditions.take(featured), moments.take(featured)
-            module.generator_target_penalty.fill_(self.condition_moments.learning_penalty(*taught))
+            learned_from = conditions.take(featured), moments.take(featured)
+            module.generator_target_penalty.fill_(self.condition_moments.learning_penalty(*learned_from))
             validation_moments = (
                 None if validation is None else self.condition_moments.of(validation, controls, self.data.held_store)
             )
         if start == 0:
             module.generator.reset()
-            module.generator = self.selection.select(module, *taught, self.condition_moments.control_residual_mean)
+            module.generator = self.selection.select(
+                module, *learned_from, self.condition_moments.control_residual_mean
+            )
             joint.state.clear()
         if module.generator.pools_drugs:
-            conditions, moments = taught
+            conditions, moments = learned_from
         if validation is not None and not (known := module.generator.knows(validation.inputs)).all():
             validation, validation_moments = validation.take(known), validation_moments.take(known)
         for each in (joint, optimizer):
