@@ -17,6 +17,8 @@ MAX_PARENTS = 32
 TOLERANCE = 1e-6  # nats; smaller gains are rounding errors
 _REFITS = 2
 _ROUNDS = 8  # most reweightings of the means; they end earlier if the coefficients converge
+_CERTAIN = 34.0  # log odds that are certain to 15 digits; beyond, log(1 + odds) is linear in them
+_IMPOSSIBLE = 60.0  # minus log odds that are no odds to 15 digits
 _FLOOR = 1e-12  # least noise variance, in control variances
 # Reassociation of sums lets the compiler use vector registers. Infinities and comparisons stay exact: the kernels rely on both.
 _compiled = nb.njit(cache=True, error_model="numpy", nogil=True, fastmath={"reassoc", "contract", "nsz"})
@@ -51,8 +53,8 @@ class MeanData(NamedTuple):
 
     n: np.ndarray  # (conditions,)
     change: np.ndarray  # condition mean minus control mean
-    variance: np.ndarray  # of the sampling error of the change
-    line: np.ndarray  # (conditions,) int: cell line of the controls of the condition
+    error_sd: np.ndarray  # SD of the sampling error of the change
+    first: np.ndarray  # (lines + 1,) int: conditions first[l] : first[l + 1] have the controls of cell line l
     control: (
         np.ndarray
     )  # (genes, lines) sampling variance of the control mean, an error shared by all conditions of a line
@@ -263,30 +265,61 @@ def _fit_cells(j, parents, p, data, w, moved):
 
 
 @_compiled
-def _error(j, parents, p, data, w, k):
-    """Error variance of a condition's change given its parents, if the gene is no target: sampling, misfit and floor."""
-    own = math.sqrt(data.variance[j, k])
+def _add_error_variances(j, parents, p, data, w, out):
+    """:func:`error_variances` into ``out``. Every loop runs over conditions, so that the compiler uses vector registers."""
+    own = data.error_sd[j]
+    for k in range(len(out)):
+        out[k] = own[k] * own[k]
     # Sampling errors of a gene and its parents are correlated, because they are measured in the same cells. So their
-    # covariance is part of the variance of the difference. The misfit of each parent grows with the parent's change.
-    s, misfit = data.variance[j, k], data.floor**2
+    # covariance is part of the variance of the difference.
     for a in range(p):
-        i = parents[a]
-        of_a = w[a] * math.sqrt(data.variance[i, k])
-        s -= 2 * of_a * own * data.correlation[j, i]
-        misfit += (data.misfit * w[a] * data.change[i, k]) ** 2
-        for c in range(p):
-            h = parents[c]
-            s += of_a * w[c] * math.sqrt(data.variance[h, k]) * data.correlation[i, h]
-    return max(s, 0.0) + misfit
+        left, with_own, square = data.error_sd[parents[a]], -2 * w[a] * data.correlation[j, parents[a]], w[a] * w[a]
+        for k in range(len(out)):
+            out[k] += left[k] * (with_own * own[k] + square * left[k])
+        for c in range(a):
+            right, both = data.error_sd[parents[c]], 2 * w[a] * w[c] * data.correlation[parents[a], parents[c]]
+            for k in range(len(out)):
+                out[k] += both * left[k] * right[k]
+    floor = data.floor**2
+    for k in range(len(out)):
+        out[k] = (out[k] if out[k] > 0.0 else 0.0) + floor
+    # The misfit of each parent grows with the parent's change.
+    for a in range(p):
+        x, square = data.change[parents[a]], (data.misfit * w[a]) ** 2
+        for k in range(len(out)):
+            out[k] += square * x[k] * x[k]
 
 
 @_compiled
 def error_variances(j, parents, data, w):
-    """:func:`_error` of every condition, ``(conditions,)``."""
+    """Error variance of every condition's change given its parents, if the gene is no target: sampling, misfit and floor."""
     out = np.empty(len(data.n))
-    for k in range(len(out)):
-        out[k] = _error(j, parents, len(parents), data, w, k)
+    _add_error_variances(j, parents, len(parents), data, w, out)
     return out
+
+
+@_compiled
+def _exponentiate(x, scratch):
+    """Replace every ``x`` between -700 and 700 by its exponential, to 14 digits, with vector registers: ``math.exp`` has none."""
+    power = scratch.view(np.int64)
+    for k in range(len(x)):
+        whole = np.floor(x[k] * 1.4426950408889634 + 0.5)  # exp(x) = 2^whole exp(f)
+        f = x[k] - whole * 0.6931471805599453
+        x[k] = 1 + f * (1 + f * (1 / 2 + f * (1 / 6 + f * (1 / 24 + f * (1 / 120 + f * (1 / 720 + f * (1 / 5040 + f * (1 / 40320 + f * (1 / 362880 + f * (1 / 3628800 + f * (1 / 39916800 + f * (1 / 479001600))))))))))))
+        power[k] = (np.int64(np.int32(whole)) + 1023) << 52  # the bits of 2^whole
+    for k in range(len(x)):
+        x[k] *= scratch[k]
+
+
+@_compiled
+def _sum_of_logs(x):
+    """Sum of the logarithms, of products of eight numbers each. Numbers are between 1e-30 and 1e30."""
+    s, whole = 0.0, len(x) // 8 * 8
+    for k in range(0, whole, 8):
+        s += math.log(x[k] * x[k + 1] * x[k + 2] * x[k + 3] * x[k + 4] * x[k + 5] * x[k + 6] * x[k + 7])
+    for k in range(whole, len(x)):
+        s += math.log(x[k])
+    return s
 
 
 @_compiled
@@ -302,6 +335,52 @@ def _unexplained(j, parents, p, data, w):
 
 
 @_compiled
+def _classify(j, data, r, v, share, weight, scratch):
+    """E step: minus the log-likelihood of the changes of gene ``j``, from its residuals ``r`` and error variances ``v``.
+
+    Writes the probability that a condition does not target the gene to ``share``, and the weight of a condition in the regression to
+    ``weight``. The other arrays are overwritten, because a division takes longer than all else here.
+    """
+    change, sd, floor = data.change[j], data.error_sd[j], data.floor**2
+    score, between = 0.5 * _sum_of_logs(v), 0.0 if data.hard else 1.0
+    if data.hard:
+        for k in range(len(r)):
+            precision = 1 / (sd[k] * sd[k] + floor + data.slab)
+            share[k], weight[k] = 0.5 * change[k] * change[k] * precision, precision * v[k]
+    else:
+        for k in range(len(r)):
+            precision = 1 / (v[k] + data.slab)
+            share[k], weight[k] = 0.5 * r[k] * r[k] * precision, precision * v[k]
+    for k in range(len(r)):
+        v[k] = 1 / v[k]
+        r[k] *= 0.5 * r[k] * v[k]
+        share[k] = r[k] - share[k] - data.target_penalty  # log odds of a target, but for the variances
+    if len(data.targets):
+        for k in range(len(r)):
+            share[k] += 0.0 if data.targets[j, k] == math.inf else data.targets[j, k]
+    for k in range(len(r)):
+        score += r[k] - max(share[k] - _CERTAIN, 0.0)
+        r[k], share[k] = share[k], min(max(share[k], -_IMPOSSIBLE), _CERTAIN)
+    _exponentiate(share, scratch)
+    for k in range(len(r)):
+        share[k] = 1 + share[k] * math.sqrt(weight[k])
+    if len(data.targets):
+        for k in range(len(r)):
+            if data.targets[j, k] == math.inf:  # a known target: the odds take the place of 1 + odds
+                share[k] = math.exp(min(max(r[k], -_IMPOSSIBLE), _CERTAIN)) * math.sqrt(weight[k])
+                score -= min(r[k] + _IMPOSSIBLE, 0.0)
+    score -= _sum_of_logs(share)
+    for k in range(len(r)):
+        share[k] = 1 / share[k]
+    if len(data.targets):
+        for k in range(len(r)):
+            share[k] = 0.0 if data.targets[j, k] == math.inf else share[k]
+    for k in range(len(r)):
+        weight[k] = (share[k] + between * (1 - share[k]) * weight[k]) * v[k]
+    return score
+
+
+@_compiled
 def _fit_means(j, parents, p, data, w, moved):
     """:func:`fit_gene` from condition means, by iteratively reweighted least squares; returns the latent residual variance.
 
@@ -309,17 +388,13 @@ def _fit_means(j, parents, p, data, w, moved):
     solves a weighted regression for slopes and control means (M step). The score is minus the log-likelihood, plus the Laplace
     term of the coefficients.
     """
-    conditions, lines = len(data.n), data.control.shape[1]
+    conditions, lines = len(data.n), len(data.first) - 1
     q = p + lines
     # The q unknowns are the p slopes and one offset per cell line. The offset is the error of the control mean, which all
     # conditions of a line share; its prior variance is the sampling variance of the controls.
-    change, v = data.change[j], np.empty(conditions)
+    change, v, r = data.change[j], np.empty(conditions), np.empty(conditions)
+    share, weight, scratch = np.empty(conditions), np.empty(conditions), np.empty(conditions)
     system, left, theta, old = np.empty((q, q)), np.empty(q), np.zeros(q), np.zeros(q)
-    x = np.zeros((conditions, q))
-    for k in range(conditions):
-        for a in range(p):
-            x[k, a] = data.change[parents[a], k]
-        x[k, p + data.line[k]] = 1.0
     within = 0.0
     # Covariances within conditions are further evidence on the slopes. Its weight is limited by the number of cells, by the
     # reliability of the measurement, and by the mismatch between correlations within conditions and slopes between them.
@@ -332,45 +407,48 @@ def _fit_means(j, parents, p, data, w, moved):
     w[:p] = 0.0
     score = 0.0
     for step in range(_ROUNDS + 1):
-        score = 0.0
+        _add_error_variances(j, parents, p, data, w, v)
+        for line in range(lines):
+            for k in range(data.first[line], data.first[line + 1]):
+                r[k] = change[k] - theta[p + line]
+        for a in range(p):
+            x = data.change[parents[a]]
+            for k in range(conditions):
+                r[k] -= theta[a] * x[k]
+        score = _classify(j, data, r, v, share, weight, scratch)
         system[:] = 0.0
         left[:] = 0.0
         for a in range(q):
             system[a, a] = 1.0 if a < p else 1 / max(data.control[j, a - p], 1e-12)
             score += 0.5 * theta[a] ** 2 * system[a, a] - 0.5 * math.log(system[a, a])
-        for k in range(conditions):
-            v[k] = _error(j, parents, p, data, w, k)
-            r = change[k]
-            for a in range(q):
-                r -= theta[a] * x[k, a]
-            # A condition that sets the gene says nothing about its parents.
-            gone = change[k] if data.hard else r
-            prior = data.variance[j, k] + data.floor**2 + data.slab if data.hard else v[k] + data.slab
-            not_targeted = 0.5 * r * r / v[k] + 0.5 * math.log(v[k])
-            targeted = 0.5 * gone * gone / prior + 0.5 * math.log(prior) + data.target_penalty
-            if len(data.targets):
-                if data.targets[j, k] == math.inf:
-                    not_targeted = math.inf
-                else:
-                    targeted -= data.targets[j, k]
-            low = min(not_targeted, targeted)
-            # Subtract the smaller exponent before exponentiating: both may be hundreds of nats.
-            share = math.exp(low - not_targeted)
-            total = share + math.exp(low - targeted)
-            score += low - math.log(total)
-            share /= total
-            moved[k] = share < 0.5
-            weight = share / v[k] + (0.0 if data.hard else (1 - share) / prior)
-            for a in range(q):
-                each = weight * x[k, a]
-                left[a] += each * change[k]
-                for c in range(a + 1):
-                    system[a, c] += each * x[k, c]
-        share = 1.0
+        # A condition that sets the gene says nothing about its parents: its weight is 0.
+        for line in range(lines):
+            s, t = 0.0, 0.0
+            for k in range(data.first[line], data.first[line + 1]):
+                s += weight[k]
+                t += weight[k] * change[k]
+            system[p + line, p + line] += s
+            left[p + line] = t
+        for a in range(p):
+            x = data.change[parents[a]]
+            for line in range(lines):
+                s, t = 0.0, 0.0
+                for k in range(data.first[line], data.first[line + 1]):
+                    scratch[k] = weight[k] * x[k]
+                    s += scratch[k]
+                    t += scratch[k] * change[k]
+                system[p + line, a] = s
+                left[a] += t
+            for c in range(a + 1):
+                y, s = data.change[parents[c]], 0.0
+                for k in range(conditions):
+                    s += scratch[k] * y[k]
+                system[a, c] += s
+        explained = 1.0
         if p:
-            share = _unexplained(j, parents, p, data, w)
-            score += within * math.log(share)
-            each = 2 * within / (share * data.latent[j, j])
+            explained = _unexplained(j, parents, p, data, w)
+            score += within * math.log(explained)
+            each = 2 * within / (explained * data.latent[j, j])
             for a in range(p):
                 left[a] += each * data.latent[j, parents[a]]
                 for c in range(a + 1):
@@ -391,6 +469,8 @@ def _fit_means(j, parents, p, data, w, moved):
             break
         for a in range(p):
             w[a] = theta[a]
+    for k in range(conditions):
+        moved[k] = share[k] < 0.5
     variance = data.latent[j, j] * (_unexplained(j, parents, p, data, w) if p else 1.0)
     return score + data.penalty * p, theta[p], variance
 

@@ -126,12 +126,18 @@ def _mean_data(
     penalty: float | None,
     edge_log_odds: np.ndarray | None,
 ) -> MeanData:
-    d = len(means.latent)
+    d, order = len(means.latent), condition_order(means)
+    change, error_sd = (np.ascontiguousarray(each[order].T) for each in (means.change, np.sqrt(means.variance)))
+    first = np.searchsorted(means.line[order], np.arange(means.control.shape[0] + 1))
+    prior = None if means.target_log_odds is None else means.target_log_odds[order]
     # Arrays of a type that would make numba compile again (read-only, not contiguous) are copied.
-    by_gene = {name: np.array(getattr(means, name).T, order="C") for name in ("change", "variance", "control")}
-    names = ("n", "line", "correlation", "latent", "reliability")
+    names = ("correlation", "latent", "reliability")
     return MeanData(
-        **by_gene,
+        n=means.n[order],
+        change=change,
+        error_sd=error_sd,
+        first=first,
+        control=np.array(means.control.T, order="C"),
         **{name: np.require(getattr(means, name), requirements=["C", "W"]) for name in names},
         cells=float(means.n_cells),
         target_penalty=math.log(max(d - 1, 2)) if target_penalty is None else float(target_penalty),
@@ -143,8 +149,13 @@ def _mean_data(
         mismatch=MISMATCH,
         hard=hard,
         edges=_log_odds(edge_log_odds),
-        targets=_log_odds(means.target_log_odds),
+        targets=_log_odds(prior),
     )
+
+
+def condition_order(means: ConditionMeans) -> np.ndarray:
+    """Order of the conditions in :class:`~scgim.structure.kernels.MeanData`: by cell line, so that sums by line need no index."""
+    return np.argsort(means.line, kind="stable")
 
 
 def fit_graph(
@@ -181,7 +192,8 @@ def fit_graph(
             error[j] = error_variances(j, parents, data, w)
     weight = weight.reshape(d * columns, d)
     if isinstance(data, MeanData):
-        return LocalFit(weight, intercept, variance, moved.T, error.T)
+        place = np.argsort(condition_order(statistics))
+        return LocalFit(weight, intercept, variance, moved.T[place], error.T[place])
     # The kernels work on means minus those of the controls, so the control mean is added to the intercept.
     intercept += statistics.mean[0, ::columns] - statistics.mean[0] @ weight
     return LocalFit(weight, intercept, variance, moved.T)
