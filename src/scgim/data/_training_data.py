@@ -134,6 +134,10 @@ def read_training_data(
     summary = replace(summary, known_targets={} if prior is None else prior._asdict())
     raw = matrix.counts().take(kept) if needs.means and matrix.scale == "counts" else None
     search, means = _search_data(cells, scaling, summary, needs, raw, replicates)
+    if means is not None:
+        rows = summary.rows()
+        means = replace(means, means=replace(means.means, drug=rows.drug, log_dose=rows.log_dose))
+        search = means.means
     if prior is not None:
         search, means = _with_prior(search, means, prior.log_odds)
     store = None

@@ -16,7 +16,8 @@ BURST = 4.0  # ratio to the gene's dispersion beyond which a condition's own dis
 PRIOR = 0.5  # pseudo-rate added to the ratio of rates, in units of the control rate
 _STRONG = 0.25, 5.0  # log ratio and standard errors beyond which a gene is excluded from size factors
 _LEAST_RATIO = 0.3  # floor of the ratio in the variance: a gene without counts does not have a variance of zero
-_LEAST_LATENT, _LEAST_EIGENVALUE = 0.02, 0.05
+_LEAST_LATENT, _LEAST_EIGENVALUE = 0.002, 0.05
+_BULK = 0.95  # quantile of the eigenvalues of latent correlations beyond which a factor is shared by too many genes
 _SIZE_ROUNDS = 3
 
 
@@ -278,12 +279,29 @@ def _latent(
     unit = np.maximum(unit, 0.1 * squared.sum() * np.outer(overall, overall))
     latent = np.log1p(np.maximum((scatter - np.diag(left @ counts)) / unit, -0.9))
     error = np.outer(variance, variance) / max((n - 1).sum(), 1.0) / unit**2
+    # The variance of a gene without measurable variation between cells is at most two standard errors.
+    diagonal = np.maximum(np.diag(latent), np.maximum(2 * np.sqrt(np.diag(error)), _LEAST_LATENT))
     # James-Stein shrinkage: an entry no larger than its error becomes 0.
     shrunk = latent * np.maximum(1 - error / np.maximum(latent**2, 1e-300), 0)
-    diagonal = np.maximum(np.diag(latent), _LEAST_LATENT)
-    shrunk[np.diag_indices(len(overall))] = diagonal
-    # Entries were shrunk one by one, so the matrix need not be positive definite; small eigenvalues are raised.
-    values, vectors = np.linalg.eigh(shrunk)
-    latent = (vectors * np.maximum(values, _LEAST_EIGENVALUE)) @ vectors.T
-    reliability = np.clip(diagonal * np.diag(unit) / variance, 0.0, 1.0)
+    latent = _less_shared_factors(shrunk, diagonal)
+    reliability = np.clip(np.diag(latent) * np.diag(unit) / variance, 0.0, 1.0)
     return correlation, latent, reliability
+
+
+def _less_shared_factors(covariance: np.ndarray, variance: np.ndarray) -> np.ndarray:
+    """A positive definite covariance with at most the given variances, with a reduced share of the factors that many genes share.
+
+    Cell cycle, activation and other states of cells vary many genes together, and no slope between two genes explains them. They are
+    the few largest eigenvalues of the correlations. An eigenvalue beyond the quantile :data:`_BULK` is replaced by its geometric mean
+    with the quantile, because a cascade of genes also has a large eigenvalue: half the trim transform of spectral
+    deconfounding (Cevid, Buehlmann & Meinshausen 2020). Entries were shrunk one by one, so small eigenvalues are raised. They are raised
+    for correlations and not for the covariance, where a floor that suits variable genes would attenuate the slopes of all others.
+    """
+    sd = np.sqrt(variance)
+    correlation = covariance / np.outer(sd, sd)
+    np.fill_diagonal(correlation, 1.0)
+    values, vectors = np.linalg.eigh(correlation)
+    raised = np.maximum(values, _LEAST_EIGENVALUE)
+    sd = sd / np.sqrt((vectors**2) @ raised)
+    bulk = np.quantile(values[values > _LEAST_EIGENVALUE], _BULK)
+    return (vectors * np.where(raised > bulk, np.sqrt(raised * bulk), raised)) @ vectors.T * np.outer(sd, sd)

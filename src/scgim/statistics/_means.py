@@ -1,9 +1,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import TYPE_CHECKING, Self
 
 import numpy as np
+
+from ._denoise import denoise
 
 if TYPE_CHECKING:
     from ._replicates import ReplicateVariance
@@ -43,6 +46,9 @@ class ConditionMeans:
         As in :class:`SufficientStatistics`, of the treated conditions.
     replicates
         Variance of ``change`` between replicates of a condition, if replicates are known. ``variance`` and ``control`` contain it.
+    drug, log_dose
+        Drug (int) and log dose (not finite: no dose) of every condition, ``(conditions,)`` each. Without them every condition has a drug
+        of its own.
     """
 
     n: np.ndarray
@@ -57,6 +63,8 @@ class ConditionMeans:
     dispersion: np.ndarray | None = None
     target_log_odds: np.ndarray | None = None
     replicates: ReplicateVariance | None = None
+    drug: np.ndarray | None = None
+    log_dose: np.ndarray | None = None
 
     @classmethod
     def of(
@@ -91,6 +99,13 @@ class ConditionMeans:
             reliability=np.ones(d),
             n_cells=float(statistics.n_cells),
         )
+
+    @cached_property
+    def denoised(self) -> tuple[np.ndarray, np.ndarray]:
+        """Posterior mean and variance of true changes, ``(conditions, genes)`` each: :func:`denoise`."""
+        drug = np.arange(len(self.n)) if self.drug is None else self.drug
+        log_dose = np.full(len(self.n), -np.inf) if self.log_dose is None else self.log_dose
+        return denoise(self.change, self.variance + self.control[self.line], drug, log_dose, self.line)
 
     def with_replicates(self, found: ReplicateVariance, own: np.ndarray, control: np.ndarray) -> Self:
         """Add a variance between replicates to the errors.

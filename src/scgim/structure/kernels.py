@@ -54,6 +54,8 @@ class MeanData(NamedTuple):
     n: np.ndarray  # (conditions,)
     change: np.ndarray  # condition mean minus control mean
     error_sd: np.ndarray  # SD of the sampling error of the change
+    cause: np.ndarray  # posterior mean of the true change, which acts on the children of the gene
+    cause_sd: np.ndarray  # posterior SD of the true change
     first: np.ndarray  # (lines + 1,) int: conditions first[l] : first[l + 1] have the controls of cell line l
     control: (
         np.ndarray
@@ -271,13 +273,15 @@ def _add_error_variances(j, parents, p, data, w, out):
     for k in range(len(out)):
         out[k] = own[k] * own[k]
     # Sampling errors of a gene and its parents are correlated, because they are measured in the same cells. So their
-    # covariance is part of the variance of the difference.
+    # covariance is part of the variance of the difference. The posterior mean of a parent's change contains a share of the parent's
+    # sampling error, the ratio of posterior and sampling variance.
     for a in range(p):
-        left, with_own, square = data.error_sd[parents[a]], -2 * w[a] * data.correlation[j, parents[a]], w[a] * w[a]
+        left, sd, square = data.cause_sd[parents[a]], data.error_sd[parents[a]], w[a] * w[a]
+        with_own = -2 * w[a] * data.correlation[j, parents[a]]
         for k in range(len(out)):
-            out[k] += left[k] * (with_own * own[k] + square * left[k])
+            out[k] += left[k] * left[k] * (with_own * own[k] / sd[k] + square)
         for c in range(a):
-            right, both = data.error_sd[parents[c]], 2 * w[a] * w[c] * data.correlation[parents[a], parents[c]]
+            right, both = data.cause_sd[parents[c]], 2 * w[a] * w[c] * data.correlation[parents[a], parents[c]]
             for k in range(len(out)):
                 out[k] += both * left[k] * right[k]
     floor = data.floor**2
@@ -285,7 +289,7 @@ def _add_error_variances(j, parents, p, data, w, out):
         out[k] = (out[k] if out[k] > 0.0 else 0.0) + floor
     # The misfit of each parent grows with the parent's change.
     for a in range(p):
-        x, square = data.change[parents[a]], (data.misfit * w[a]) ** 2
+        x, square = data.cause[parents[a]], (data.misfit * w[a]) ** 2
         for k in range(len(out)):
             out[k] += square * x[k] * x[k]
 
@@ -305,7 +309,39 @@ def _exponentiate(x, scratch):
     for k in range(len(x)):
         whole = np.floor(x[k] * 1.4426950408889634 + 0.5)  # exp(x) = 2^whole exp(f)
         f = x[k] - whole * 0.6931471805599453
-        x[k] = 1 + f * (1 + f * (1 / 2 + f * (1 / 6 + f * (1 / 24 + f * (1 / 120 + f * (1 / 720 + f * (1 / 5040 + f * (1 / 40320 + f * (1 / 362880 + f * (1 / 3628800 + f * (1 / 39916800 + f * (1 / 479001600))))))))))))
+        x[k] = 1 + f * (
+            1
+            + f
+            * (
+                1 / 2
+                + f
+                * (
+                    1 / 6
+                    + f
+                    * (
+                        1 / 24
+                        + f
+                        * (
+                            1 / 120
+                            + f
+                            * (
+                                1 / 720
+                                + f
+                                * (
+                                    1 / 5040
+                                    + f
+                                    * (
+                                        1 / 40320
+                                        + f
+                                        * (1 / 362880 + f * (1 / 3628800 + f * (1 / 39916800 + f * (1 / 479001600))))
+                                    )
+                                )
+                            )
+                        )
+                    )
+                )
+            )
+        )
         power[k] = (np.int64(np.int32(whole)) + 1023) << 52  # the bits of 2^whole
     for k in range(len(x)):
         x[k] *= scratch[k]
@@ -412,7 +448,7 @@ def _fit_means(j, parents, p, data, w, moved):
             for k in range(data.first[line], data.first[line + 1]):
                 r[k] = change[k] - theta[p + line]
         for a in range(p):
-            x = data.change[parents[a]]
+            x = data.cause[parents[a]]
             for k in range(conditions):
                 r[k] -= theta[a] * x[k]
         score = _classify(j, data, r, v, share, weight, scratch)
@@ -430,7 +466,7 @@ def _fit_means(j, parents, p, data, w, moved):
             system[p + line, p + line] += s
             left[p + line] = t
         for a in range(p):
-            x = data.change[parents[a]]
+            x = data.cause[parents[a]]
             for line in range(lines):
                 s, t = 0.0, 0.0
                 for k in range(data.first[line], data.first[line + 1]):
@@ -440,7 +476,7 @@ def _fit_means(j, parents, p, data, w, moved):
                 system[p + line, a] = s
                 left[a] += t
             for c in range(a + 1):
-                y, s = data.change[parents[c]], 0.0
+                y, s = data.cause[parents[c]], 0.0
                 for k in range(conditions):
                     s += scratch[k] * y[k]
                 system[a, c] += s

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 Intervention = Literal["shift", "hard"]
 _RIDGE = 1e-3
 # Constants of the likelihood of means, explained at :class:`~scgim.structure.kernels.MeanData`.
-SLAB, MISFIT, FLOOR, MISMATCH = 1.0, 0.25, 0.06, 0.08
+SLAB, MISFIT, FLOOR, MISMATCH = 1.0, 0.25, 0.06, 0.065
 
 
 @dataclass(frozen=True)
@@ -127,15 +127,20 @@ def _mean_data(
     edge_log_odds: np.ndarray | None,
 ) -> MeanData:
     d, order = len(means.latent), condition_order(means)
-    change, error_sd = (np.ascontiguousarray(each[order].T) for each in (means.change, np.sqrt(means.variance)))
+    cause, left = means.denoised
+    by_condition = {
+        "change": means.change,
+        "error_sd": np.sqrt(means.variance),
+        "cause": cause,
+        "cause_sd": np.sqrt(left),
+    }
     first = np.searchsorted(means.line[order], np.arange(means.control.shape[0] + 1))
     prior = None if means.target_log_odds is None else means.target_log_odds[order]
     # Arrays of a type that would make numba compile again (read-only, not contiguous) are copied.
     names = ("correlation", "latent", "reliability")
     return MeanData(
         n=means.n[order],
-        change=change,
-        error_sd=error_sd,
+        **{name: np.ascontiguousarray(each[order].T) for name, each in by_condition.items()},
         first=first,
         control=np.array(means.control.T, order="C"),
         **{name: np.require(getattr(means, name), requirements=["C", "W"]) for name in names},
