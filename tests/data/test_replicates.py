@@ -130,6 +130,56 @@ def test_wells_without_an_effect_get_no_target_and_the_model_keeps_that(tmp_path
     pd.testing.assert_frame_equal(again.rank_targets(), model.rank_targets())
 
 
+def test_data_without_replicates_load_for_prediction(tmp_path):
+    adata = wells(per_condition=2, drugs=3)
+    model = train(adata, replicate_key="well")
+    model.annotate()
+    model.save(tmp_path / "m")
+    plain = ad.AnnData(adata.X, adata.obs[["drug"]], adata.var[[]])
+    unnamed = ad.AnnData(adata.X, adata.obs.assign(well=np.nan), adata.var[[]])
+    for new in (plain, unnamed, plain[adata.obs["well"].isin(["W0", "W12"])].copy()):
+        again = scgim.GIM.load(tmp_path / "m", adata=new)
+        pd.testing.assert_frame_equal(again.rank_targets(), model.rank_targets())
+        for as_ in ("cells", "delta"):
+            np.testing.assert_array_equal(again.predict(as_=as_).X, model.predict(as_=as_).X)
+        again.annotate()
+        shift = adata[new.obs_names].obsm["scgim_shift"]
+        np.testing.assert_array_equal(new.obsm["scgim_shift"], shift)
+        again.save(tmp_path / "again", overwrite=True)
+        assert scgim.GIM.load(tmp_path / "again").registry_["setup_args"]["replicate_key"] == "well"
+    whole = scgim.GIM.load(tmp_path / "m", adata=plain)
+    for verb in (whole.train, whole.stability):
+        with pytest.raises(
+            ValueError, match="need the replicates of replicate_key='well', and obs has no such column. Add it"
+        ):
+            verb()
+    with pytest.raises(ValueError, match="obs\\['well'\\] is missing"):
+        scgim.GIM.load(tmp_path / "m", adata=unnamed).train()
+    with pytest.raises(KeyError, match="well"):  # set-up for training still needs the column
+        scgim.setup_anndata(plain, replicate_key="well", **SETUP)
+
+
+def test_a_single_well_per_condition_loads_for_prediction_and_not_for_training(tmp_path):
+    adata = wells(per_condition=2, drugs=3, cells=1)
+    model = train(adata, unit="well")
+    model.save(tmp_path / "m")
+    few = adata[adata.obs["well"].isin(["W0", "W12", "W14"])].copy()
+    again = scgim.GIM.load(tmp_path / "m", adata=few)
+    np.testing.assert_array_equal(again.predict(as_="delta").X, model.predict(as_="delta").X)
+    with pytest.raises(ValueError, match="have two rows, so the variance"):
+        again.train()
+
+
+def test_evaluation_without_the_column_of_replicates_is_refused(tmp_path):
+    adata = wells(per_condition=2, drugs=6)
+    adata.obs["side"] = np.where(adata.obs["drug"] == "drug 5", "test", "train")
+    model = train(adata, replicate_key="well", split_key="side")
+    model.save(tmp_path / "m")
+    again = scgim.GIM.load(tmp_path / "m", adata=ad.AnnData(adata.X, adata.obs[["drug", "side"]], adata.var))
+    with pytest.raises(ValueError, match="Training and evaluation need the replicates"):
+        again.evaluate(refit=False, distributions=False)
+
+
 def test_wells_alone_are_no_detectable_effect_in_evaluate():
     adata = wells(spread=0.6, per_condition=3, cells=20, drugs=9)
     adata.obs["side"] = np.where(adata.obs["drug"].isin([f"drug {i}" for i in range(6)]), "test", "train")
