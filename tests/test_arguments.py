@@ -68,7 +68,7 @@ def test_a_list_of_names_is_refused_where_one_is_needed(function, name):
 
 @pytest.mark.parametrize("name", ["drug_key", "dose_key", "smiles_key"])
 def test_check_says_that_combinations_are_for_set_up(name):
-    assert "Only setup_anndata reads combinations" in message(scgim.pp.check, **{name: ["drug", "well"]})
+    assert "setup_anndata does, with the same errors" in message(scgim.pp.check, **{name: ["drug", "well"]})
 
 
 @FUNCTIONS

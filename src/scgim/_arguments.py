@@ -67,8 +67,8 @@ def _not_a_name(name: str, value: object, *, several: bool) -> str:
         fix = f"Pass {name}={names[0]!r}"
     elif len(names) > 1 and name in _OF_COMBINATIONS:
         fix = (
-            "Only setup_anndata reads combinations from several columns; here write the names of a combination into one column, "
-            "such as 'JQ1+SAHA'"
+            "pp.check reads no combinations from several columns; setup_anndata does, with the same errors. For pp.check write the names "
+            "of a combination into one column, such as 'JQ1+SAHA'"
         )
     elif len(names) > 1 and name not in _NAMED:
         fix = "Join the columns, e.g. adata.obs['both'] = adata.obs[['a', 'b']].astype(str).agg('-'.join, axis=1), and pass 'both'"

@@ -95,8 +95,8 @@ def check_obs_column(adata: AnnData | pd.DataFrame, key: str, *, allow_missing: 
     obs = adata if isinstance(adata, pd.DataFrame) else adata.obs
     if not isinstance(key, str):
         raise TypeError(
-            f"One column of obs is needed here, got {key!r}. Only setup_anndata reads combinations from several columns; elsewhere "
-            "write the names of a combination into one column, such as 'JQ1+SAHA', which is then a treatment like any other."
+            f"One column of obs is needed here, got {shown(key)}. Pass its name as a string; columns of a combination are joined in one "
+            "column, such as 'JQ1+SAHA'."
         )
     if key not in obs:
         found = nearest(key, obs.columns)

@@ -16,7 +16,7 @@ from scgim._gene_names import match_genes
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from ._combinations import Parts
+    from scgim._combinations import Parts
 
 logger = logging.getLogger("scgim")
 

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     import pandas as pd
     from anndata import AnnData
 
-    from ._combinations import Combinations
+    from scgim._combinations import Combinations
 
 
 class RegisteredScreen:

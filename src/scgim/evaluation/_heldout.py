@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 
 from scgim._checks import listed, warn
-from scgim.data._combinations import parts_of
+from scgim._combinations import parts_of
 from scgim.data._condition_statistics import ConditionStatistics
 from scgim.data._design import condition_keys
 from scgim.data._reader import control_group_of, sample_rows
@@ -25,7 +25,7 @@ from ._verdict import DUPLICATE, SCGIM, STRONG
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from scgim.data._combinations import Parts
+    from scgim._combinations import Parts
     from scgim.data._drug_table import DrugTable
     from scgim.data._registered_screen import RegisteredScreen
     from scgim.data._training_summary import TrainingSummary
@@ -92,7 +92,8 @@ def warn_of_leaks(screen: RegisteredScreen, drug_table: DrugTable) -> list[str]:
     else:
         table = screen.conditions
         cells = table.loc[~table["control"], ["drug", "dose", "line", "train"]].fillna({"dose": 0.0})
-        duplicates = find_leaks(cells, structures, dosed=False, lined=False).query("kind != 'condition'")
+        leaks = find_leaks(cells, structures, dosed=False, lined=False, combinations=screen.combinations)
+        duplicates = leaks[leaks["kind"].isin(["parent", "near-identical"])]
         if duplicates.empty:
             return []
         pairs = listed(dict.fromkeys(duplicates["test"] + " = " + duplicates["train"]))

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
     from anndata import AnnData
 
-    from scgim.data._combinations import Parts
+    from scgim._combinations import Parts
     from scgim.data._drug_table import DrugTable
     from scgim.data._training_summary import TrainingSummary
     from scgim.module import GIMModule

@@ -10,8 +10,8 @@ from scvi.data.fields import LayerField
 
 from scgim._arguments import check_arguments
 from scgim._checks import UNITS, check_option, one_or_list
+from scgim._combinations import plain_key
 from scgim.data._columns import ScreenColumns
-from scgim.data._combinations import plain_key
 from scgim.data._matrix_check import check_matrix
 from scgim.pp._smiles import SmilesConflict
 
