@@ -127,6 +127,14 @@ def target_prior(
     return TargetPrior(*prior[:, condition])
 
 
+def certain_targets(table: pd.DataFrame | None, drug: np.ndarray, genes: np.ndarray) -> np.ndarray | None:
+    """1 for known and 0 for excluded targets of single drugs, NaN for other genes, ``(drugs, genes)``; ``None`` if there are none."""
+    prior = target_prior(table, drug.astype(str), genes)
+    if prior is None or not (certain := np.isinf(prior.log_odds)).any():
+        return None
+    return np.where(certain, (prior.log_odds > 0).astype(float), np.nan)
+
+
 def _one_row_per_pair(table: pd.DataFrame) -> pd.DataFrame:
     """The most certain row of every pair of drug and gene, with its sign: copies of a row are no further evidence."""
     _check_agreement(table)
