@@ -103,3 +103,15 @@ def test_end_to_end(unseen):
         assert own["rmse"].mean() < scores.loc[(scores["method"] == "control") & scores["fold"].notna(), "rmse"].mean()
     else:
         assert set(own.loc[~pairs, "drug"]) == set(DRUGS)
+
+
+def test_evaluate_warns_of_a_test_drug_in_a_combination_in_training():
+    adata = screen()
+    adata.obs["side"] = np.where((adata.obs["one"] == "A") & (adata.obs["two"] == ""), "test", "train")
+    keys = {"drug_key": ["one", "two"], "dose_key": ["d1", "d2"], "dose_unit": "uM", "features_key": "features"}
+    scgim.setup_anndata(adata, control="DMSO", scale="continuous", split_key="side", **keys)
+    model = scgim.GIM(adata, generator="hill", structure="none")
+    model.train(max_epochs=5, enable_progress_bar=False)
+    with pytest.warns(UserWarning, match="Leakage: 1 test drugs \\('A'\\) are in a combination in training"):
+        scores = model.evaluate(refit=False, distributions=False)
+    assert any("not unseen" in sentence for sentence in scores.attrs["verdict"])
