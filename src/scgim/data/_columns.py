@@ -19,9 +19,8 @@ from scgim._checks import (
     no_replicates,
     warn,
 )
+from scgim._combinations import Combinations, TreatmentColumns, Treatments
 from scgim._genetic_arms import COLUMNS, genetic_arms
-
-from ._combinations import Combinations, TreatmentColumns, Treatments
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -84,6 +85,13 @@ class ConditionReader:
             own=own,
             dtype=np.float32 if products > DOUBLE_PRODUCTS else np.float64,
         )
+
+    def readout_means(self) -> np.ndarray:
+        """Means of the readout genes in every condition, from a pass without products; ``(conditions, readout)``."""
+        whole, panel = copy.copy(self), len(self.cells.columns)
+        whole.cells = self.cells.with_readout()
+        whole.cells.n_leaves = len(whole.cells.columns)
+        return whole.statistics(whole.cells.n_leaves, own=False).leaves.mean[:, panel:]
 
 
 def standardized_statistics(

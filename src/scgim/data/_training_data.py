@@ -95,7 +95,7 @@ def read_training_data(
 ) -> TrainingData:
     """Read the training cells.
 
-    There is one pass over the cells, and a second pass if lines differ in their control SD. Replicates require a further pass. A nonlinear basis requires a further pass
+    There is one pass over the cells, and a second pass if lines differ in their control SD. Replicates require a further pass, and two with readout genes. A nonlinear basis requires a further pass
     after the scale is known. Counts require two further passes after the size factors are known. Samples of cells are read separately.
 
     Parameters
@@ -162,7 +162,7 @@ def read_training_data(
         fine=_batchwise(cells, scaling, in_sd.mean, replicates),
         means=means,
         raw=raw,
-        readout=readout_data(cells, scaling) if needs.readout else None,
+        readout=readout_data(cells, scaling, replicates) if needs.readout else None,
     )
 
 

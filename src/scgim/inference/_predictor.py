@@ -12,15 +12,16 @@ import torch
 from scgim._checks import listed
 from scgim._version import __version__
 from scgim.data._design import condition_keys
-from scgim.module import Action, counterfactual
+from scgim.data._known_targets import certain_targets
 from scgim.structure import levels
 
 from ._applicability import applicability
-from ._combinations import intervention_distribution
+from ._combinations import intervention_distribution, measured_distribution
 from ._condition_query import known_treatments, query_of_conditions
 from ._control_cells import training_controls, user_controls
 from ._counterfactuals import CounterfactualSampler, mean_changes
 from ._drug_interventions import DrugInterventions, condition_text, not_measured
+from ._gene_intervention import total_effects
 from ._prediction_adata import assemble
 from ._query import resolve
 from ._readout import ReadoutPredictor, gene_order
@@ -31,7 +32,7 @@ if TYPE_CHECKING:
 
     from anndata import AnnData
 
-    from scgim.data._combinations import Parts
+    from scgim._combinations import Parts
     from scgim.data._drug_table import DrugTable
     from scgim.data._training_summary import TrainingSummary
     from scgim.module import GIMModule
@@ -42,8 +43,6 @@ if TYPE_CHECKING:
     from ._prediction_adata import Block, Genes
     from ._query import Query
     from ._target_ranking import Evidence
-
-MAX_CELLS = 1_000  # most cells for a mean total effect; each cell costs as much as a prediction
 
 
 @dataclass(frozen=True)
@@ -66,6 +65,9 @@ class Predictor:
         graph they would not reproduce the measured changes.
     plain
         A module without a graph for predictions of drugs, if the graph does harm; else ``None``.
+    known_targets
+        Prior knowledge of targets, as returned by :func:`~scgim.data._known_targets.check_known_targets`. Known and excluded targets of a
+        drug are certain at every dose and in every line.
     """
 
     module: GIMModule
@@ -76,6 +78,7 @@ class Predictor:
     averaging: Averaging | None = None
     averages_drugs: bool = False
     plain: GIMModule | None = None
+    known_targets: pd.DataFrame | None = None
 
     def resolve(self, **asked: object) -> Query:
         """Validate a query by :func:`~scgim.inference._query.resolve`."""
@@ -169,8 +172,12 @@ class Predictor:
 
     def interventions(self, query: Query, line: str, module: GIMModule | None = None) -> InterventionDistribution:
         """Interventions of a query's rows in a cell line by the generator of the module, or of another module."""
-        inputs = query.inputs(self.summary.design, line)
-        return intervention_distribution(module or self.module, inputs, query.row, len(query.drug))
+        inputs, certain = query.inputs(self.summary.design, line), self._certain(query.part)
+        return intervention_distribution(module or self.module, inputs, query.row, len(query.drug), certain)
+
+    def _certain(self, drug: np.ndarray) -> np.ndarray | None:
+        """Certain targets of drugs by :func:`~scgim.data._known_targets.certain_targets`."""
+        return certain_targets(self.known_targets, drug, self.summary.genes)
 
     # ---- predictions -------------------------------------------------------------------------------------------------
 
@@ -317,21 +324,14 @@ class Predictor:
         conditions, _, features = self.summary.conditions()
         if features is None:
             return None, None
-        unit, n = self.summary.relative_scale(self.summary.design.line), len(self.summary.design.drug)
-        every = intervention_distribution(self.module, conditions.inputs, np.arange(n), n)
+        unit = self.summary.relative_scale(self.summary.design.line)
+        every = measured_distribution(self.module, self.summary.design, conditions.inputs, self._certain)
         held_out = every._replace(probability=features.probability.numpy(), psi=features.psi.numpy())
         return unit * self.mean_changes(every), unit * self.mean_changes(held_out)
 
-    @torch.no_grad()
     def total_effects(self, z: torch.Tensor) -> np.ndarray:
-        """Mean change of every gene (column) under a shift of a gene (row) by 1, over cells ``z``; ``(genes, genes)``."""
-        mechanism, d = self.module.mechanism, z.shape[1]
-        if mechanism.affine:
-            zero = torch.zeros(d, d, dtype=z.dtype)
-            return (counterfactual(mechanism, self._levels(), zero, Action(torch.eye(d, dtype=z.dtype))) - zero).numpy()
-        z, depth = z[:: -(-len(z) // MAX_CELLS)], self._levels()
-        unit = torch.eye(d, dtype=z.dtype)
-        return np.array([(counterfactual(mechanism, depth, z, Action(e)) - z).mean(0).numpy() for e in unit])
+        """Total effects of all genes by :func:`~scgim.inference._gene_intervention.total_effects`."""
+        return total_effects(self.module.mechanism, self._levels(), z)
 
     def _drug_mechanisms(self) -> list[tuple]:
         """Mechanisms for predictions of drugs, with the topological generations of their graph."""

@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 
 from scgim._checks import control_names, listed, nearest
-from scgim.data._combinations import combination_name
+from scgim._combinations import combination_name
 from scgim.data._drug_table import check_feature_table
 from scgim.module import Rows
 

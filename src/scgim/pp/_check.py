@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Literal, get_args
 
 import pandas as pd
 
+from scgim._arguments import check_arguments
 from scgim._checks import UNITS, check_option, control_names, refuse_view
 
 from ._check_arms import check_arms
@@ -125,7 +126,7 @@ def check(
     KeyError
         If a column, layer or table does not exist. The message names the nearest one.
     TypeError, ValueError
-        If `adata` is not an AnnData or is a view, or `scale` does not exist. Problems of the data never raise.
+        If an argument is not a name, `adata` is not an AnnData or is a view, or `scale` does not exist. Problems of the data never raise.
 
     Examples
     --------
@@ -138,6 +139,7 @@ def check(
     7 drugs with distinct features to learn from: nothing is learned across drugs below 8.
     """
     arguments = locals()
+    check_arguments(arguments)
     screen = UncheckedScreen(controls=control_names(arguments.pop("control")), **arguments)
     refuse_view(adata)
     check_option("scale", scale, ["counts", "lognorm", "continuous"])
