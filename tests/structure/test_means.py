@@ -8,7 +8,7 @@ import pytest
 
 from scgim.statistics import ConditionMeans
 from scgim.structure import fit_graph, local_score, orient_equivalent_edges, search_dag
-from scgim.structure.candidates import candidates, moving_together
+from scgim.structure.candidates import N_MOVING, candidates, moving_together
 from scgim.structure.kernels import fit_gene
 from scgim.structure.score import FLOOR, MISFIT, MISMATCH, SLAB, score_data
 
@@ -79,13 +79,15 @@ def fit(j: int, parents, data, fill: float = 0.0, moved: bool = False):
 
 
 def slow_error(j, parents, w, means: ConditionMeans) -> np.ndarray:
-    r""":math:`(1, -w)' S_k (1, -w)`, what the slopes are wrong by, and the floor, ``(conditions,)``."""
+    r""":math:`(1, -w)' S_k (1, -w)` with the errors of the gene and of its denoised parents, misfit of the slopes, and floor, ``(conditions,)``."""
     own = [j, *parents]
-    coefficient = np.r_[1.0, -w]
-    out = []
-    for sampling, change in zip(means.variance[:, own], means.change[:, own], strict=True):
-        s = np.diag(np.sqrt(sampling)) @ means.correlation[np.ix_(own, own)] @ np.diag(np.sqrt(sampling))
-        out.append(max(coefficient @ s @ coefficient, 0) + MISFIT**2 * np.sum((w * change[1:]) ** 2) + FLOOR**2)
+    coefficient, (cause, left) = np.r_[1.0, -w], means.denoised
+    correlation, out = means.correlation[np.ix_(own, own)], []
+    for k, sampling in enumerate(np.sqrt(means.variance[:, own])):
+        size = np.r_[sampling[0], np.sqrt(left[k, parents])]
+        s = correlation * np.outer(size, size)
+        s[0, 1:] = s[1:, 0] = correlation[0, 1:] * sampling[0] * left[k, parents] / sampling[1:]
+        out.append(max(coefficient @ s @ coefficient, 0) + MISFIT**2 * np.sum((w * cause[k, parents]) ** 2) + FLOOR**2)
     return np.array(out)
 
 
@@ -93,7 +95,7 @@ def slow_fit(j, parents, means: ConditionMeans, target_penalty: float, penalty: 
     """The score in dense algebra: a mixture of two normals per condition, and Laplace for slopes and controls' errors."""
     p, lines, d = len(parents), len(means.control), len(means.latent)
     y = means.change[:, j]
-    x = np.column_stack([means.change[:, parents], np.eye(lines)[means.line]])
+    x = np.column_stack([means.denoised[0][:, parents], np.eye(lines)[means.line]])
     before = np.diag(np.r_[np.ones(p), 1 / means.control[:, j]])
     own, between = means.latent[j, j], means.latent[np.ix_(parents, parents)]
     error = MISMATCH**2
@@ -344,8 +346,8 @@ def test_candidates_of_many_genes_move_or_vary_together():
     together = np.abs(z.T @ z)
     np.fill_diagonal(together, -1)
     for j in range(0, d, 40):
-        assert near[j, np.argsort(-together[:, j])[:20]].all()
-    assert (near.sum(0) >= 20).all()
+        assert near[j, np.argsort(-together[:, j])[: N_MOVING // 2]].all()
+    assert (near.sum(0) >= N_MOVING // 2).all()
     no, allowed = np.zeros((d, d), dtype=bool), ~np.eye(d, dtype=bool)
     slots = candidates(means, 1, allowed, no, no)
     assert len(slots.source) == near.sum()

@@ -243,9 +243,12 @@ class TrainingMixin(ModelState):
             self.calibration_["replicate_sd_median"] = float(np.median(between.variance**0.5))
         if self.settings_["structure"] != "auto":
             return
-        without = None if predicted is None else plan.cross_fit_without_graph(error)
+        # On simulated counts, held-out conditions called a graph harmful that improved predictions of the true change. The cause is
+        # not known, so graphs learned from means are not judged.
+        judged = predicted is not None and not self._from_means()
+        without = plan.cross_fit_without_graph(error) if judged else None
         without = None if without is None else unit * (without.probability * without.psi).numpy()
-        self._choose_graph(measured, held_out, without, how)
+        self._choose_graph(measured, held_out if judged else None, without, how)
 
     def _choose_graph(
         self, change: np.ndarray, with_graph: np.ndarray | None, without: np.ndarray | None, how: dict
@@ -255,10 +258,6 @@ class TrainingMixin(ModelState):
         ``how`` are the arguments of `train`, so that both models have the same training and validation conditions.
         """
         module, summary = self._trained_module(), self._require_trained()
-        if self._from_means():
-            # On simulated counts, held-out conditions called a graph harmful that improved predictions of the true change. The cause is
-            # not known, so graphs learned from means are not judged.
-            with_graph = without = None
         known = module.generator.knows(summary.design.inputs()).numpy()  # the other drugs have no prediction to judge
         with_graph, without = (None if each is None else each[known] for each in (with_graph, without))
         rows = int(summary.statistics.n_cells)

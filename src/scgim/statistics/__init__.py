@@ -5,6 +5,7 @@ from ._basis import BASIS_CENTERS, BASIS_SLOPE, expand
 from ._blocks import row_blocks
 from ._counts import SizeFactors, between_batch_variance, log_fold_change, log_fold_changes, own_dispersion
 from ._dask import accumulate_dask
+from ._denoise import denoise
 from ._line_scale import relative_scales
 from ._means import ConditionMeans
 from ._misfit import misfit_variance
@@ -25,6 +26,7 @@ __all__ = [
     "between_batch_variance",
     "log_fold_change",
     "combine",
+    "denoise",
     "expand",
     "log_fold_changes",
     "misfit_variance",

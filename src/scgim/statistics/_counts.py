@@ -17,7 +17,7 @@ PRIOR = 0.5  # pseudo-rate added to the ratio of rates, in units of the control 
 _STRONG = 0.25, 5.0  # log ratio and standard errors beyond which a gene is excluded from size factors
 _LEAST_RATIO = 0.3  # floor of the ratio in the variance: a gene without counts does not have a variance of zero
 _LEAST_LATENT, _LEAST_EIGENVALUE = 0.002, 0.05
-_BULK = 0.95  # quantile of the eigenvalues of latent correlations beyond which a factor is shared by too many genes
+_BULK = 0.95  # share of the eigenvalues of latent correlations that no factor of many genes has
 _SIZE_ROUNDS = 3
 
 
@@ -292,7 +292,7 @@ def _less_shared_factors(covariance: np.ndarray, variance: np.ndarray) -> np.nda
     """A positive definite covariance with at most the given variances, with a reduced share of the factors that many genes share.
 
     Cell cycle, activation and other states of cells vary many genes together, and no slope between two genes explains them. They are
-    the few largest eigenvalues of the correlations. An eigenvalue beyond the quantile :data:`_BULK` is replaced by its geometric mean
+    the few largest eigenvalues of the correlations, at most one in twenty. An eigenvalue beyond the quantile :data:`_BULK` is replaced by its geometric mean
     with the quantile, because a cascade of genes also has a large eigenvalue: half the trim transform of spectral
     deconfounding (Cevid, Buehlmann & Meinshausen 2020). Entries were shrunk one by one, so small eigenvalues are raised. They are raised
     for correlations and not for the covariance, where a floor that suits variable genes would attenuate the slopes of all others.
@@ -303,5 +303,5 @@ def _less_shared_factors(covariance: np.ndarray, variance: np.ndarray) -> np.nda
     values, vectors = np.linalg.eigh(correlation)
     raised = np.maximum(values, _LEAST_EIGENVALUE)
     sd = sd / np.sqrt((vectors**2) @ raised)
-    bulk = np.quantile(values[values > _LEAST_EIGENVALUE], _BULK)
+    bulk = np.quantile(values[values > _LEAST_EIGENVALUE], _BULK, method="higher")
     return (vectors * np.where(raised > bulk, np.sqrt(raised * bulk), raised)) @ vectors.T * np.outer(sd, sd)

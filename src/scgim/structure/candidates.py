@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
 ALL_PAIRS = 200  # number of genes up to which every pair is a candidate
 N_CANDIDATES = 40
+N_MOVING = 24  # candidates of means: with 2,256 conditions they contain 99.6 % of the edges between measurable genes
 
 
 class Slots(NamedTuple):
@@ -96,7 +97,7 @@ def neighbors(statistics: SufficientStatistics, columns: int, count: int = N_CAN
     return near | near.T
 
 
-def moving_together(means: ConditionMeans, count: int = N_CANDIDATES) -> np.ndarray:
+def moving_together(means: ConditionMeans, count: int = N_MOVING) -> np.ndarray:
     """Pairs of genes that change together over conditions or vary together within them: ``(genes, genes)`` bool, symmetric.
 
     Half of a gene's ``count`` neighbors are chosen by the sum over conditions of the product of standardized changes, half by
