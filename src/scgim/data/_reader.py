@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 import torch
 
+from scgim._costs import MAX_CONTROLS
 from scgim.module import CellStore
 from scgim.statistics import expand
 
@@ -19,7 +20,6 @@ if TYPE_CHECKING:
 
     from ._matrix import CellMatrix
 
-MAX_CONTROLS = 10_000  # most stored control cells per line, for predictions without the training data
 MAX_CELLS, MAX_VALUES = (
     1_000,
     10**8,

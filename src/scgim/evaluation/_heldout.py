@@ -10,6 +10,7 @@ import pandas as pd
 
 from scgim._checks import listed, warn
 from scgim._combinations import parts_of
+from scgim._memory import require_memory
 from scgim.data._condition_statistics import ConditionStatistics
 from scgim.data._design import condition_keys
 from scgim.data._reader import control_group_of, sample_rows
@@ -192,6 +193,9 @@ def _sample(
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """A sample of cells of every condition, standardized, the condition of each, and its row in the AnnData."""
     chosen = sample_rows(label, MOST_CELLS, rng)
+    n, d = len(chosen), len(summary.genes)
+    remedy = "choose fewer test conditions (scgim.pp.split with a smaller frac)"
+    require_memory(3 * 8 * n * d, f"{n:,} test cells x {d:,} genes", remedy)
     x = cells.take(rows[chosen]).toarray().astype(float)
     return (x - summary.group_mean[group[chosen]]) / summary.scale, label[chosen], rows[chosen]
 

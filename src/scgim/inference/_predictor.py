@@ -28,7 +28,7 @@ from ._readout import ReadoutPredictor, gene_order
 from ._target_ranking import decisive_edges_of, posterior, rank
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Mapping
+    from collections.abc import Callable, Mapping, Sequence
 
     from anndata import AnnData
 
@@ -40,7 +40,7 @@ if TYPE_CHECKING:
 
     from ._combinations import InterventionDistribution
     from ._counterfactuals import As, Intervention, Targets
-    from ._prediction_adata import Block, Genes
+    from ._prediction_adata import Blocks, Genes
     from ._query import Query
     from ._target_ranking import Evidence
 
@@ -204,7 +204,7 @@ class Predictor:
 
         ``only`` are keys of the requested conditions; ``None`` for all rows in all lines. Readout genes are last.
         """
-        blocks = list(self._drug_blocks(query, None, "delta", None, 0, "expectation", evidence, only, genes))
+        blocks = list(self._drug_blocks(query, None, "delta", None, 0, "expectation", evidence, only, genes).parts)
         rows = query.with_treatments(pd.DataFrame([about for _, about in blocks]))[["drug", "dose", "cell_line"]]
         return rows, np.concatenate([block.x for block, _ in blocks])
 
@@ -239,7 +239,7 @@ class Predictor:
         evidence: Evidence,
         only: set[tuple] | None = None,
         genes: Genes = "all",
-    ) -> Iterator[tuple[Block, dict]]:
+    ) -> Blocks:
         self._check_evidence(query, evidence)
         readout = self._readout(genes)
         domain = applicability(query, self.summary.design).to_dict("records")
@@ -255,7 +255,7 @@ class Predictor:
             mean_changes=self.mean_changes if self.module.mechanism.affine else None,
             readout=readout,
         )
-        asked = (
+        asked = [
             (
                 lambda line, i=i: each.intervention(line, i),
                 lambda line, i=i: each.source(line, i),
@@ -263,19 +263,19 @@ class Predictor:
                 | ({"doses": doses[i]} if combined else {}),
             )
             for i in range(len(query.drug))
-        )
+        ]
         return self._blocks(asked, adata, as_, n_cells, seed, self._drug_mechanisms(), readout)
 
     def _blocks(
         self,
-        asked: Iterable[tuple[Callable[[str], Intervention], Callable[[str], str | None], dict]],
+        asked: Sequence[tuple[Callable[[str], Intervention], Callable[[str], str | None], dict]],
         adata: AnnData | None,
         as_: As,
         n_cells: int | None,
         seed: int,
         mechanisms: list[tuple],
         readout: ReadoutPredictor | None,
-    ) -> Iterator[tuple[Block, dict]]:
+    ) -> Blocks:
         """Blocks of every intervention in every line, each with the obs values of its rows."""
         if n_cells is not None and n_cells < 1:
             raise ValueError(f"n_cells must be at least 1, got {n_cells}.")
@@ -284,15 +284,9 @@ class Predictor:
         else:
             childless = ~self.module.mechanism.graph.numpy().any(1)
             lines = user_controls(adata, self.summary, self.setup, childless, readout=readout is not None)
-        sampler = CounterfactualSampler(mechanisms, seed, readout)
-        for change, evidence, shared in asked:
-            for controls in lines:
-                if (found := evidence(controls.line)) is None:
-                    continue
-                block = sampler.rows(controls, as_, n_cells, change(controls.line))
-                yield block, {**shared, "cell_line": controls.line, "evidence": found}
+        return CounterfactualSampler(mechanisms, seed, readout).blocks(asked, lines, as_, n_cells)
 
-    def _assembled(self, blocks: Iterator[tuple[Block, dict]], as_: As, about: dict, genes: Genes) -> AnnData:
+    def _assembled(self, blocks: Blocks, as_: As, about: dict, genes: Genes) -> AnnData:
         provenance = {
             "kind": as_,
             "scale": self.setup["scale"],

@@ -119,7 +119,8 @@ def check(
     ``split``
         No leakage from training into test, see `audit_split`.
     ``resources``
-        Memory and time of training, extrapolated from a benchmark with linear mechanisms; accurate to a factor of a few.
+        Memory and processor time of set-up, training and prediction, extrapolated from a benchmark with linear mechanisms; accurate to a
+        factor of 2 on simulated screens. WARN if the memory is not available, by the least limit of machine, container and process.
 
     Raises
     ------
