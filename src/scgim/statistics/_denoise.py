@@ -26,8 +26,8 @@ def denoise(
     .. math:: y = f + e, \qquad f \sim \sum_m \pi_m\, N(0, \tau_m^2 C), \qquad e \sim N(0, \operatorname{diag} v)
 
     :math:`C` is smooth in log dose, increases with the dose, and has a share of its own for every cell line. The weights :math:`\pi` are
-    common to all drugs and genes and maximize the marginal likelihood (EM), as in adaptive shrinkage [Stephens17]_. A
-    drug without an effect on a gene is shrunk to 0, and a strong effect remains as it was measured.
+    common to all drugs and genes and maximize the marginal likelihood (EM), as in adaptive shrinkage (Stephens 2017,
+    doi:10.1093/biostatistics/kxw041). A drug without an effect on a gene is shrunk to 0, and a strong effect remains as it was measured.
 
     Parameters
     ----------
