@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 Intervention = Literal["shift", "hard"]
 _RIDGE = 1e-3
 # Constants of the likelihood of means, explained at :class:`~scgim.structure.kernels.MeanData`.
-SLAB, MISFIT, FLOOR, MISMATCH = 1.0, 0.25, 0.06, 0.07
+SLAB, MISFIT, FLOOR, MISMATCH = 1.0, 0.25, 0.06, 0.06
 
 
 @dataclass(frozen=True)
