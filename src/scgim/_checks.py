@@ -104,8 +104,13 @@ def check_obs_column(adata: AnnData | pd.DataFrame, key: str, *, allow_missing: 
 
 
 def check_names(adata: AnnData | pd.DataFrame, key: str) -> pd.Series:
-    """`check_obs_column` as strings without missing or blank values. Values that differ only in type are refused."""
+    """`check_obs_column` as strings without missing or blank values. Values that differ only in type are refused.
+
+    Whole numbers are named alike whether they are stored as integers or, beside missing values elsewhere, as floats: 2.0 is "2".
+    """
     column = check_obs_column(adata, key)
+    if pd.api.types.is_float_dtype(column.dtype) and np.equal(np.mod(column, 1), 0).all():
+        column = column.map("{:.0f}".format)
     names = column.astype(str).astype(object)
     blank = [name for name in names.unique() if not name.strip()]
     if blank:

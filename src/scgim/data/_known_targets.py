@@ -11,7 +11,7 @@ import pandas as pd
 from scipy.special import logsumexp
 
 from scgim._checks import listed, nearest
-from scgim._gene_names import match_genes
+from scgim._gene_names import match_genes, positions, table_names
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -54,7 +54,7 @@ def check_known_targets(table: pd.DataFrame | None, drugs: Sequence[str], genes:
     if table.empty:
         return None
     table = table.reset_index(drop=True)
-    out = table[["drug", "gene"]].astype(str)
+    out = pd.DataFrame({name: table_names(table[name], f"known_targets[{name!r}]") for name in ("drug", "gene")})
     out["kind"] = table["kind"].astype(str) if "kind" in table else "likely"
     wrong = sorted(set(out["kind"]) - set(KINDS))
     if wrong:
@@ -119,8 +119,8 @@ def target_prior(
     log_odds, kind = table["log_odds"].to_numpy(float).copy(), table["kind"].to_numpy(str)
     log_odds[np.isin(kind, ("known", "only"))], log_odds[kind == "excluded"] = math.inf, -math.inf
     names, condition = np.unique(drug, return_inverse=True)
-    row, column = (pd.Index(a).get_indexer(table[key]) for a, key in ((names, "drug"), (genes, "gene")))
-    use = row >= 0
+    row, column = pd.Index(names).get_indexer(table["drug"]), positions(genes, table["gene"], "adata")
+    use = row >= 0  # the table may name further drugs
     prior = np.zeros((2, len(names), len(genes)))
     prior[0, row[use & (kind == "only")]] = -math.inf
     prior[:, row[use], column[use]] = log_odds[use], table["sign"].to_numpy(float)[use]

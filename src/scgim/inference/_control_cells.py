@@ -150,8 +150,7 @@ def _completed(x: sp.csr_matrix, present: np.ndarray, mean: np.ndarray) -> sp.cs
 
 def _present(adata: AnnData, genes: np.ndarray, childless: np.ndarray, key: str | None) -> np.ndarray:
     """Genes of the model that are in the data, ``(genes,)`` bool. Readout genes may be in ``obsm[key]``."""
-    check_genes(adata)
-    names = adata.var_names
+    names = check_genes(adata)
     if key is not None and key in adata.obsm:
         names = names.append(adata.obsm[key].columns)
     present = np.isin(genes, names.to_numpy(str))
