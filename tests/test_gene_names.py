@@ -76,7 +76,7 @@ def test_a_position_is_never_that_of_another_name(absent):
 
 def test_names_of_tables():
     assert table_names(pd.Series([7157, "MYC", 4609.0], dtype=object), "x").tolist() == ["7157", "MYC", "4609"]
-    with pytest.raises(ValueError, match=r"x is missing in 1 of 2 rows"):
+    with pytest.raises(ValueError, match=r"x holds 'None' in 1 of 2 rows"):
         table_names(pd.Series(["MYC", None]), "x")
     with pytest.raises(TypeError, match=r"b'MYC' is bytes"):
         table_names(pd.Series([b"MYC"]), "x")

@@ -51,8 +51,11 @@ def table_names(column: pd.Series, where: str) -> pd.Series:
         If names are bytes or missing.
     """
     values = column.astype(object)
-    if missing := int(sum(map(_is_missing, values))):
-        raise ValueError(f"{where} is missing in {missing:,} of {len(values):,} rows. Drop these rows.")
+    if missing := [value for value in values if _is_missing(value)]:
+        raise ValueError(
+            f"{where} holds {listed(dict.fromkeys(map(str, missing)))} in {len(missing):,} of {len(values):,} rows, which is no name. Drop "
+            "these rows."
+        )
     if wrong := [value for value in values if isinstance(value, bytes)]:
         raise TypeError(f"{where} must be strings, but {wrong[0]!r} is bytes: {_as_strings(wrong[0], where)}.")
     return values.map(lambda value: str(int(value)) if isinstance(value, float) and value.is_integer() else str(value))

@@ -81,7 +81,7 @@ def test_identifiers_of_prior_knowledge_are_text(screen, setup_kwargs):
     table = scgim.GIM(adata, prior_graph=prior, regulators=[7157, 1956.0]).settings_
     assert table["prior_graph"]["source"].tolist() == ["1956", "7157"]
     assert table["regulators"] == ["7157", "1956"]
-    with pytest.raises(ValueError, match=r"prior_graph\['source'\] is missing in 1 of 2 rows"):
+    with pytest.raises(ValueError, match=r"prior_graph\['source'\] holds 'nan' in 1 of 2 rows"):
         scgim.GIM(adata, prior_graph=prior.assign(source=[7157, np.nan]))
 
 

@@ -63,7 +63,10 @@ class DrugTable:
         if smiles_key is not None:
             smiles = read_smiles(adata, cells, smiles_key, smiles_conflict, treatments)
         if features_key is not None:
+            from scgim.pp._smiles import warn_of_mixtures
+
             source = "features"
+            warn_of_mixtures(smiles)  # without a table of features, fingerprints warn of them
             frame = feature_table(adata, features_key, drugs=drugs, control=control)
         elif smiles_key is not None:
             from scgim.pp import fingerprints
@@ -133,7 +136,7 @@ def read_smiles(
     treatments: Treatments | None,
 ) -> pd.Series:
     """The SMILES of every drug; in a screen with combinations from a column for each of their drugs, or from cells of single drugs."""
-    from scgim.pp._smiles import check_smiles, warn_of_mixtures
+    from scgim.pp._smiles import check_smiles
 
     treated = ~cells["control"].to_numpy()
     if not isinstance(key, str):
@@ -151,7 +154,6 @@ def read_smiles(
         if treatments is not None:
             treated &= ~cells["drug"].isin(list(treatments.combinations)).to_numpy()
         found = check_smiles(adata, key, names=cells["drug"], treated=treated, conflict=conflict)
-    warn_of_mixtures(found)
     return found
 
 

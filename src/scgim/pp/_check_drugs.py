@@ -9,6 +9,7 @@ import pandas as pd
 
 from scgim._checks import listed
 
+from ._chemistry import structure_doubts
 from ._duplicates import duplicate_groups, equalities
 from ._leaks import find_leaks, morgan
 from ._mixtures import mixtures
@@ -45,6 +46,8 @@ def check_structures(screen: UncheckedScreen) -> Iterator[Finding]:
     if names := mixtures(pd.Series(texts, dtype=object)):
         said = MIXTURE.format(what=f"{len(names)} of {len(texts)} structures", names=listed(names))
         yield Finding.of(ValueError(said), "WARN")
+    for doubt in structure_doubts(screen.structures, texts):
+        yield Finding.of(ValueError(doubt), "WARN")
     skeletons = {name: structure.skeleton for name, structure in screen.structures.items()}
     duplicates = duplicate_groups(skeletons)
     if duplicates:
