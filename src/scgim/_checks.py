@@ -13,10 +13,14 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
+from scgim._doses import as_one, parse_number
+from scgim._look_alikes import plain
+
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Iterator
 
     from anndata import AnnData
+    from numpy.typing import ArrayLike
 
 UNITS = ("cell", "well")  # what a row of a screen may be
 # Usual names of untreated cells, compared without case, spaces and punctuation.
@@ -176,7 +180,7 @@ def doubted_controls(names: Iterable[str], control: str | Iterable[str], *, key:
     controls = control_names(control)
     others = sorted(set(names) - set(controls))
     for each in controls:
-        alike = [name for name in others if name.strip().casefold() == each.strip().casefold()]
+        alike = [name for name in others if plain(name) == plain(each)]
         if alike:
             others = [name for name in others if name not in alike]
             yield (
@@ -205,10 +209,13 @@ def _plain(name: str) -> str:
     return re.sub(r"[\W_]+", "", name).casefold() or name
 
 
-def check_doses(adata: AnnData | pd.DataFrame, key: str, *, treated: np.ndarray) -> np.ndarray:
+def check_doses(
+    adata: AnnData | pd.DataFrame, key: str, *, treated: np.ndarray, known: ArrayLike = (), exact: bool = False
+) -> np.ndarray:
     """Doses of the treated cells as float64, (cells,); NaN for other cells, whose doses are ignored.
 
-    A float32 dose becomes the number as written: 0.1, not 0.10000000149.
+    A float32 dose becomes the number as written, and doses that differ by rounding are one, or one of the `known` doses
+    (`scgim._doses.as_one`). With `exact`, they stay as they are.
 
     Raises
     ------
@@ -228,15 +235,18 @@ def check_doses(adata: AnnData | pd.DataFrame, key: str, *, treated: np.ndarray)
             f"obs[{key!r}] holds {listed(dict.fromkeys(column[bad]))} for {int(bad.sum()):,} treated cells. Their doses must be "
             f"positive and finite numbers, all in one unit; untreated cells carry the control's name.{unit}"
         )
-    return np.where(treated, dose, np.nan)
+    dose = np.where(treated, dose, np.nan)
+    return dose if exact else as_one(dose, known)
 
 
-def parse_number(value: object) -> float:
-    """The number that a value is or spells, NaN if there is none."""
-    try:
-        return float(str(value))
-    except ValueError:
-        return np.nan
+def warn_of_alike(names: Iterable[str], known: Iterable[str], where: str) -> None:
+    """Warn of names that are not known but look like known names."""
+    own, by_look = set(known), {plain(name): name for name in known}
+    for name in sorted(set(names) - own):
+        if (other := by_look.get(plain(name))) is not None:
+            warn(
+                f"{where}: {name!a} looks like the drug {other!a} of the screen, and is another name. Correct it if they are one drug."
+            )
 
 
 def warn_of_featureless(names: Collection[str], of: int) -> None:

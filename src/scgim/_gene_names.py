@@ -8,9 +8,10 @@ import numpy as np
 import pandas as pd
 
 from scgim._checks import listed, nearest, warn
+from scgim._look_alikes import look_alikes, plain
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable, Iterator, Sequence
 
 
 def gene_names(index: pd.Index, where: str = "var_names") -> np.ndarray:
@@ -40,6 +41,21 @@ def gene_names(index: pd.Index, where: str = "var_names") -> np.ndarray:
             f"{_as_strings(wrong[0], 'adata.var_names' if where == 'var_names' else where)}."
         )
     return np.array(names, dtype=str)
+
+
+def doubted_genes(names: np.ndarray) -> Iterator[tuple[str, str]]:
+    """Sentences and fixes, if genes look the same but for case (human and mouse genes differ in it), or are called as missing values are."""
+    if groups := look_alikes(names.tolist(), case=True):
+        more = f"; so do {len(groups) - 1} more groups of names." if len(groups) > 1 else "."
+        yield (
+            f"{' and '.join(map(ascii, groups[0]))} in var_names look the same and are {len(groups[0])} genes{more}",
+            "If they are one, sum or drop one of them. adata.var_names.str.strip() removes spaces.",
+        )
+    if missing := sorted({"nan", "NaN", "None", "<NA>", "NaT"} & set(names.tolist())):
+        yield (
+            f"A gene is called {listed(missing)}, as a missing name is when it becomes text.",
+            f"Drop it: adata = adata[:, adata.var_names != {missing[0]!r}].copy().",
+        )
 
 
 def table_names(column: pd.Series, where: str) -> pd.Series:
@@ -115,7 +131,8 @@ def match_genes(names: pd.Series, genes: np.ndarray, where: str) -> pd.Series:
     """Genes of the screen with these names, missing values for names without a gene.
 
     Names are matched exactly first. Human and mouse symbols of orthologs differ in case (``STAT1``, ``Stat1``), so a name without an
-    exact match takes the only gene that differs from it in case alone. A warning reports such matches.
+    exact match takes the only gene that differs from it in case, or in what cannot be seen (:func:`scgim._look_alikes.plain`). A warning
+    reports such matches.
 
     Parameters
     ----------
@@ -127,18 +144,18 @@ def match_genes(names: pd.Series, genes: np.ndarray, where: str) -> pd.Series:
         Place of the names, for the warning.
     """
     exact, by_case = set(genes.tolist()), _by_case(genes)
-    found = [name if name in exact else by_case.get(name.casefold()) for name in names]
+    found = [name if name in exact else by_case.get(plain(name)) for name in names]
     alike = {name: gene for name, gene in zip(names, found, strict=True) if gene is not None and gene != name}
     if alike:
         name, gene = next(iter(alike.items()))
         warn(
-            f"{where}: {len(alike):,} names match genes of adata only up to case ({name!r} is taken for {gene!r}), as names of human and "
+            f"{where}: {len(alike):,} names match genes of adata only up to case or spaces ({name!r} is taken for {gene!r}), as names of human and "
             "mouse genes do. Map orthologs beforehand if this is not meant."
         )
     return pd.Series(found, index=names.index, dtype=object)
 
 
 def _by_case(genes: np.ndarray) -> dict[str, str]:
-    """Genes by their name without case, if no two genes share it."""
-    folded = pd.Series(genes.tolist(), index=[name.casefold() for name in genes.tolist()], dtype=object)
+    """Genes by their plain name, if no two genes share it."""
+    folded = pd.Series(genes.tolist(), index=[plain(name) for name in genes.tolist()], dtype=object)
     return folded[~folded.index.duplicated(keep=False)].to_dict()

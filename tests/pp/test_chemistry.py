@@ -134,10 +134,10 @@ def test_a_name_that_can_be_read_as_a_smiles_is_pointed_out():
 @pytest.mark.parametrize(
     ("text", "kind"),
     [
-        pytest.param("InChI=1S/CH4/h1H4", "not a SMILES but an InChI: .*MolFromInchi", id="InChI"),
+        pytest.param("InChI=1S/CH4/h1H4", "but an InChI; .*MolFromInchi", id="InChI"),
         pytest.param("BSYNRYMUTXBXSQ-UHFFFAOYSA-N", "an InChIKey.*look up", id="InChIKey"),
-        pytest.param("PEPTIDE1{G.C.A}$$$$", "HELM: .*MolFromHELM.*empty SMILES", id="HELM"),
-        pytest.param("aspirin", "a name: 'aspirin'", id="name"),
+        pytest.param("PEPTIDE1{G.C.A}$$$$", "but HELM; .*MolFromHELM.*empty SMILES", id="HELM"),
+        pytest.param("aspirin", "'aspirin', but a name", id="name"),
         pytest.param("acetylsalicylic acid", "a name", id="two words"),
         pytest.param("β-Lapachone", "a name", id="Greek letter"),
         pytest.param("trastuzumab", "a name.*a biologic takes an empty SMILES", id="antibody"),
@@ -147,7 +147,7 @@ def test_a_name_that_can_be_read_as_a_smiles_is_pointed_out():
         pytest.param("2244", "a number, such as a PubChem identifier", id="PubChem"),
         pytest.param("DB00945", "a DrugBank identifier", id="DrugBank"),
         pytest.param(
-            "x\n\n  1  0  0  0  0  0  0  0  0  0999 V2000\nM  END", "a molfile: .*MolFromMolBlock", id="molfile"
+            "x\n\n  1  0  0  0  0  0  0  0  0  0999 V2000\nM  END", "a molfile; .*MolFromMolBlock", id="molfile"
         ),
     ],
 )

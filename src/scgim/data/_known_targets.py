@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 from scipy.special import logsumexp
 
-from scgim._checks import listed, nearest
+from scgim._checks import listed, nearest, warn_of_alike
 from scgim._gene_names import match_genes, positions, table_names
 
 if TYPE_CHECKING:
@@ -71,6 +71,7 @@ def check_known_targets(table: pd.DataFrame | None, drugs: Sequence[str], genes:
             f"None of the {len(out):,} rows of known_targets names a drug and a gene of adata. Nearest drug to the first row: "
             f"{close or 'none'}. Drugs and genes are matched by the names in obs and var_names."
         )
+    warn_of_alike(out["drug"], drugs, "known_targets['drug']")
     if len(kept) < len(out):
         logger.info("known_targets: %d of %d rows name a drug and a gene of adata and are used.", len(kept), len(out))
     return _one_row_per_pair(kept)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, get_args
 
 import numpy as np
@@ -84,7 +85,7 @@ class AnnotationMixin(ModelState):
         columns_of = GeneColumns.read(adata, self.registry_["setup_args"].get("readout"))
         require_genes(columns_of.panel, summary.genes)
         require_genes(columns_of.readout, summary.readout.get("genes", columns_of.readout[:0]))
-        columns = ScreenColumns.of_setup(self.registry_["setup_args"])
+        columns = replace(ScreenColumns.of_setup(self.registry_["setup_args"]), known_doses=summary.design.known_doses)
         cells = columns.table(adata, split=False)  # annotation does not use the split, and new data may have none
         groups = set(zip(summary.group_line, summary.group_batch, strict=True))
         if alien := sorted(set(zip(cells["line"], cells["batch"], strict=True)) - groups):

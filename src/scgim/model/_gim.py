@@ -232,7 +232,8 @@ class GIM(
     def _screen(self) -> RegisteredScreen:
         """The training AnnData with the settings of its set-up."""
         self._require_data()
-        return RegisteredScreen(self.adata, self.registry_["setup_args"])
+        known = None if self.summary_ is None else self.summary_.design.known_doses
+        return RegisteredScreen(self.adata, self.registry_["setup_args"], known)
 
     def _predictor(self) -> Predictor:
         """The predictor of the trained model."""

@@ -7,6 +7,7 @@ from rdkit.Chem import rdFingerprintGenerator
 
 from scgim import _keys
 from scgim._checks import check_control, check_doses, check_names, is_control, listed
+from scgim._look_alikes import representatives
 
 from ._chemistry import standardize_all
 from ._smiles import SmilesConflict, check_smiles
@@ -60,7 +61,8 @@ def audit_split(
     One row per leak; no row if the split is clean. Columns:
 
     ``kind``
-        ``"condition"``: cells of one condition on both sides; ``"parent"``: another name, salt, stereoisomer or tautomer of the
+        ``"condition"``: cells of one condition on both sides; ``"name"``: a name in training that looks the same (spaces, dashes, accents,
+        case); ``"parent"``: another name, salt, stereoisomer or tautomer of the
         test drug in training; ``"near-identical"``: another compound, but the same Morgan fingerprint (radius 2, 1024 bits,
         chirality), so the features cannot tell the two apart.
     ``test``, ``train``
@@ -130,8 +132,18 @@ def find_leaks(
         counts = f"{row['sum']:,} cells in train and {row['n_test']:,} in test"
         rows.append(("condition", row["drug"], row["drug"], ", ".join([*where, counts])))
     test = test[test["line"].isin(train["line"])]
+    rows += _names(test, train)
     rows += _duplicates(test, train, structures)
     return pd.DataFrame(rows, columns=COLUMNS, dtype=object)
+
+
+def _names(test: pd.DataFrame, train: pd.DataFrame) -> Iterator[tuple[str, ...]]:
+    """Test drugs that are not in training under their name, but under a name that looks the same."""
+    alike = representatives({*test["drug"], *train["drug"]})
+    trained = set(train["drug"])
+    for name in sorted(set(test["drug"]) - trained):
+        for other in sorted(each for each in trained if alike[each] == alike[name]):
+            yield "name", name, other, f"{name!a} and {other!a} look the same"
 
 
 def _duplicates(

@@ -40,10 +40,11 @@ def no_smiles(text: str) -> str:
     >>> no_smiles("C1CC")
     "not a SMILES: 'C1CC'"
     >>> no_smiles("aspirin")
-    "not a SMILES but a name: 'aspirin'; look up its SMILES, for instance in PubChem; a biologic takes an empty SMILES"
+    "not a SMILES: 'aspirin', but a name; look up its SMILES, for instance in PubChem; a biologic takes an empty SMILES"
     """
+    wrong = "more than a SMILES" if len(text.split()) > 1 else "not a SMILES"
     shown = text if len(text) <= 80 else f"{text[:77]}..."
     for pattern, kind, fix in _NOTATIONS:
         if re.match(pattern, text):
-            return f"not a SMILES but {kind}: {shown!r}; {fix}"
-    return f"not a SMILES: {shown!r}"
+            return f"{wrong}: {shown!r}, but {kind}; {fix}"
+    return f"{wrong}: {shown!r}"

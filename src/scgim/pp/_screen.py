@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 
 from scgim._checks import check_obs_column, is_control, listed, nearest
+from scgim._doses import as_one
 from scgim._genes import GeneColumns
 
 from ._chemistry import standardize
@@ -128,7 +129,7 @@ class UncheckedScreen:
         cells["dose"] = 0.0
         if self.dose_key is not None:
             dose = pd.to_numeric(self.column(self.dose_key).astype(str), errors="coerce").to_numpy(np.float64)
-            cells["dose"] = np.where(cells["treated"] & (dose > 0) & np.isfinite(dose), dose, np.nan)
+            cells["dose"] = as_one(np.where(cells["treated"] & (dose > 0) & np.isfinite(dose), dose, np.nan))
         return cells
 
     @cached_property

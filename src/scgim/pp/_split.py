@@ -19,8 +19,10 @@ from scgim._checks import (
     refuse_view,
     warn,
 )
+from scgim._look_alikes import representatives
 
 from ._chemistry import standardize_all
+from ._duplicates import joined
 from ._scaffold import compounds, scaffolds
 from ._smiles import SmilesConflict, check_smiles, with_structure
 from ._split_rules import SPLIT_RULES
@@ -128,11 +130,13 @@ def split(
     check_control(drug, control, key=drug_key)
     treated = ~is_control(drug, control)
     conditions = pd.DataFrame({"drug": drug.to_numpy(), "treated": treated})
-    conditions["compound"] = conditions["drug"]
+    # Names that look the same are probably one drug, which no split may part.
+    alike = representatives(conditions["drug"])
+    conditions["compound"] = conditions["drug"].map(alike)
     if smiles_key is not None and unseen != "cell_line":
         smiles = check_smiles(adata, smiles_key, names=drug, treated=treated, conflict=smiles_conflict)
         structures = standardize_all(with_structure(smiles, smiles_key))
-        conditions["compound"] = conditions["drug"].map(compounds(structures)).fillna(conditions["drug"])
+        conditions["compound"] = conditions["drug"].map(joined(alike, compounds(structures)))
         if (
             unseen != "dose"
         ):  # no model can predict an unmeasured drug without a structure, so these drugs are never held out

@@ -10,6 +10,7 @@ import pandas as pd
 from sklearn.model_selection import GroupKFold
 
 from scgim._checks import check_control, check_doses, check_names, check_option, is_control
+from scgim._look_alikes import representatives
 from scgim.pp._chemistry import standardize_all
 from scgim.pp._duplicates import joined
 from scgim.pp._leaks import morgan
@@ -92,7 +93,7 @@ def _dealt(
     """Folds of treated cells with drug and, if `unseen` needs it, dose or line. Drugs without a structure are told apart by name."""
     if unseen == "cell_line":
         return _whole(cells["line"], cells["line"], n_splits, "treated cell lines", rng)
-    names = {name: name for name in sorted(set(cells["drug"]))}
+    names = representatives(cells["drug"])
     # These are the duplicates that `scgim.pp.audit_split` finds: forms of one compound, and compounds with one fingerprint.
     compound = joined(names, compounds(structures), morgan(structures))
     if unseen == "dose":
