@@ -64,16 +64,6 @@ def warn(message: str) -> None:
     warnings.warn(message, stacklevel=level)
 
 
-def refuse_view(adata: AnnData) -> None:
-    """Raise TypeError for other types than AnnData, and ValueError for a view: results written to a view never reach its parent."""
-    if not hasattr(adata, "is_view"):
-        raise TypeError(f"adata must be an AnnData, not a {type(adata).__name__}.")
-    if adata.is_view:
-        raise ValueError(
-            "adata is a view of another AnnData, which would not get the result. Pass a copy: adata = adata.copy()."
-        )
-
-
 def check_obs_column(adata: AnnData | pd.DataFrame, key: str, *, allow_missing: bool = False) -> pd.Series:
     """The column `key` of `adata.obs` (or of `obs` itself), unchanged.
 

@@ -81,15 +81,16 @@ def test_annotation_of_data_in_another_precision(screen, trained):
         assert np.isfinite(adata.obsm["scgim_shift"]).all()
 
 
-def test_evaluation_recognizes_a_trained_dose_in_another_precision(screen, trained, tmp_path):
-    trained.save(tmp_path / "model")
+def test_evaluation_recognizes_a_trained_dose_in_another_precision(screen, fit, tmp_path):
     adata = screen()
-    adata.obs["dose"] = (adata.obs["dose"] / 5).astype(np.float32)
+    adata.obs["dose"] = adata.obs["dose"] / 5
+    adata.obs["split"] = np.where(adata.obs["drug"] == "drug-002", "test", "train")
+    fit(adata.copy(), split_key="split").save(tmp_path / "model")
+    adata.obs["dose"] = adata.obs["dose"].astype(np.float32).astype(np.float64)
+    assert len(scgim.GIM.load(tmp_path / "model", adata=adata.copy()).evaluate(refit=False, distributions=False))
     adata.obs["split"] = np.where(adata.obs["drug"] == "drug-001", "test", "train")
-    again = scgim.GIM.load(tmp_path / "model", adata=adata)
-    again.registry_["setup_args"]["split_key"] = "split"
     with pytest.raises(ValueError, match=r"trained on test condition \(drug-001"):
-        again.evaluate(refit=False)
+        scgim.GIM.load(tmp_path / "model", adata=adata).evaluate(refit=False)
 
 
 @pytest.mark.parametrize("seed", range(4))
@@ -120,6 +121,13 @@ def test_doses_of_combinations(screen, setup_kwargs):
         names.append(scgim.GIM(each).get_state_registry("context")["combinations"].tolist())
     assert names[0] == names[1]
     assert len(names[0]) == 3
+
+
+def test_a_combination_is_asked_in_any_precision(trained):
+    expected = trained.predict(drug=("drug-001", "drug-002"), dose=(0.2, 0.2), as_="mean")
+    found = trained.predict(drug=("drug-001", "drug-002"), dose=(np.float32(0.2), 0.2), as_="mean")
+    np.testing.assert_array_equal(found.X, expected.X)
+    assert found.obs["doses"].tolist() == ["0.2 + 0.2"]
 
 
 # ---- names -------------------------------------------------------------------------------------------------------------

@@ -93,7 +93,7 @@ class ScreenColumns:
             control = is_control(drug, self.control)
             if self.dose_key is not None:
                 dose = check_doses(adata, self.dose_key, treated=~control, known=self.known_doses or ())
-        return pd.DataFrame(
+        table = pd.DataFrame(
             {
                 "drug": drug.mask(control, control_names(self.control)[0]),
                 "dose": dose,
@@ -103,6 +103,7 @@ class ScreenColumns:
                 "train": True if self.split_key is None or not split else check_names(adata, self.split_key) == "train",
             }
         )
+        return table.rename_axis(index=None)  # pandas takes an index called "drug" for a column
 
     @property
     def first_key(self) -> str:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
+from scgim._anndata import in_memory
 from scgim._checks import check_obs_column, control_names, listed, nearest, warn, warn_of_featureless
 
 if TYPE_CHECKING:
@@ -164,7 +165,7 @@ def feature_table(adata: AnnData, key: str, *, drugs: Sequence[str], control: st
         raise KeyError(
             f"uns[{key!r}] does not exist. Nearest keys: {close}. scgim.pp.featurize_drugs(adata, ...) writes one."
         )
-    where, table = f"uns[{key!r}]", adata.uns[key]
+    where, table = f"uns[{key!r}]", in_memory(adata.uns[key])
     table = table.drop(index=control_names(control), errors="ignore") if _is_frame(table) else table
     table = check_feature_table(table, where, allow_missing=True)
     missing = sorted(set(drugs) - set(table.index))

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, get_args
 
-from scgim._checks import check_option, listed, refuse_view, warn
+from scgim._anndata import refuse_view
+from scgim._checks import check_option, listed, warn
 from scgim._gene_names import doubted_genes
 from scgim._genes import GeneColumns
 from scgim.statistics._value_scan import Scale

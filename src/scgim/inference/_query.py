@@ -213,7 +213,7 @@ def _split_doses(design: ScreenDesign, dose: object) -> tuple[np.ndarray, list[t
                     f"A combination takes a tuple of numbers, got {entry!r}. Several of them come as a list of tuples: "
                     "dose=[(1.0, 2.0), (2.0, 1.0)]."
                 )
-    together = [tuple(_doses(design, list(entry)).tolist()) for entry in together]
+    together = [tuple(float(_doses(design, value)[0]) for value in entry) for entry in together]
     if len(set(together)) < len(together):
         raise ValueError(f"A dose was asked for more than once: {dose!r}.")
     return _doses(design, numbers) if numbers else np.empty(0), together

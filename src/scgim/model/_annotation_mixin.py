@@ -9,7 +9,8 @@ import numpy as np
 import pandas as pd
 
 from scgim import _keys
-from scgim._checks import check_option, control_names, refuse_view
+from scgim._anndata import refuse_view
+from scgim._checks import check_option, control_names
 from scgim._gene_order import write_order
 from scgim._genes import GeneColumns
 from scgim._version import __version__

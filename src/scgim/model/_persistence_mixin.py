@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 
+from scgim._anndata import require_anndata
 from scgim._genes import GeneColumns
 from scgim._version import __version__
 from scgim.data._design import ScreenDesign
@@ -123,6 +124,7 @@ class PersistenceMixin(ModelState):
         state = _io.read(dir_path)
         registry = state["registry"]
         if adata is not None:
+            require_anndata(adata)
             genes, readout = (
                 GeneColumns.read(adata, registry["setup_args"].get("readout")),
                 state["fitted"].get("readout"),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Literal
 
 from scvi import REGISTRY_KEYS
 from scvi.data import AnnDataManager
@@ -13,7 +13,7 @@ from scgim.data._columns import ScreenColumns
 from scgim.data._combinations import plain_key
 from scgim.data._matrix_check import check_matrix
 
-from ._fields import ConditionField, CovariateField, DrugFeaturesField, ReadoutField
+from ._fields import ConditionField, CovariateField, DrugFeaturesField, FingerprintField, ReadoutField
 from ._state import ModelState
 
 if TYPE_CHECKING:
@@ -52,7 +52,6 @@ class SetupMixin(ModelState):
         replicate_key: str | None = None,
         unit: Literal["cell", "well"] = "cell",
         combination_sep: str | None = None,
-        **kwargs: Any,
     ) -> None:
         """Declare the columns of a screen and validate the data.
 
@@ -141,6 +140,7 @@ class SetupMixin(ModelState):
                 columns, features_key=features_key, smiles_key=smiles_key, smiles_conflict=smiles_conflict
             ),
         ]
+        fields.append(FingerprintField(setup_method_args["setup_args"]))
         if readout is not None:
             fields.append(ReadoutField(readout))
         if len(covariate_keys):
@@ -149,7 +149,7 @@ class SetupMixin(ModelState):
         own = adata.uns.pop("_scvi_uuid", None)
         manager = AnnDataManager(fields=fields, setup_method_args=setup_method_args)
         try:
-            manager.register_fields(adata, **kwargs)
+            manager.register_fields(adata)
         except Exception:
             if own is not None:  # an earlier set-up remains valid
                 adata.uns["_scvi_uuid"] = own

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
+from scgim._anndata import in_memory
 from scgim._checks import listed
 
 from ._chemistry import structure_doubts
@@ -67,7 +68,7 @@ def check_features(screen: UncheckedScreen) -> Iterator[Finding]:
     train = screen.cells["treated"] & (screen.cells["split"] != "test")
     drugs = sorted(set(screen.cells.loc[train, "drug"]))
     if screen.features_key is not None:
-        problem = _table_problem(table := screen.adata.uns[screen.features_key], screen)
+        problem = _table_problem(table := in_memory(screen.adata.uns[screen.features_key]), screen)
         if problem is not None:
             yield problem
             return

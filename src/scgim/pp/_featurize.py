@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 
 from scgim import _keys
+from scgim._anndata import refuse_view
 from scgim._checks import (
     check_control,
     check_key_added,
@@ -12,7 +13,6 @@ from scgim._checks import (
     find_control,
     is_control,
     listed,
-    refuse_view,
     warn,
     warn_of_featureless,
 )

@@ -6,6 +6,7 @@ import pandas as pd
 from rdkit.Chem import rdFingerprintGenerator
 
 from scgim import _keys
+from scgim._anndata import require_anndata
 from scgim._checks import check_control, check_doses, check_names, is_control, listed
 from scgim._look_alikes import representatives
 
@@ -98,8 +99,7 @@ def audit_split(
          kind       test          train                       detail
     0  parent  valproate  valproic acid  both are CCCC(CCC)C(=O)O
     """
-    if not hasattr(adata, "obs"):
-        raise TypeError(f"adata must be an AnnData, not a {type(adata).__name__}.")
+    require_anndata(adata)
     drug, side = check_names(adata, drug_key), check_names(adata, split_key)
     if other := sorted(set(side) - {"train", "test"}):
         raise ValueError(f"obs[{split_key!r}] may hold 'train' and 'test', but also holds {listed(other)}.")

@@ -7,6 +7,7 @@ import numpy as np
 import pandas as pd
 
 from scgim import _keys
+from scgim._anndata import refuse_view
 from scgim._checks import (
     check_control,
     check_doses,
@@ -16,7 +17,6 @@ from scgim._checks import (
     find_control,
     is_control,
     listed,
-    refuse_view,
     warn,
 )
 from scgim._look_alikes import representatives

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import pandas as pd
 from tqdm import tqdm
 
-from scgim._checks import refuse_view
+from scgim._anndata import refuse_view
 
 from ._folds import deal
 

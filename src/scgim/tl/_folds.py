@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 from sklearn.model_selection import GroupKFold
 
+from scgim._anndata import in_memory
 from scgim._checks import check_control, check_doses, check_names, check_option, is_control
 from scgim._look_alikes import representatives
 from scgim.pp._chemistry import standardize_all
@@ -74,7 +75,7 @@ def deal(adata: AnnData, unseen: str, n_splits: int, columns: Mapping[str, str |
         structures = standardize_all(smiles[smiles != ""])
         featureless = set(smiles.index[smiles == ""])
     if columns.get("features_key") is not None:
-        table = adata.uns[columns["features_key"]]
+        table = in_memory(adata.uns[columns["features_key"]])
         featureless = set(table.index[table.isna().all(axis=1)])
     if unseen in {"drug", "scaffold"}:  # unmeasured, these drugs could not be predicted
         treated &= ~drug.isin(featureless).to_numpy()

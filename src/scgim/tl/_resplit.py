@@ -34,7 +34,7 @@ def setup_arguments(adata: AnnData, given: dict[str, Any] | None) -> dict[str, A
                 "these as setup_kwargs={...}."
             )
         return dict(manager.registry["setup_args"])
-    own = {name: p for name, p in signature(GIM.setup_anndata).parameters.items() if name not in {"adata", "kwargs"}}
+    own = {name: p for name, p in signature(GIM.setup_anndata).parameters.items() if name != "adata"}
     for name in given:
         check_option("setup_kwargs", name, list(own))
     if missing := [name for name, p in own.items() if p.default is p.empty and name not in given]:
