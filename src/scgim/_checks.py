@@ -7,7 +7,7 @@ import sys
 import warnings
 from collections.abc import Set
 from difflib import get_close_matches
-from numbers import Real
+from numbers import Integral, Real
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -272,6 +272,20 @@ def check_option(argument: str, value: object, options: Collection[str]) -> None
         close = nearest(value, options, n=1, cutoff=0.6)
         meant = f"Did you mean {close[0]!r}? " if close else ""
         raise ValueError(f"{argument}={value!r} does not exist. {meant}There is: {listed(options, n=len(options))}.")
+
+
+def check_whole(argument: str, value: object, *, least: int = 0) -> None:
+    """Raise ValueError unless `value` is a whole number of at least `least`."""
+    if isinstance(value, bool | np.bool_) or not isinstance(value, Integral) or value < least:
+        raise ValueError(f"{argument} must be at least {least}, and a whole number, got {value!r}.")
+
+
+def warn_of_columns(table: pd.DataFrame, optional: Collection[str], where: str) -> None:
+    """Warn of columns that are probably misspelled names of optional columns, which would be ignored in silence."""
+    absent = [name for name in optional if name not in table]
+    for column in [str(name) for name in table.columns if name not in optional]:
+        if close := nearest(column, absent, n=1, cutoff=0.75):
+            warn(f"{where} has a column {column!r}, which is not read. If it is {close[0]!r}, rename it.")
 
 
 def check_effect(value: object) -> float | None:

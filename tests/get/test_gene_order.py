@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import anndata as ad
+import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import pytest
+import scanpy as sc
 
 from scgim._gene_order import order_code
 from scgim.get import shift_adata
@@ -119,3 +121,16 @@ def test_an_array_without_names_has_the_genes_of_the_anndata():
     np.testing.assert_array_equal(shift_adata(adata, key="mine").X, adata.obsm["mine"])
     with pytest.raises(ValueError, match=f"has 3 columns without names, and adata has 2 genes.*{REFUSED}"):
         shift_adata(adata[:, :2].copy(), key="mine")
+
+
+def test_scanpy_plots_the_targets_of_a_subset(adata):
+    shift = shift_adata(adata[:, ["JUN", "MYC", "FOS"]].copy())
+    targets = shift.uns["scgim_targets"]
+    whole = adata.uns["scgim_targets"]
+    for drug in targets["names"].dtype.names:
+        kept = np.isin(whole["names"][drug].astype(str), ["JUN", "MYC", "FOS"])
+        for field in ("names", "scores", "doses"):
+            np.testing.assert_array_equal(targets[field][drug], whole[field][drug][kept])
+    axes = sc.pl.rank_genes_groups_matrixplot(shift, key="scgim_targets", n_genes=2, show=False)
+    assert axes
+    plt.close("all")

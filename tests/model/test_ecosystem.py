@@ -260,3 +260,18 @@ def test_a_test_condition_relabeled_after_training_is_noticed(screen, fit):
     scgim.pp.split(adata, control="DMSO", seed=1)
     with pytest.raises(ValueError, match=r"obs\['scgim_split'\] changed"):
         model.evaluate(refit=False)
+
+
+@pytest.mark.parametrize(
+    "wrong", [{"n_cells": "3"}, {"n_cells": 1.5}, {"n_cells": np.nan}, {"n_cells": 0}, {"seed": -1}, {"seed": None}]
+)
+def test_numbers_are_whole(model, wrong):
+    with pytest.raises(ValueError, match="must be at least . and a whole number".replace(". ", "., ")):
+        model.predict(drug="drug-001", **wrong)
+    with pytest.raises(ValueError, match="whole number"):
+        model.do({model.summary_.genes[0]: 1.0}, **wrong)
+
+
+def test_an_intervention_that_overflows_is_refused(model):
+    with pytest.raises(ValueError, match="cannot be moved by 1e[+]308"):
+        model.do({model.summary_.genes[0]: 1e308})

@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 from scipy.special import logsumexp
 
-from scgim._checks import listed, nearest, warn_of_alike
+from scgim._checks import listed, nearest, warn_of_alike, warn_of_columns
 from scgim._gene_names import match_genes, positions, table_names
 
 if TYPE_CHECKING:
@@ -53,6 +53,7 @@ def check_known_targets(table: pd.DataFrame | None, drugs: Sequence[str], genes:
             raise ValueError(f"known_targets has no column {column!r} (nearest: {close}); it needs drug, gene, kind.")
     if table.empty:
         return None
+    warn_of_columns(table, (*_COLUMNS, "probability"), "known_targets")
     table = table.reset_index(drop=True)
     out = pd.DataFrame({name: table_names(table[name], f"known_targets[{name!r}]") for name in ("drug", "gene")})
     out["kind"] = table["kind"].astype(str) if "kind" in table else "likely"

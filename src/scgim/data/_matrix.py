@@ -298,14 +298,13 @@ def check_genes(adata: AnnData) -> pd.Index:
 
 
 def _matrix(adata: AnnData, layer: str | None) -> object:
-    if layer is not None and layer not in adata.layers:
-        known = (
-            f"Nearest: {listed(nearest(layer, list(adata.layers)))}." if len(adata.layers) else "There are no layers."
-        )
+    layers = [name for name in adata.layers if name is not None]  # anndata 0.13 lists X as None
+    if layer is not None and layer not in layers:
+        known = f"Nearest: {listed(nearest(layer, layers))}." if layers else "There are no layers."
         raise KeyError(f"layers[{layer!r}] does not exist. {known}")
     matrix = adata.X if layer is None else adata.layers[layer]
     if matrix is None:
-        known = f", e.g. layer={next(iter(adata.layers))!r}" if len(adata.layers) else ""
+        known = f", e.g. layer={layers[0]!r}" if layers else ""
         raise ValueError(f"adata.X is None. Name the matrix with layer={known}.")
     if np.dtype(matrix.dtype).kind not in "biuf":
         raise TypeError(f"{'X' if layer is None else layer} holds {matrix.dtype} values; expression is real numbers.")

@@ -3,6 +3,7 @@ from __future__ import annotations
 from copy import deepcopy
 from typing import TYPE_CHECKING
 
+import numpy as np
 import pandas as pd
 from anndata import AnnData
 
@@ -62,12 +63,27 @@ def shift_adata(adata: AnnData, *, key: str = SHIFT) -> AnnData:
     embeddings = {name: deepcopy(adata.obsm[name]) for name in adata.obsm if name.startswith("X_")}
     colors = [f"{column}_colors" for column in adata.obs]
     uns = {name: _plain(adata.uns[name]) for name in (UNS, TARGETS, *colors) if name in adata.uns}
+    if TARGETS in uns:
+        uns[TARGETS] = _of_genes(uns[TARGETS], set(genes))
     groupby = uns.get(TARGETS, {}).get("params", {}).get("groupby")
     if groupby in adata.obs and (tree := dendrogram(change, adata.obs[groupby])):
         uns[f"dendrogram_{groupby}"] = tree
     known = set(adata.var_names)
     var = adata.var.loc[genes] if all(gene in known for gene in genes) else pd.DataFrame(index=pd.Index(genes))
     return AnnData(change, obs=adata.obs.copy(), var=var.copy(), obsm=embeddings, uns=uns)
+
+
+def _of_genes(targets: dict[str, Any], genes: set[str]) -> dict[str, Any]:
+    """The ranking without other genes, for which scanpy's plots would look in vain. Every group ranks all genes once."""
+    keep = {drug: np.isin(targets["names"][drug].astype(str), list(genes)) for drug in targets["names"].dtype.names}
+    if all(each.all() for each in keep.values()) or len({int(each.sum()) for each in keep.values()}) > 1:
+        return targets
+    return {
+        field: values
+        if field == "params"
+        else np.rec.fromarrays([values[drug][keep[drug]] for drug in keep], dtype=values.dtype)
+        for field, values in targets.items()
+    }
 
 
 def _plain(value: Any) -> Any:

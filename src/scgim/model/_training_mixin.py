@@ -13,7 +13,7 @@ import numpy as np
 from lightning.pytorch import Trainer as LightningTrainer
 from scvi.train import Trainer, TrainRunner
 
-from scgim._checks import warn
+from scgim._checks import check_whole, warn
 from scgim._keywords import check_keywords
 from scgim.data._requirements import DataRequirements
 from scgim.data._training_data import read_training_data
@@ -149,6 +149,7 @@ class TrainingMixin(ModelState):
         """
         self._require_data()
         check_keywords("train", trainer_kwargs, [*signature(TrainingMixin.train).parameters, *TRAINER_ARGUMENTS])
+        check_whole("seed", seed)
         accelerator = on_cpu(accelerator)
         if not 0 < train_size <= 1:
             raise ValueError(f"train_size is a share of conditions in (0, 1], got {train_size}.")

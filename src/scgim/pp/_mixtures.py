@@ -76,6 +76,8 @@ def split_components(mol: Chem.Mol) -> Components:
     Components that differ in charge or stereochemistry are one active component.
     """
     parts = list(Chem.GetMolFrags(mol, asMols=True))
+    if len(parts) == 1:
+        return Components([mol], [])
     organic: dict[str, list[Chem.Mol]] = {}
     for part in parts:
         if _organic(part):

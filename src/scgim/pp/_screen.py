@@ -80,7 +80,7 @@ class UncheckedScreen:
         for where, key in (("layers", self.layer), ("uns", self.features_key)):
             found = getattr(self.adata, where)
             if key is not None and key not in found:
-                close = listed(nearest(key, list(found))) or "none"
+                close = listed(nearest(key, [name for name in found if name is not None])) or "none"
                 raise KeyError(f"{where}[{key!r}] does not exist. Nearest: {close}.")
         key = self.readout
         if key is not None and key not in self.adata.var and key not in self.adata.obsm:

@@ -14,6 +14,7 @@ from scgim._checks import (
     check_key_added,
     check_names,
     check_option,
+    check_whole,
     find_control,
     is_control,
     listed,
@@ -117,6 +118,7 @@ def split(
     for kind, argument, key in (("scaffold", "smiles_key", smiles_key), ("cell_line", "cell_line_key", cell_line_key)):
         if unseen == kind and key is None:
             raise ValueError(f"unseen={kind!r} needs {argument}=, one of the columns of obs: {listed(adata.obs, n=8)}.")
+    check_whole("seed", seed)
     if not 0 < frac < 1:
         raise ValueError(f"frac={frac!r} must lie between 0 and 1, both excluded.")
     drug = check_names(adata, drug_key)

@@ -53,7 +53,9 @@ def split_anew(adata: AnnData, test: np.ndarray, arguments: dict[str, Any]) -> I
         var=adata.var[[readout]] if readout in adata.var else pd.DataFrame(index=adata.var_names),
         obsm={readout: adata.obsm[readout]} if readout in adata.obsm else {},
         uns=dict(adata.uns),
-        layers=dict(adata.layers),
+        layers={
+            name: layer for name, layer in adata.layers.items() if name is not None
+        },  # anndata 0.13 lists X as None
     )
     GIM.setup_anndata(other, **(arguments | {"split_key": _keys.SPLIT}))
     uuid = other.uns["_scvi_uuid"]

@@ -10,7 +10,7 @@ import networkx as nx
 import numpy as np
 import pandas as pd
 
-from scgim._checks import listed, nearest
+from scgim._checks import listed, nearest, warn_of_columns
 from scgim._gene_names import match_genes, positions, table_names
 from scgim.structure import ancestors
 
@@ -73,6 +73,7 @@ def check_prior(
     if missing:
         close = listed(nearest(missing[0], list(prior_graph.columns), n=1)) or "none"
         raise ValueError(f"prior_graph has no column {missing[0]!r} (nearest: {close}); it needs source, target, kind.")
+    warn_of_columns(prior_graph, COLUMNS, "prior_graph")
     given = prior_graph.reset_index(drop=True)
     table = pd.DataFrame({name: table_names(given[name], f"prior_graph[{name!r}]") for name in COLUMNS[:2]})
     table["kind"] = given["kind"].astype(str) if "kind" in given else "likely"
