@@ -1,6 +1,6 @@
 """Data sets: shipped (`sachs`, `sciplex3_drugs`) and simulated with known truth (`simulate_screen`)."""
 
-from scgim._keywords import spell_functions
+from scgim import _keywords
 
 from ._sachs import sachs
 from ._sciplex import sciplex3_drugs
@@ -8,4 +8,4 @@ from ._simulate import simulate_screen
 
 __all__ = ["sachs", "sciplex3_drugs", "simulate_screen"]
 
-spell_functions(globals(), __all__)
+_keywords.spell_functions(globals(), __all__)

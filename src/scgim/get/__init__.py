@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from scgim._keywords import spell_functions
+from scgim import _keywords
 
 from ._graph import graph_df, graph_nx
 from ._shift import shift_adata
@@ -10,4 +10,4 @@ from ._targets import targets_df
 
 __all__ = ["graph_df", "graph_nx", "shift_adata", "targets_df"]
 
-spell_functions(globals(), __all__)
+_keywords.spell_functions(globals(), __all__)

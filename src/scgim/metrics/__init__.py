@@ -1,6 +1,6 @@
 """Metrics: functions on arrays whose docstrings hold the formula."""
 
-from scgim._keywords import spell_functions
+from scgim import _keywords
 
 from ._distribution import energy_distance, per_gene_w1, rmse_sd, sinkhorn_divergence, wasserstein2
 from ._graph import edge_average_precision, edge_precision_recall, shd, sid, sort_and_regress, varsortability
@@ -29,4 +29,4 @@ __all__ = [
     "wmse",
 ]
 
-spell_functions(globals(), __all__)
+_keywords.spell_functions(globals(), __all__)

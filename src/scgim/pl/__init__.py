@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from scgim._keywords import spell_functions
+from scgim import _keywords
 
 from ._dose_response import dose_response
 from ._graph import graph
@@ -12,4 +12,4 @@ from ._targets import targets
 
 __all__ = ["dose_response", "graph", "history", "shift", "targets"]
 
-spell_functions(globals(), __all__)
+_keywords.spell_functions(globals(), __all__)

@@ -3,7 +3,7 @@
 ``standardise`` is an alias of ``standardize``.
 """
 
-from scgim._keywords import spell_functions
+from scgim import _keywords
 
 from ._check import check
 from ._chemistry import StandardizedMolecule, standardize
@@ -14,7 +14,7 @@ from ._split import split
 
 __all__ = ["StandardizedMolecule", "audit_split", "check", "featurize_drugs", "fingerprints", "split", "standardize"]
 
-spell_functions(globals(), __all__)
+_keywords.spell_functions(globals(), __all__)
 
 
 def __getattr__(name: str) -> object:

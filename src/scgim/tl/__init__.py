@@ -1,9 +1,9 @@
 """Tools that work on a whole screen."""
 
-from scgim._keywords import spell_functions
+from scgim import _keywords
 
 from ._cross_validate import cross_validate
 
 __all__ = ["cross_validate"]
 
-spell_functions(globals(), __all__)
+_keywords.spell_functions(globals(), __all__)
