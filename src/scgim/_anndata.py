@@ -5,25 +5,25 @@ from __future__ import annotations
 from typing import Any
 
 
-def require_anndata(adata: Any, name: str = "adata") -> None:
+def require_anndata(adata: Any, what: str = "an AnnData", hint: str = "") -> None:
     """Raise TypeError for other types than an AnnData with ``obs`` and ``var`` in memory. The message has the line that makes one.
 
     Parameters
     ----------
     adata
         Any object.
-    name
-        Name of the argument, for the message.
+    what, hint
+        What is needed, and a further sentence, for the message.
     """
     from anndata import AnnData
 
     if not isinstance(adata, AnnData):
-        raise TypeError(f"{name} must be an AnnData, not {_article(type(adata).__name__)}.{_fix(adata)}")
+        raise TypeError(f"adata must be {what}, not {_article(type(adata).__name__)}.{_fix(adata)}{hint}")
     lazy = [table for table in ("obs", "var") if hasattr(getattr(adata, table), "to_memory")]
     if lazy:
-        lines = "; ".join(f"{name}.{table} = {name}.{table}.to_memory()" for table in lazy)
+        lines = "; ".join(f"adata.{table} = adata.{table}.to_memory()" for table in lazy)
         raise TypeError(
-            f"{' and '.join(lazy)} of {name} are lazy tables ({type(getattr(adata, lazy[0])).__name__}), as read_lazy gives them. Read them, "
+            f"{' and '.join(lazy)} of adata are lazy tables ({type(getattr(adata, lazy[0])).__name__}), as read_lazy gives them. Read them, "
             f"and leave the matrix on disk: {lines}."
         )
 

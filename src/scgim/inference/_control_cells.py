@@ -77,7 +77,7 @@ def user_controls(
     KeyError, TypeError, ValueError
         If a row is not control, genes are missing, or values are not on the model's scale.
     """
-    require_anndata(adata)
+    require_anndata(adata, "an AnnData of control cells", " Drugs go into drug=.")
     if not adata.n_obs:
         raise ValueError("adata holds no cells.")
     line_key, control = settings["cell_line_key"], settings["control"]
