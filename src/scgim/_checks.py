@@ -216,7 +216,8 @@ def check_doses(
     """
     column = check_obs_column(adata, key, allow_missing=True)
     code, values = pd.factorize(column)
-    dose = np.array([*map(parse_number, np.asarray(values)), np.nan])[code]
+    number = np.array([*map(parse_number, np.asarray(values)), np.nan])
+    dose = number[code]
     bad = treated & ~(np.isfinite(dose) & (dose > 0))
     if bad.any():
         text = any(isinstance(value, str) for value in column[bad])
@@ -225,8 +226,7 @@ def check_doses(
             f"obs[{key!r}] holds {listed(dict.fromkeys(column[bad]))} for {int(bad.sum()):,} treated cells. Their doses must be "
             f"positive and finite numbers, all in one unit; untreated cells carry the control's name.{unit}"
         )
-    dose = np.where(treated, dose, np.nan)
-    return dose if exact else as_one(dose, known)
+    return np.where(treated, dose if exact else as_one(number, known)[code], np.nan)
 
 
 def warn_of_alike(names: Iterable[str], known: Iterable[str], where: str) -> None:

@@ -175,9 +175,9 @@ class ScreenColumns:
         """Warn of names of drugs, lines and batches that look the same; :func:`check_control` warns of those of controls."""
         drugs = self.treatments(adata).drugs.ravel() if self.combined else table.loc[~table["control"], "drug"]
         for names, key, kind in (
-            (set(drugs) - {""}, self.first_key, "drugs"),
-            (set(table["line"]), self.cell_line_key, "cell lines"),
-            (set(table["batch"]), self.batch_key, "batches"),
+            (set(pd.unique(drugs)) - {""}, self.first_key, "drugs"),
+            (table["line"].unique(), self.cell_line_key, "cell lines"),
+            (table["batch"].unique(), self.batch_key, "batches"),
         ):
             for doubt in () if key is None else doubted_names(names, key, kind, but=control_names(self.control)):
                 warn(" ".join(doubt))

@@ -44,7 +44,7 @@ logger = logging.getLogger("scgim")
 # Arguments of the trainer that may be passed to `train`.
 TRAINER_ARGUMENTS = sorted(
     ({*signature(Trainer).parameters, *signature(LightningTrainer).parameters} - {"self", "kwargs"})
-    | {"trainer_config"}
+    | {"ckpt_path", "trainer_config"}
 )
 
 
