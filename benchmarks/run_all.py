@@ -31,6 +31,7 @@ JOBS = (
     ("replicates",),
     ("calibration",),
     ("readout", "--only", "accuracy"),
+    ("readout_replicates",),
     ("covariates",),
     ("combinations",),
 )

@@ -2,6 +2,7 @@
 
 Simulated screens of 100 drugs x 4 doses, by default of 50 cells each and 800 controls. All are drawn first; then every one is trained
 on alone, in a process of its own, so that peaks of memory do not mix. Writes ``scaling.csv`` and ``scaling.png`` beside this file.
+``--dask`` measures the pass over the cells on one core and on dask's worker processes instead, and writes ``scaling_dask.csv``.
 """
 
 from __future__ import annotations
@@ -136,7 +137,13 @@ def main() -> None:
     parser.add_argument("--genes", type=int, nargs="*", default=[20, 50, 100, 200, 500, 1000, 2000])
     parser.add_argument("--network-genes", type=int, nargs="*", default=[500])
     parser.add_argument("--cells", type=int, nargs="*", default=[100_000, 1_000_000])
+    parser.add_argument("--dask", action="store_true", help="the pass on 1, 2 and 4 worker processes")
     options = parser.parse_args()
+    if options.dask:
+        import scaling_dask
+
+        scaling_dask.main(options.out.with_name("scaling_dask.csv"))
+        return
     jobs = [("linear", genes, CELLS, CONTROLS) for genes in options.genes]
     jobs += [("network", genes, CELLS, CONTROLS) for genes in options.network_genes]
     jobs += [("linear", GENES_FOR_CELLS, cells * 24 // 10_000, cells // 25) for cells in options.cells]

@@ -114,11 +114,6 @@ def test_wrong_covariates_are_named(spoil, keys, error, message):
         check(adata, *keys)
 
 
-def test_one_name_is_not_a_list_of_names():
-    with pytest.raises(TypeError, match=r"covariate_keys=\['score'\]"):
-        check_covariates(small(), "score", table(small()), [])
-
-
 def test_confounding_with_drugs_is_said():
     adata = small()
     assert check(adata, "time", "donor") == []

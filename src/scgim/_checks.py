@@ -56,6 +56,18 @@ def listed(values: Iterable[object], *, n: int = 3) -> str:
     return ", ".join(values[:n]) + more
 
 
+def shown(value: object) -> str:
+    """A value in messages: its repr, or its type if that is long.
+
+    Examples
+    --------
+    >>> shown(["drug", "dose"]), shown(pd.DataFrame({"drug": ["JQ1"]}))
+    ("['drug', 'dose']", 'DataFrame(...)')
+    """
+    text = repr(value)
+    return text if len(text) <= 60 and "\n" not in text else f"{type(value).__name__}(...)"
+
+
 def warn(message: str) -> None:
     """Issue a UserWarning that points to the user's line that called into the package, from any depth."""
     frame, level = sys._getframe(1), 2
@@ -77,8 +89,8 @@ def check_obs_column(adata: AnnData | pd.DataFrame, key: str, *, allow_missing: 
     obs = adata if isinstance(adata, pd.DataFrame) else adata.obs
     if not isinstance(key, str):
         raise TypeError(
-            f"One column of obs is needed here, got {key!r}. Only setup_anndata reads combinations from several columns; elsewhere "
-            "write the names of a combination into one column, such as 'JQ1+SAHA', which is then a treatment like any other."
+            f"One column of obs is needed here, got {shown(key)}. Pass its name as a string; columns of a combination are joined in one "
+            "column, such as 'JQ1+SAHA'."
         )
     if key not in obs:
         found = nearest(key, obs.columns)
@@ -268,10 +280,12 @@ def no_replicates(replicate_key: str | None, batch_key: str | None) -> str:
 
 def check_option(argument: str, value: object, options: Collection[str]) -> None:
     """Raise ValueError if `value` is not among `options`."""
-    if value not in options:
+    if not isinstance(value, str) or value not in options:
         close = nearest(value, options, n=1, cutoff=0.6)
         meant = f"Did you mean {close[0]!r}? " if close else ""
-        raise ValueError(f"{argument}={value!r} does not exist. {meant}There is: {listed(options, n=len(options))}.")
+        raise ValueError(
+            f"{argument}={shown(value)} does not exist. {meant}There is: {listed(options, n=len(options))}."
+        )
 
 
 def check_whole(argument: str, value: object, *, least: int = 0) -> None:

@@ -98,11 +98,9 @@ def check_covariates(
 
     Raises
     ------
-    KeyError, TypeError, ValueError
+    KeyError, ValueError
         If slopes on the covariates cannot be estimated from the controls. The message names the covariate and a remedy.
     """
-    if isinstance(keys, str):
-        raise TypeError(f"covariate_keys={keys!r} must be a list of columns: covariate_keys=[{keys!r}].")
     if twice := sorted({key for key in keys if list(keys).count(key) > 1 or key in taken}):
         raise ValueError(
             f"covariate_keys name {listed(twice)} twice, or the column is the drug, dose, line, batch, split or size factor. "

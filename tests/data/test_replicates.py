@@ -8,6 +8,7 @@ import pandas as pd
 import pytest
 
 import scgim
+from scgim.module import Readout
 from scgim.statistics._moderation import moderated_variance
 from scgim.train._calibration import change_error, replicate_variance
 
@@ -130,6 +131,56 @@ def test_wells_without_an_effect_get_no_target_and_the_model_keeps_that(tmp_path
     pd.testing.assert_frame_equal(again.rank_targets(), model.rank_targets())
 
 
+def test_data_without_replicates_load_for_prediction(tmp_path):
+    adata = wells(per_condition=2, drugs=3)
+    model = train(adata, replicate_key="well")
+    model.annotate()
+    model.save(tmp_path / "m")
+    plain = ad.AnnData(adata.X, adata.obs[["drug"]], adata.var[[]])
+    unnamed = ad.AnnData(adata.X, adata.obs.assign(well=np.nan), adata.var[[]])
+    for new in (plain, unnamed, plain[adata.obs["well"].isin(["W0", "W12"])].copy()):
+        again = scgim.GIM.load(tmp_path / "m", adata=new)
+        pd.testing.assert_frame_equal(again.rank_targets(), model.rank_targets())
+        for as_ in ("cells", "delta"):
+            np.testing.assert_array_equal(again.predict(as_=as_).X, model.predict(as_=as_).X)
+        again.annotate()
+        shift = adata[new.obs_names].obsm["scgim_shift"]
+        np.testing.assert_array_equal(new.obsm["scgim_shift"], shift)
+        again.save(tmp_path / "again", overwrite=True)
+        assert scgim.GIM.load(tmp_path / "again").registry_["setup_args"]["replicate_key"] == "well"
+    whole = scgim.GIM.load(tmp_path / "m", adata=plain)
+    for verb in (whole.train, whole.stability):
+        with pytest.raises(
+            ValueError, match="need the replicates of replicate_key='well', and obs has no such column. Add it"
+        ):
+            verb()
+    with pytest.raises(ValueError, match="obs\\['well'\\] is missing"):
+        scgim.GIM.load(tmp_path / "m", adata=unnamed).train()
+    with pytest.raises(KeyError, match="well"):  # set-up for training still needs the column
+        scgim.setup_anndata(plain, replicate_key="well", **SETUP)
+
+
+def test_a_single_well_per_condition_loads_for_prediction_and_not_for_training(tmp_path):
+    adata = wells(per_condition=2, drugs=3, cells=1)
+    model = train(adata, unit="well")
+    model.save(tmp_path / "m")
+    few = adata[adata.obs["well"].isin(["W0", "W12", "W14"])].copy()
+    again = scgim.GIM.load(tmp_path / "m", adata=few)
+    np.testing.assert_array_equal(again.predict(as_="delta").X, model.predict(as_="delta").X)
+    with pytest.raises(ValueError, match="have two rows, so the variance"):
+        again.train()
+
+
+def test_evaluation_without_the_column_of_replicates_is_refused(tmp_path):
+    adata = wells(per_condition=2, drugs=6)
+    adata.obs["side"] = np.where(adata.obs["drug"] == "drug 5", "test", "train")
+    model = train(adata, replicate_key="well", split_key="side")
+    model.save(tmp_path / "m")
+    again = scgim.GIM.load(tmp_path / "m", adata=ad.AnnData(adata.X, adata.obs[["drug", "side"]], adata.var))
+    with pytest.raises(ValueError, match="Training and evaluation need the replicates"):
+        again.evaluate(refit=False, distributions=False)
+
+
 def test_wells_alone_are_no_detectable_effect_in_evaluate():
     adata = wells(spread=0.6, per_condition=3, cells=20, drugs=9)
     adata.obs["side"] = np.where(adata.obs["drug"].isin([f"drug {i}" for i in range(6)]), "test", "train")
@@ -238,3 +289,63 @@ def test_the_order_of_wells_does_not_matter(screen):
         found.append(data.placebos.member @ data.summary.standardized_controls().numpy())
     assert len(found[0]) == 200
     np.testing.assert_allclose(*found, atol=1e-6)
+
+
+# ---- readout genes -----------------------------------------------------------------------------------------------------
+
+
+def with_readout(own: float = 0.0, spread: float = 0.3, **options) -> ad.AnnData:
+    """The last 20 genes of wells as readout; every drug moves the first three of them by ``own``."""
+    adata = wells(spread=spread, **options)
+    adata.var["rest"] = np.arange(GENES) >= GENES - 20
+    effect = np.random.default_rng(5).normal(0, own, (adata.obs["drug"].nunique(), 3))
+    adata.X[:, GENES - 20 : GENES - 17] += (
+        effect[adata.obs["drug"].factorize()[0]] * (adata.obs["drug"] != "DMSO").to_numpy()[:, None]
+    )
+    return adata
+
+
+def readout_of(adata: ad.AnnData, **setup: object):
+    scgim.setup_anndata(adata, **(SETUP | {"readout": "rest"} | setup))
+    return scgim.GIM(adata)._read(0, readout=True).readout
+
+
+def test_means_of_readout_genes_by_replicate():
+    adata = with_readout()[::-1].copy()
+    found = readout_of(adata, replicate_key="well").replicates
+    expected = adata.to_df().groupby([adata.obs["drug"], adata.obs["well"]], observed=True).mean()
+    scale = adata[adata.obs["drug"] == "DMSO"].to_df().std(ddof=0)
+    together = np.hstack([found.panel, found.readout])
+    expected = (expected / scale).to_numpy()
+    assert found.replicates.n.tolist() == [15.0] * 24
+    np.testing.assert_allclose(together[np.lexsort(together.T)], expected[np.lexsort(expected.T)], atol=1e-6)
+
+
+@pytest.mark.parametrize("per_condition", [2, 3])
+def test_the_error_of_a_readout_gene_is_that_of_means_of_wells(per_condition):
+    """With equal wells the variance of a change is the moderated mean square between wells over their number."""
+    adata = with_readout(per_condition=per_condition)
+    data, no_slopes = readout_of(adata, replicate_key="well"), np.zeros((5, 20))
+    cell = data.squares / data.freedom
+    error = (1 / data.n + 1 / data.controls)[:, None] * cell + data.replicates.error(no_slopes, cell, len(data.n))
+    np.testing.assert_allclose(error[0], by_hand(adata[:, adata.var["rest"]].copy(), "well"), rtol=0.02)
+
+
+def test_wells_are_no_own_changes_of_readout_genes():
+    """Most own changes of readout genes without any disappear, and those of the others are kept."""
+    adata = with_readout(own=1.0, per_condition=2, cells=30, drugs=12)
+    models = [train(adata, readout="rest", replicate_key=key) for key in (None, "well")]
+    plain, found = (
+        np.abs(Readout.from_state(m.summary_.readout["model"]).responses.own(m.summary_.rows())) for m in models
+    )
+    assert (plain[:, 3:] > 0.1).mean() > 0.3
+    assert (found[:, 3:] > 0.1).mean() < 0.1
+    assert found[:, :3].mean() > 0.8 * plain[:, :3].mean()
+
+
+def test_replicates_change_no_own_change_where_wells_do_not_differ():
+    adata = with_readout(own=1.0, spread=0.0, per_condition=3, cells=30, drugs=12)
+    models = [train(adata, readout="rest", replicate_key=key) for key in (None, "well")]
+    plain, found = (Readout.from_state(m.summary_.readout["model"]).responses.own(m.summary_.rows()) for m in models)
+    np.testing.assert_allclose(found, plain, atol=0.05)
+    assert readout_of(adata).replicates is None

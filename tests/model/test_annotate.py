@@ -322,3 +322,19 @@ def test_genes_that_moved_after_annotation_keep_their_shift(annotated):
         np.testing.assert_array_equal(shift[rows].to_df()[adata.var_names].to_numpy(), expected.to_numpy())
     control_mean = scgim.get.shift_adata(other, key="scgim_pred")[:, adata.var_names].X - expected.to_numpy()
     np.testing.assert_allclose(control_mean, adata.obsm["scgim_pred"] - expected.to_numpy(), atol=1e-6)
+
+
+def test_arrays_that_do_not_fit_are_refused_and_parts_are_not(screen, fit, monkeypatch):
+    model = fit(screen())
+    adata = model.adata
+    monkeypatch.setattr("scgim._memory.available_memory", lambda: 6e4)
+    with pytest.raises(MemoryError, match=r"700 cells x 6 genes need .* available: annotate some .*as_='delta'"):
+        model.annotate()
+    assert not adata.obsm.keys() & WRITTEN["obsm"]
+    parts = [adata[rows].copy() for rows in np.array_split(np.arange(adata.n_obs), 4)]
+    for part in parts:
+        model.annotate(part)
+    monkeypatch.undo()
+    model.annotate()
+    shift = np.vstack([part.obsm["scgim_shift"] for part in parts])
+    np.testing.assert_array_equal(shift, adata.obsm["scgim_shift"])

@@ -11,6 +11,8 @@ import torch
 from scipy.stats import norm
 
 import scgim
+from scgim.data._design import condition_keys
+from scgim.inference._combinations import measured_distribution
 from scgim.module import CERTAIN, MeasuredConditions, Moments, marginal_log_likelihood
 
 GENES = [f"G{i:04d}" for i in range(6)]
@@ -53,6 +55,82 @@ def test_known_is_certain(screen, fit, kind, generator):
     table = model.rank_targets()
     assert np.isfinite(table[["probability", "effect", "score"]].to_numpy()).all()
     assert np.isfinite(model.predict(as_="delta").X).all()
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("generator", ["hill", "kernel", "mean", "network", "identity"])
+def test_known_is_certain_at_other_doses_and_lines(screen, fit, kind, generator):
+    """Certain targets are those of the drug: at unmeasured doses, in a line without the drug, and by features alone."""
+    adata = screen(n_cells=12, n_control=80)
+    drug, wrong, right = wrong_of(adata)
+    adata.obs["line"] = np.where(np.arange(adata.n_obs) % 2, "one", "two")
+    adata = adata[~((adata.obs["drug"] == drug) & (adata.obs["line"] == "two"))].copy()
+    options = with_knowledge(adata, generator=generator) | KINDS[kind]
+    model = fit(adata, gim=options, cell_line_key="line", train={"max_epochs": 10})
+    for evidence in ("auto", "features"):
+        table = model.rank_targets(drug=drug, dose=[0.7, 1.0, 30.0], evidence=evidence)
+        assert set(table["cell_line"]) == {"one", "two"}
+        assert table["dose"].nunique() == 3
+        assert (table.loc[table["gene"] == wrong, "probability"] == 1).all()
+        assert (table.loc[table["gene"] == right, ["probability", "score"]] == 0).all(axis=None)
+    other = model.rank_targets(drug=str(adata.uns["truth"]["drugs"][1]), dose=0.7)
+    assert (other["probability"] < 1).sum() >= 5  # knowledge of a drug is none of the others
+
+
+def test_an_excluded_target_is_not_predicted_to_change(screen, fit):
+    """Without edges, only targets change at an unmeasured dose; known targets by their whole effect, excluded ones not at all."""
+    adata = screen()
+    drug, wrong, right = wrong_of(adata)
+    options = {"structure": "none", "generator": "hill"}
+    plain, told = fit(adata.copy(), gim=options), fit(adata.copy(), gim=with_knowledge(adata, **options))
+    asked = {"drug": drug, "dose": 0.7, "as_": "delta", "evidence": "features"}
+    assert abs(plain.predict(**asked)[:, right].X[0, 0]) > 0.3
+    found = told.predict(**asked)
+    assert found[:, right].X[0, 0] == 0
+    effect = told.rank_targets(drug=drug, dose=0.7, evidence="features").set_index("gene")["effect"]
+    sd = told.summary_.scale[told.summary_.genes == wrong]
+    np.testing.assert_allclose(found[:, wrong].X[0], effect[wrong] * sd, rtol=1e-5)
+
+
+@pytest.mark.parametrize("combined", [False, True])
+def test_measured_conditions_have_the_interventions_of_their_queries(screen, fit, combined):
+    """Responses are learned beside the generated change of a condition, which must be that of a prediction of the condition."""
+    adata = screen()
+    drug, wrong, right = wrong_of(adata)
+    setup = {}
+    if combined:
+        other = sorted(set(adata.obs["drug"]) - {drug, "DMSO"})[0]
+        adata.obs["more"] = np.where(adata.obs["drug"].eq(drug) & (np.arange(adata.n_obs) % 2 > 0), other, "")
+        setup = {"drug_key": ["drug", "more"]}
+    model = fit(adata, gim=with_knowledge(adata, generator="hill"), train={"max_epochs": 10}, **setup)
+    predictor, design = model._predictor(), model.summary_.design
+    names = design.names()[["drug", "dose"]]
+    conditions, _, _ = model.summary_.conditions()
+    every = measured_distribution(model.module, design, conditions.inputs, predictor._certain)
+    query = predictor.query_of(names, design.combinations())
+    asked, rows = predictor.interventions(query, ""), list(condition_keys(names.assign(line="")))
+    of_query = condition_keys(pd.DataFrame({"drug": query.treatments, "dose": query.dose, "line": ""}))
+    place = {key: i for i, key in enumerate(of_query)}
+    for one, two in zip(every, asked, strict=True):
+        np.testing.assert_allclose(one, two[[place[row] for row in rows]], rtol=1e-6, atol=1e-9)
+    own, alone = names["drug"].str.contains(drug).to_numpy(), names["drug"].eq(drug).to_numpy()
+    assert (own & ~alone).any() == combined
+    assert (every.probability[own][:, model.summary_.genes == wrong] == 1).all()
+    assert (every.probability[alone][:, model.summary_.genes == right] == 0).all()
+
+
+def test_known_targets_hold_in_unmeasured_combinations(screen, fit):
+    """Noisy or: a known target of a drug is a target of its combinations, and an excluded one is a target by the other drug alone."""
+    adata = screen()
+    drug, wrong, right = wrong_of(adata)
+    model = fit(adata, gim=with_knowledge(adata, generator="hill"), train={"max_epochs": 10})
+    other = str(adata.uns["truth"]["drugs"][1])
+    both, single = (
+        model.rank_targets(drug=asked, dose=dose, evidence="features").set_index("gene")
+        for asked, dose in (((drug, other), (0.7, 1.0)), (other, 1.0))
+    )
+    assert both.loc[wrong, "probability"] == 1
+    np.testing.assert_allclose(both.loc[right, "probability"], single.loc[right, "probability"], rtol=1e-9)
 
 
 def test_known_is_certain_for_counts(screen, fit):

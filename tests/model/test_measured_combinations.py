@@ -175,17 +175,16 @@ def test_models_without_sums_are_refused(pairs, setup_kwargs, options):
         scgim.GIM(adata, **options)
 
 
-def test_several_columns_are_refused_elsewhere(pairs, setup_kwargs):
-    adata, keys = pairs(), {"drug_key": ["drug", "drug_2"], "control": "DMSO"}
-    adata.obs["split"] = "train"
-    for call, options in (
-        (scgim.pp.split, keys),
-        (scgim.pp.check, keys | {"scale": "continuous"}),
-        (scgim.pp.audit_split, keys | {"split_key": "split"}),
-        (scgim.pp.featurize_drugs, keys | {"smiles_key": "drug"}),
-        (scgim.tl.cross_validate, {"setup_kwargs": setup_kwargs | TWO}),
-    ):
-        with pytest.raises(TypeError, match="One column of obs"):
-            call(adata, **options)
-    with pytest.raises(ValueError, match="disclose"):
-        scgim.tl.cross_validate(adata, setup_kwargs=setup_kwargs | {"combination_sep": "+"})
+def test_split_features_and_model_take_the_same_columns(pairs, fit):
+    """Of the test drugs nothing is in training, neither alone nor in pairs."""
+    adata = pairs()
+    scgim.pp.split(adata, control="DMSO", seed=1, **TWO)
+    train = adata.obs[adata.obs["scgim_split"] == "train"]
+    model = fit(adata, gim={"generator": "hill"}, train={"max_epochs": 20}, split_key="scgim_split", **TWO)
+    assert set(model.summary_.design.drugs) == {*train["drug"], *train["drug_2"]} - {"", "DMSO"}
+    scores = model.evaluate(refit=False, distributions=False)
+    own = scores[(scores["method"] == "scgim") & ~scores["drug"].str.startswith("(")]
+    assert own["drug"].str.contains("+", regex=False).any()
+    assert np.isfinite(own["rmse"]).all()
+    with pytest.raises(TypeError, match="pp.check reads no combinations"):
+        scgim.pp.check(adata, control="DMSO", scale="continuous", drug_key=TWO["drug_key"])

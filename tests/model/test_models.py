@@ -13,7 +13,7 @@ import torch
 from anndata.tests.helpers import assert_equal
 
 import scgim
-from scgim.data import _training_data
+from scgim.data import _requirements
 
 pytestmark = pytest.mark.usefixtures("generator_alone")
 
@@ -284,13 +284,13 @@ def test_samples_of_a_replaced_gene_are_independent_of_its_parents(models, kind,
     ],
 )
 def test_what_would_not_fit_into_memory_is_refused(screen, fit, monkeypatch, options, numbers):
-    monkeypatch.setattr(_training_data, "MAX_OWN", numbers - 1)
+    monkeypatch.setattr(_requirements, "MAX_OWN", numbers - 1)
     with pytest.raises(
         ValueError, match=r"each of 31 conditions.*: \d+ GB for 6 genes.*highly_variable.*intervention='shift'"
     ):
         fit(screen(), gim=options)
     fit(screen(), gim={"generator": "hill"}, train={"max_epochs": 5})
-    monkeypatch.setattr(_training_data, "MAX_OWN", numbers)
+    monkeypatch.setattr(_requirements, "MAX_OWN", numbers)
     fit(screen(), gim=options, train={"max_epochs": 5})
 
 

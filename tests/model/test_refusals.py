@@ -287,3 +287,19 @@ def test_control_cells_are_matched_by_gene_name(model, screen):
         model.predict(adata, drug="drug-000")
     with pytest.raises(ValueError, match="Genes do not match the model"):
         model.predict(control[:, :-2].copy(), drug="drug-000")
+
+
+def test_training_that_does_not_fit_in_memory_is_refused_before_the_cells_are_read(screen, setup_kwargs, monkeypatch):
+    adata = screen()
+    scgim.setup_anndata(adata, **setup_kwargs)
+    model = scgim.GIM(adata, generator="hill")
+    monkeypatch.setattr("scgim._memory.available_memory", lambda: 1e6)
+    monkeypatch.setattr("scgim.data._matrix.CellMatrix.statistics", None)  # not called
+    words = (
+        r"training \(700 cells, 6 genes, 30 conditions\) need .* MB of memory and 1\.0 MB are available: choose fewer"
+    )
+    with pytest.raises(MemoryError, match=words):
+        model.train(max_epochs=6, enable_progress_bar=False)
+    monkeypatch.undo()
+    model.train(max_epochs=6, enable_progress_bar=False)
+    assert model.is_trained_

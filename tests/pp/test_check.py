@@ -486,15 +486,29 @@ def test_order_of_cells_does_not_matter():
     pd.testing.assert_frame_equal(sheet_of(adata), sheet_of(other))
 
 
+def wide(n_genes):
+    adata = screen()
+    return ad.AnnData(np.random.default_rng(0).normal(size=(adata.n_obs, n_genes)), obs=adata.obs)
+
+
 def test_resources_grow():
     def megabytes(n_genes):
-        adata = screen()
-        wide = ad.AnnData(np.random.default_rng(0).normal(size=(adata.n_obs, n_genes)), obs=adata.obs)
-        words = sheet_of(wide)["finding"]["resources"].replace(",", "").split()
-        return int(words[words.index("MB") - 1])
+        words = sheet_of(wide(n_genes))["finding"]["resources"].replace(",", "").split()
+        at = words.index("training") + 5
+        assert words[at - 2 : at] == ["s", "and"]
+        return float(words[at]) * {"MB": 1, "GB": 1000}[words[at + 1]]
 
     assert megabytes(5) < 50
     assert megabytes(1500) > 8 * 1500**2 / 1e6
+
+
+def test_too_little_memory_is_a_warning(monkeypatch):
+    assert sheet_of(screen())["status"]["resources"] == "PASS"
+    monkeypatch.setattr("scgim.pp._check_resources.available_memory", lambda: 1e6)
+    row = sheet_of(screen()).loc["resources"]
+    assert row["status"] == "WARN"
+    assert "are needed, and 1.0 MB are available" in row["finding"]
+    assert "fewer genes" in row["fix"]
 
 
 def test_rows_of_nan_are_drugs_without_features():

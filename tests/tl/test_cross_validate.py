@@ -31,6 +31,13 @@ def screen(**options) -> ad.AnnData:
     return scgim.datasets.simulate_screen(**(small | options))
 
 
+def fold_of(*arguments) -> np.ndarray:
+    """The fold in which each cell is tested, -1 for none; no cell is tested twice without combinations."""
+    test = deal(*arguments)
+    assert test.sum(1).max() <= 1
+    return np.where(test.any(1), test.argmax(1), -1)
+
+
 @pytest.fixture(scope="module")
 def adata() -> ad.AnnData:
     adata = screen()
@@ -105,10 +112,10 @@ def test_neither_the_data_nor_their_set_up_change() -> None:
 def test_same_seed_same_table_another_seed_other_folds(adata, scores) -> None:
     pd.testing.assert_frame_equal(scores, scgim.tl.cross_validate(adata, **QUICK))
     cells = adata.obs
-    assert not np.array_equal(deal(adata, "drug", 3, SETUP, 0), deal(adata, "drug", 3, SETUP, 1))
+    assert not np.array_equal(fold_of(adata, "drug", 3, SETUP, 0), fold_of(adata, "drug", 3, SETUP, 1))
     other = adata[np.random.default_rng(0).permutation(len(cells))].copy()
-    mine = pd.Series(deal(adata, "drug", 3, SETUP, 0), adata.obs_names)
-    assert (pd.Series(deal(other, "drug", 3, SETUP, 0), other.obs_names) == mine[other.obs_names]).all()
+    mine = pd.Series(fold_of(adata, "drug", 3, SETUP, 0), adata.obs_names)
+    assert (pd.Series(fold_of(other, "drug", 3, SETUP, 0), other.obs_names) == mine[other.obs_names]).all()
 
 
 def test_controls_of_scgim_are_refitted_in_every_fold() -> None:
@@ -188,7 +195,7 @@ def compounds(doses: dict[str, tuple[float, ...]] | None = None) -> ad.AnnData:
 @pytest.mark.parametrize("seed", range(3))
 def test_all_are_tested_once_and_nothing_leaks(unseen, n_splits, seed) -> None:
     adata = compounds({"valproate": (1.0, 2.0), "valproic acid": (2.0, 4.0, 8.0)})
-    fold = deal(adata, unseen, n_splits, COLUMNS, seed)
+    fold = fold_of(adata, unseen, n_splits, COLUMNS, seed)
     control = (adata.obs["drug"] == "DMSO").to_numpy()
     assert (fold[control] == -1).all()
     assert set(fold[~control]) == set(range(n_splits))
@@ -209,7 +216,7 @@ def test_duplicates_and_scaffolds_share_a_fold() -> None:
     adata = compounds()
 
     def folds(unseen: str, seed: int) -> dict[str, int]:
-        return dict(zip(adata.obs["drug"], deal(adata, unseen, 3, COLUMNS, seed), strict=True))
+        return dict(zip(adata.obs["drug"], fold_of(adata, unseen, 3, COLUMNS, seed), strict=True))
 
     pairs = [("valproate", "valproic acid"), ("ibuprofen", "dexibuprofen"), ("dodecane", "tridecane")]
     apart = []
@@ -223,7 +230,7 @@ def test_duplicates_and_scaffolds_share_a_fold() -> None:
 
 def test_an_only_dose_is_never_tested_and_every_drug_keeps_one() -> None:
     adata = compounds({"caffeine": (1.0,), "indole": (1.0, 2.0)})
-    fold = pd.Series(deal(adata, "dose", 4, COLUMNS, 0))
+    fold = pd.Series(fold_of(adata, "dose", 4, COLUMNS, 0))
     drug = adata.obs["drug"].to_numpy()
     assert (fold[drug == "caffeine"] == -1).all()
     assert (fold[(drug != "caffeine") & (drug != "DMSO")] >= 0).all()
@@ -237,7 +244,7 @@ def test_drugs_without_structure_are_told_apart_by_name() -> None:
     drugs = sorted(set(adata.obs["drug"]) - {"DMSO"})
     adata.uns["own"] = pd.DataFrame(np.eye(len(drugs)), drugs)
     columns = COLUMNS | {"features_key": "own"}
-    fold = pd.Series(deal(adata, "scaffold", 3, columns, 0)).groupby(adata.obs["drug"].to_numpy()).first()
+    fold = pd.Series(fold_of(adata, "scaffold", 3, columns, 0)).groupby(adata.obs["drug"].to_numpy()).first()
     assert fold[["indole", "quinoline"]].between(0, 2).all()
 
 
@@ -245,7 +252,7 @@ def test_drugs_without_structure_are_told_apart_by_name() -> None:
 def test_drugs_without_features_are_never_unseen(unseen) -> None:
     adata = compounds()
     adata.obs.loc[adata.obs["drug"] == "indole", "smiles"] = ""
-    fold = pd.Series(deal(adata, unseen, 3, COLUMNS, 0)).groupby(adata.obs["drug"].to_numpy()).first()
+    fold = pd.Series(fold_of(adata, unseen, 3, COLUMNS, 0)).groupby(adata.obs["drug"].to_numpy()).first()
     assert fold["indole"] == fold["DMSO"] == -1
     assert fold.drop(["indole", "DMSO"]).between(0, 2).all()
 

@@ -19,11 +19,10 @@ from scgim._checks import (
     no_replicates,
     warn,
 )
+from scgim._combinations import Combinations, TreatmentColumns, Treatments
 from scgim._doses import rounded
 from scgim._genetic_arms import COLUMNS, genetic_arms
 from scgim._look_alikes import doubted_names
-
-from ._combinations import Combinations, TreatmentColumns, Treatments
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

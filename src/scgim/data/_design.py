@@ -14,7 +14,7 @@ from scgim.module import TreatmentInputs
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from ._combinations import Combinations, Parts
+    from scgim._combinations import Combinations, Parts
 
 
 @dataclass(frozen=True)

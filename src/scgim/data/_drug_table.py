@@ -9,16 +9,15 @@ import numpy as np
 import pandas as pd
 
 from scgim._anndata import in_memory
-from scgim._checks import check_obs_column, control_names, listed, nearest, warn, warn_of_featureless
+from scgim._checks import control_names, listed, nearest, warn, warn_of_featureless
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from anndata import AnnData
 
+    from scgim._combinations import Treatments
     from scgim.pp._smiles import SmilesConflict
-
-    from ._combinations import Treatments
 
 
 @dataclass(frozen=True)
@@ -62,12 +61,13 @@ class DrugTable:
         if treatments is not None:
             drugs = sorted(set(np.unique(treatments.drugs.astype(str)).tolist()) - {""})
         if smiles_key is not None:
-            smiles = read_smiles(adata, cells, smiles_key, smiles_conflict, treatments)
-        if features_key is not None:
-            from scgim.pp._smiles import warn_of_mixtures
+            from scgim.pp._smiles import read_smiles, warn_of_mixtures
 
+            smiles = read_smiles(adata, smiles_key, cells["drug"], treated, treatments, smiles_conflict)
+            if features_key is not None:  # without a table of features, fingerprints warn of them
+                warn_of_mixtures(smiles)
+        if features_key is not None:
             source = "features"
-            warn_of_mixtures(smiles)  # without a table of features, fingerprints warn of them
             frame = feature_table(adata, features_key, drugs=drugs, control=control)
         elif smiles_key is not None:
             from scgim.pp import fingerprints
@@ -127,35 +127,6 @@ class DrugTable:
             )
         new = bound.frame.drop(index=both)
         return DrugTable(pd.concat([self.frame, new]), bound.smiles | self.smiles, self.source)
-
-
-def read_smiles(
-    adata: AnnData,
-    cells: pd.DataFrame,
-    key: str | Sequence[str],
-    conflict: SmilesConflict,
-    treatments: Treatments | None,
-) -> pd.Series:
-    """The SMILES of every drug; in a screen with combinations from a column for each of their drugs, or from cells of single drugs."""
-    from scgim.pp._smiles import check_smiles
-
-    treated = ~cells["control"].to_numpy()
-    if not isinstance(key, str):
-        if treatments is None or len(key) != treatments.drugs.shape[1]:
-            raise ValueError(
-                f"smiles_key={list(key)!r} needs a drug_key of as many columns. With one column, SMILES come from cells of single drugs."
-            )
-        columns = [check_obs_column(adata, each, allow_missing=True).astype(object) for each in key]
-        values = pd.concat(columns, ignore_index=True).rename(", ".join(key))
-        names = pd.Series(treatments.drugs.T.ravel())
-        found = check_smiles(
-            values.to_frame(), values.name, names=names, treated=(names != "").to_numpy(), conflict=conflict
-        )
-    else:
-        if treatments is not None:
-            treated &= ~cells["drug"].isin(list(treatments.combinations)).to_numpy()
-        found = check_smiles(adata, key, names=cells["drug"], treated=treated, conflict=conflict)
-    return found
 
 
 def feature_table(adata: AnnData, key: str, *, drugs: Sequence[str], control: str | Sequence[str]) -> pd.DataFrame:

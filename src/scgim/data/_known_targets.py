@@ -16,7 +16,7 @@ from scgim._gene_names import match_genes, positions, table_names
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from ._combinations import Parts
+    from scgim._combinations import Parts
 
 logger = logging.getLogger("scgim")
 
@@ -127,6 +127,14 @@ def target_prior(
     prior[0, row[use & (kind == "only")]] = -math.inf
     prior[:, row[use], column[use]] = log_odds[use], table["sign"].to_numpy(float)[use]
     return TargetPrior(*prior[:, condition])
+
+
+def certain_targets(table: pd.DataFrame | None, drug: np.ndarray, genes: np.ndarray) -> np.ndarray | None:
+    """1 for known and 0 for excluded targets of single drugs, NaN for other genes, ``(drugs, genes)``; ``None`` if there are none."""
+    prior = target_prior(table, drug.astype(str), genes)
+    if prior is None or not (certain := np.isinf(prior.log_odds)).any():
+        return None
+    return np.where(certain, (prior.log_odds > 0).astype(float), np.nan)
 
 
 def _one_row_per_pair(table: pd.DataFrame) -> pd.DataFrame:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import copy
 from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
 import torch
 
+from scgim._costs import MAX_CONTROLS
 from scgim.module import CellStore
 from scgim.statistics import expand
 
@@ -18,7 +20,6 @@ if TYPE_CHECKING:
 
     from ._matrix import CellMatrix
 
-MAX_CONTROLS = 10_000  # most stored control cells per line, for predictions without the training data
 MAX_CELLS, MAX_VALUES = (
     1_000,
     10**8,
@@ -84,6 +85,13 @@ class ConditionReader:
             own=own,
             dtype=np.float32 if products > DOUBLE_PRODUCTS else np.float64,
         )
+
+    def readout_means(self) -> np.ndarray:
+        """Means of the readout genes in every condition, from a pass without products; ``(conditions, readout)``."""
+        whole, panel = copy.copy(self), len(self.cells.columns)
+        whole.cells = self.cells.with_readout()
+        whole.cells.n_leaves = len(whole.cells.columns)
+        return whole.statistics(whole.cells.n_leaves, own=False).leaves.mean[:, panel:]
 
 
 def standardized_statistics(

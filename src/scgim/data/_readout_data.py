@@ -6,16 +6,17 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from scgim.module import ReadoutData
+from scgim.module import ReadoutData, ReadoutReplicates
 
 if TYPE_CHECKING:
     import scipy.sparse as sp
 
     from ._condition_statistics import ConditionStatistics
+    from ._replicates import ReplicateMeans
     from ._scaling import Scaling
 
 
-def readout_data(cells: ConditionStatistics, scaling: Scaling) -> ReadoutData:
+def readout_data(cells: ConditionStatistics, scaling: Scaling, replicates: ReplicateMeans | None = None) -> ReadoutData:
     """Statistics of panel and readout in pooled control SD. The changes of conditions are averages over batches, weighted by cells."""
     raw, leaves, treated = cells.raw, cells.raw.leaves, ~cells.control
     scale = readout_scale(cells)
@@ -37,6 +38,11 @@ def readout_data(cells: ConditionStatistics, scaling: Scaling) -> ReadoutData:
         readout=changes(leaves.mean, scale),
         n=total,
         controls=total**2 / np.bincount(label, n**2 / scaling.size[group], minlength=k),
+        replicates=None
+        if replicates is None
+        else ReadoutReplicates(
+            replicates.replicates, label, replicates.units.raw.mean / scaling.scale, replicates.readout / scale
+        ),
     )
 
 

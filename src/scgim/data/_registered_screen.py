@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     import pandas as pd
     from anndata import AnnData
 
-    from ._combinations import Combinations
+    from scgim._combinations import Combinations
 
 
 class RegisteredScreen:
@@ -43,7 +43,18 @@ class RegisteredScreen:
 
     @cached_property
     def conditions(self) -> pd.DataFrame:
-        """Table of :meth:`ScreenColumns.table`: drug, dose, line, batch, control and train of every cell; and its replicate."""
+        """Table of :meth:`ScreenColumns.table`: drug, dose, line, batch, control and train of every cell; and its replicate.
+
+        Raises
+        ------
+        ValueError
+            If the column of replicates is missing, as it may be in data of a loaded model.
+        """
+        if (key := self.columns.replicate_key) is not None and key not in self.adata.obs:
+            raise ValueError(
+                f"Training and evaluation need the replicates of replicate_key={key!r}, and obs has no such column. Add it, or set up a "
+                "model without replicate_key; predictions need no replicates."
+            )
         return self.columns.with_replicates(self.columns.table(self.adata), self.adata)
 
     @cached_property

@@ -10,20 +10,21 @@ import numpy as np
 import torch
 
 from scgim._checks import has_replicates, listed, no_replicates
+from scgim._costs import MAX_CONTROLS
 from scgim._covariates import Covariates
 from scgim.module import Controls, MeasuredConditions
 from scgim.statistics import SizeFactors, expand
 
-from ._condition_statistics import KEYS, ConditionStatistics
+from ._condition_statistics import ConditionStatistics
 from ._design import ScreenDesign, group_conditions
 from ._known_targets import target_prior
 from ._matrix import data_hash
 from ._mean_evidence import ConditionMeansModel, log_rate_slope
 from ._placebos import Placebos
-from ._reader import MAX_CONTROLS, BasisExpansion, control_group_of, sample_cells
+from ._reader import BasisExpansion, control_group_of, sample_cells
 from ._readout_data import readout_data, readout_summary
 from ._replicates import ReplicateMeans
-from ._requirements import DataRequirements
+from ._requirements import DataRequirements, check_memory
 from ._scaling import Scaling
 from ._training_summary import TrainingSummary
 from ._validation_data import read_validation_data
@@ -36,8 +37,6 @@ if TYPE_CHECKING:
     from scgim.statistics import ConditionMeans, SufficientStatistics
 
     from ._registered_screen import RegisteredScreen
-
-MAX_OWN = 2.5e8  # most numbers in the scatters of all conditions: 2 GB
 
 
 @dataclass(frozen=True)
@@ -95,7 +94,7 @@ def read_training_data(
 ) -> TrainingData:
     """Read the training cells.
 
-    There is one pass over the cells, and a second pass if lines differ in their control SD. Replicates require a further pass. A nonlinear basis requires a further pass
+    There is one pass over the cells, and a second pass if lines differ in their control SD. Replicates require a further pass, and two with readout genes. A nonlinear basis requires a further pass
     after the scale is known. Counts require two further passes after the size factors are known. Samples of cells are read separately.
 
     Parameters
@@ -117,10 +116,12 @@ def read_training_data(
     ------
     ValueError
         If a gene does not vary, or if the scatters of all conditions would take more than 2 GB.
+    MemoryError
+        If training does not fit in memory.
     """
     table, genes, matrix = screen.conditions, screen.genes, screen.matrix()
     use = table["train"].to_numpy() if held is None else table["train"].to_numpy() & ~held
-    _check_own(table, use, len(genes), needs)
+    check_memory(table[use], len(genes), needs, readout=len(screen.readout))
     cells = ConditionStatistics.read(matrix, table, use, own=needs.own and not needs.cells, readout=needs.readout)
     if not (finite := np.isfinite(cells.raw.mean).all(0)).all():
         raise ValueError(
@@ -163,7 +164,7 @@ def read_training_data(
         fine=_batchwise(cells, scaling, in_sd.mean, replicates),
         means=means,
         raw=raw,
-        readout=readout_data(cells, scaling) if needs.readout else None,
+        readout=readout_data(cells, scaling, replicates) if needs.readout else None,
     )
 
 
@@ -320,20 +321,6 @@ def _placebos(
         if found.member.shape[0]:
             return found
     return Placebos.draw(summary.control_group, of_conditions[0], seed, key=key)
-
-
-def _check_own(table: pd.DataFrame, use: np.ndarray, n_genes: int, needs: DataRequirements) -> None:
-    """Raise if the scatters of all conditions, conditions x genes x genes (x 16 for the basis of networks), are too large."""
-    if not needs.own:
-        return
-    n = len(table.loc[use, ["control", *KEYS, "batch"]].drop_duplicates())
-    numbers = n * (n_genes * (4 if needs.cells else 1)) ** 2
-    if numbers > MAX_OWN:
-        raise ValueError(
-            f"Hard interventions (and scale_shift) need a scatter matrix for each of {n:,} conditions (drug x dose x line x batch): {8 * numbers / 1e9:.0f} GB "
-            f"for {n_genes:,} genes, and at most {8 * MAX_OWN / 1e9:.0f} GB are taken. Choose fewer genes "
-            "(sc.pp.highly_variable_genes), or use intervention='shift', which needs one matrix in all."
-        )
 
 
 def _choose_controls(table: pd.DataFrame, use: np.ndarray, seed: int) -> np.ndarray:

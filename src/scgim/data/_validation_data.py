@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 
+from scgim._combinations import parts_of
 from scgim.module import MeasuredConditions
 
-from ._combinations import parts_of
 from ._condition_statistics import ConditionStatistics
 from ._design import group_conditions, padded
 from ._known_targets import target_prior
@@ -19,9 +19,9 @@ from ._training_summary import prior_arguments
 if TYPE_CHECKING:
     import pandas as pd
 
+    from scgim._combinations import Combinations
     from scgim.module import CellStore, TreatmentInputs
 
-    from ._combinations import Combinations
     from ._design import ScreenDesign
     from ._registered_screen import RegisteredScreen
     from ._requirements import DataRequirements

@@ -9,7 +9,8 @@ import numpy as np
 import pandas as pd
 
 from scgim._checks import listed, warn
-from scgim.data._combinations import parts_of
+from scgim._combinations import parts_of
+from scgim._memory import require_memory
 from scgim.data._condition_statistics import ConditionStatistics
 from scgim.data._design import condition_keys
 from scgim.data._reader import control_group_of, sample_rows
@@ -25,7 +26,7 @@ from ._verdict import DUPLICATE, SCGIM, STRONG
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from scgim.data._combinations import Parts
+    from scgim._combinations import Parts
     from scgim.data._drug_table import DrugTable
     from scgim.data._registered_screen import RegisteredScreen
     from scgim.data._training_summary import TrainingSummary
@@ -78,30 +79,42 @@ def check_unseen(screen: RegisteredScreen, summary: TrainingSummary) -> None:
 
 
 def warn_of_leaks(screen: RegisteredScreen, drug_table: DrugTable) -> list[str]:
-    """Look for test drugs whose structure was trained on under another name. Warn, and return the warnings as sentences."""
+    """Look for test drugs whose structure was trained on under another name, or that are in a combination in training.
+
+    Warn, and return the warnings as sentences.
+    """
     smiles = {name: text for name, text in drug_table.smiles.items() if text}
-    if not smiles:
+    if not smiles and not screen.combinations:
         return []
     from scgim.pp._chemistry import standardize_all
     from scgim.pp._leaks import find_leaks
 
+    said, structures = [], {}
     try:
-        structures = standardize_all(pd.Series(smiles))
+        structures = standardize_all(pd.Series(smiles, dtype=object))
     except ValueError as error:
-        said = f"Duplicates of test drugs in training could not be looked for. {error}"
-    else:
-        table = screen.conditions
-        cells = table.loc[~table["control"], ["drug", "dose", "line", "train"]].fillna({"dose": 0.0})
-        duplicates = find_leaks(cells, structures, dosed=False, lined=False).query("kind != 'condition'")
-        if duplicates.empty:
-            return []
+        said.append(f"Duplicates of test drugs in training could not be looked for. {error}")
+    cells = screen.conditions.loc[~screen.conditions["control"], ["drug", "dose", "line", "train"]]
+    leaks = find_leaks(
+        cells.fillna({"dose": 0.0}), structures, dosed=False, lined=False, combinations=screen.combinations
+    )
+    components = leaks[leaks["kind"] == "component"]
+    duplicates = leaks[leaks["kind"].isin(["parent", "near-identical"])]
+    if len(duplicates):
         pairs = listed(dict.fromkeys(duplicates["test"] + " = " + duplicates["train"]))
-        said = (
+        said.append(
             f"Leakage: {duplicates['test'].nunique()} test drugs have the structure of a training drug ({pairs}), so scores are too high "
             "for every method that uses features. scgim.pp.split(adata, smiles_key=...) keeps such duplicates on one side."
         )
-    warn(said)
-    return [said]
+    if len(components):
+        said.append(
+            f"Leakage: {components['test'].nunique()} test drugs ({listed(dict.fromkeys(components['test']))}) are in a combination in "
+            f"training ({listed(dict.fromkeys(components['train']))}), so they are not unseen. scgim.pp.split(adata, unseen='drug', ...) holds "
+            "these combinations out too."
+        )
+    for sentence in said:
+        warn(sentence)
+    return said
 
 
 def features_of(table: DrugTable, treatments: pd.Series, combinations: Mapping[str, Parts]) -> np.ndarray:
@@ -180,6 +193,9 @@ def _sample(
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """A sample of cells of every condition, standardized, the condition of each, and its row in the AnnData."""
     chosen = sample_rows(label, MOST_CELLS, rng)
+    n, d = len(chosen), len(summary.genes)
+    remedy = "choose fewer test conditions (scgim.pp.split with a smaller frac)"
+    require_memory(3 * 8 * n * d, f"{n:,} test cells x {d:,} genes", remedy)
     x = cells.take(rows[chosen]).toarray().astype(float)
     return (x - summary.group_mean[group[chosen]]) / summary.scale, label[chosen], rows[chosen]
 

@@ -8,6 +8,9 @@ import numpy as np
 import torch
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from scgim.data._design import ScreenDesign
     from scgim.module import GIMModule, TreatmentInputs
 
 
@@ -26,7 +29,7 @@ class InterventionDistribution(NamedTuple):
 
 @torch.no_grad()
 def intervention_distribution(
-    module: GIMModule, inputs: TreatmentInputs, row: np.ndarray, n_rows: int
+    module: GIMModule, inputs: TreatmentInputs, row: np.ndarray, n_rows: int, certain: np.ndarray | None = None
 ) -> InterventionDistribution:
     r"""Distribution of interventions of rows with one or several drugs.
 
@@ -46,13 +49,20 @@ def intervention_distribution(
         Row of every drug, ``(parts,)`` int, ascending.
     n_rows
         Number of rows.
+    certain
+        1 for known and 0 for excluded targets of every drug of every row, NaN for other genes, ``(parts, genes)``. They replace the
+        probabilities of the generator.
     """
     one = _of_drugs(module, inputs)
+    if certain is not None:
+        one = one._replace(probability=np.where(np.isnan(certain), one.probability, certain))
     if len(row) == n_rows:
         return one
     p, psi, error, noise = one
     total = lambda values: np.add.reduceat(values, np.searchsorted(row, np.arange(n_rows)), axis=0)
     any_of = 1 - np.exp(total(np.log1p(-np.minimum(p, 1 - 1e-16))))
+    if certain is not None:  # the logarithm above rounds a probability of 1
+        any_of = np.where(total(certain == 1) > 0, 1.0, any_of)
     summed = np.maximum(total(p), 1e-300)
     by = any_of if module.intervention.keeps_parents else summed
     mixed = InterventionDistribution(
@@ -65,6 +75,22 @@ def intervention_distribution(
     single = np.bincount(row, minlength=n_rows) == 1
     first = np.searchsorted(row, np.arange(n_rows))
     return InterventionDistribution(*(np.where(single[:, None], a[first], b) for a, b in zip(one, mixed, strict=True)))
+
+
+def measured_distribution(
+    module: GIMModule,
+    design: ScreenDesign,
+    inputs: TreatmentInputs,
+    certain_of: Callable[[np.ndarray], np.ndarray | None],
+) -> InterventionDistribution:
+    """Distribution of the interventions of the measured conditions; ``certain_of`` gives certain targets of drugs by their names."""
+    n = len(inputs.drug)
+    parts, of = inputs.parts()
+    order = torch.argsort(of, stable=True)
+    certain = certain_of(design.drugs[parts.drug[order].numpy()])
+    if certain is None:
+        return intervention_distribution(module, inputs, np.arange(n), n)
+    return intervention_distribution(module, parts.take(order), of[order].numpy(), n, certain)
 
 
 def _of_drugs(module: GIMModule, inputs: TreatmentInputs) -> InterventionDistribution:

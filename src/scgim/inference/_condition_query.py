@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     import numpy as np
     import pandas as pd
 
-    from scgim.data._combinations import Parts
+    from scgim._combinations import Parts
 
 
 def known_treatments(treatments: pd.Series, known: set[str], combinations: Mapping[str, Parts]) -> np.ndarray:

@@ -11,10 +11,10 @@ import torch
 
 from scgim.module import Action, abduct, counterfactual, draw_noise, propagate
 
-from ._prediction_adata import Block
+from ._prediction_adata import Block, Blocks
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
     from torch import Tensor, nn
 
@@ -65,6 +65,37 @@ class CounterfactualSampler:
         zero = torch.zeros(n, n_genes, dtype=torch.float64)
         found, *others = (counterfactual(*each, zero, **change) for each in self.mechanisms)
         return sum(others, found) / len(self.mechanisms) - found
+
+    def blocks(
+        self,
+        asked: Sequence[tuple[Callable[[str], Intervention], Callable[[str], str | None], dict]],
+        lines: Sequence[ControlCells],
+        as_: As,
+        n_cells: int | None,
+    ) -> Blocks:
+        """Blocks of every intervention in every line.
+
+        ``asked`` are functions that return, for a line, the intervention and the source of its prediction (``None``: not requested), with
+        the obs values of the rows.
+        """
+
+        def parts() -> Iterator[tuple[Block, dict]]:
+            for change, source, shared in asked:
+                for controls in lines:
+                    if (found := source(controls.line)) is None:
+                        continue
+                    block = self.rows(controls, as_, n_cells, change(controls.line))
+                    yield block, {**shared, "cell_line": controls.line, "evidence": found}
+
+        return Blocks([self._n_rows(controls, as_, n_cells) for controls in lines] * len(asked), parts())
+
+    @staticmethod
+    def _n_rows(controls: ControlCells, as_: As, n_cells: int | None) -> int:
+        """Number of rows of a block."""
+        if as_ in ("mean", "delta"):
+            return 1
+        n = controls.x.shape[0]
+        return n if n_cells is None else n_cells if as_ == "samples" else min(n, n_cells)
 
     def rows(self, controls: ControlCells, as_: As, n_cells: int | None, change: Intervention) -> Block:
         """Predicted values of an intervention on the control cells of a line."""

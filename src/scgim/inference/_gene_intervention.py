@@ -8,12 +8,15 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 import torch
 
-from scgim.module import DOUBT, Action
+from scgim.module import DOUBT, Action, counterfactual
 
 from ._counterfactuals import Blend, Intervention
 
 if TYPE_CHECKING:
     from scgim.data._training_summary import TrainingSummary
+    from scgim.module.mechanisms import Mechanism
+
+MAX_CELLS = 1_000  # most cells for a mean total effect; each cell costs as much as a prediction
 
 
 @dataclass(frozen=True)
@@ -67,3 +70,14 @@ def regressed_change(scatter: np.ndarray, values: dict[int, float]) -> np.ndarra
     genes = list(values)
     inverse = np.linalg.pinv(scatter[np.ix_(genes, genes)], hermitian=True)
     return np.array(list(values.values())) @ inverse @ scatter[genes]
+
+
+@torch.no_grad()
+def total_effects(mechanism: Mechanism, levels: list[torch.Tensor], z: torch.Tensor) -> np.ndarray:
+    """Mean change of every gene (column) under a shift of a gene (row) by 1, over cells ``z``; ``(genes, genes)``."""
+    unit = torch.eye(z.shape[1], dtype=z.dtype)
+    if mechanism.affine:
+        zero = torch.zeros_like(unit)
+        return (counterfactual(mechanism, levels, zero, Action(unit)) - zero).numpy()
+    z = z[:: -(-len(z) // MAX_CELLS)]
+    return np.array([(counterfactual(mechanism, levels, z, Action(e)) - z).mean(0).numpy() for e in unit])

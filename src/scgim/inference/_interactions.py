@@ -11,7 +11,7 @@ from scipy.stats import false_discovery_control, norm
 from scgim.data._design import condition_keys
 
 if TYPE_CHECKING:
-    from scgim.data._combinations import Parts
+    from scgim._combinations import Parts
 
     from ._predictor import Predictor
 

@@ -9,12 +9,15 @@ import pandas as pd
 from anndata import AnnData
 
 from scgim import _keys
+from scgim._memory import available_memory, require_memory
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
 
 Genes = Literal["all", "panel"]
+ROW_BYTES = 400  # of obs, for a row
+WORKING_ARRAYS = 5  # arrays of a block in double precision while it is predicted
 
 
 class Block(NamedTuple):
@@ -26,13 +29,20 @@ class Block(NamedTuple):
     additive: np.ndarray | None  # (rows, genes) additive baseline of a combination
 
 
-def assemble(parts: Iterator[tuple[Block, dict]], order: np.ndarray, genes: np.ndarray, about: dict) -> AnnData:
+class Blocks(NamedTuple):
+    """Predicted blocks, each with the obs values of its rows."""
+
+    sizes: list[int]  # number of rows of every block; the blocks of conditions that are not requested are not predicted
+    parts: Iterator[tuple[Block, dict]]
+
+
+def assemble(blocks: Blocks, order: np.ndarray, genes: np.ndarray, about: dict) -> AnnData:
     """Join predicted blocks to an AnnData.
 
     Parameters
     ----------
-    parts
-        Blocks, each with the obs values of its rows.
+    blocks
+        The blocks and their sizes.
     order
         Index of every output gene among the sorted genes.
     genes
@@ -40,16 +50,21 @@ def assemble(parts: Iterator[tuple[Block, dict]], order: np.ndarray, genes: np.n
     about
         Content of ``.uns["scgim"]["prediction"]``.
     """
-    values, controls, additive, sources, shared = [], [], [], [], []
-    least = (
-        0.0 if about["scale"] == "counts" and about["kind"] != "delta" else -np.inf
-    )  # log-normalized counts are not negative
-    for block, common in parts:
-        values.append(np.maximum(block.x, least)[:, order].astype(np.float32))
-        controls.append(block.control[:, order].astype(np.float32))
-        # The additive baseline of a single drug is its prediction.
-        added = None if block.additive is None else np.maximum(block.additive, least)[:, order].astype(np.float32)
-        additive.append(values[-1] if added is None else added)
+    _require_room(blocks.sizes, len(order), about["kind"])
+    # log-normalized counts are not negative
+    least = 0.0 if about["scale"] == "counts" and about["kind"] != "delta" else -np.inf
+    shape = (sum(blocks.sizes), len(order))
+    values, controls, additive = np.empty(shape, np.float32), np.empty(shape, np.float32), None
+    n, sources, shared = 0, [], []
+    for block, common in blocks.parts:
+        rows = slice(n, n := n + len(block.names))
+        values[rows] = np.maximum(block.x, least)[:, order]
+        controls[rows] = block.control[:, order]
+        if "doses" in common:
+            additive = np.empty(shape, np.float32) if additive is None else additive
+            # The additive baseline of a single drug is its prediction.
+            single = block.additive is None
+            additive[rows] = values[rows] if single else np.maximum(block.additive, least)[:, order]
         sources.append(block.names)
         shared.append(common)
     obs = pd.DataFrame(shared).iloc[np.repeat(np.arange(len(shared)), [len(names) for names in sources])]
@@ -71,11 +86,23 @@ def assemble(parts: Iterator[tuple[Block, dict]], order: np.ndarray, genes: np.n
         if obs[column].dtype == object:
             obs[column] = obs[column].astype(str).astype("category")
     obs.index = [f"{about['kind']}-{i}" for i in range(len(obs))]
-    out = AnnData(np.concatenate(values), obs=obs, var=pd.DataFrame(index=pd.Index(genes, dtype=object)))
-    out.layers[_keys.CONTROL_LAYER] = np.concatenate(controls)
-    if "doses" in obs:
-        out.layers[_keys.ADDITIVE_LAYER] = np.concatenate(additive)
+    out = AnnData(values[:n], obs=obs, var=pd.DataFrame(index=pd.Index(genes, dtype=object)))
+    out.layers[_keys.CONTROL_LAYER] = controls[:n]
+    if additive is not None:
+        out.layers[_keys.ADDITIVE_LAYER] = additive[:n]
     out.uns[_keys.UNS] = {"prediction": about}
     if about["scale"] != "continuous" and about["kind"] != "delta":
         out.uns["log1p"] = {}  # scanpy's mark of log-transformed values
     return out
+
+
+def _require_room(sizes: list[int], n_genes: int, kind: str) -> None:
+    """Raise a MemoryError if the prediction does not fit; ``sizes`` are the numbers of rows of the blocks."""
+    row = 2 * 4 * n_genes + ROW_BYTES
+    working = 8 * WORKING_ARRAYS * n_genes * max(sizes, default=0)
+    remedy = "predict some of the drugs at a time, for instance drug=model.drugs[:10]"
+    if kind in ("cells", "samples"):
+        fewer = int((available_memory() - working) / 2 / row / len(sizes))  # half of the memory remains free
+        remedy = "ask for means (as_='mean')" + (f", for fewer cells (n_cells={fewer})" if fewer > 0 else "")
+        remedy += ", or for one drug at a time (for drug in model.drugs: model.predict(drug=drug))"
+    require_memory(row * sum(sizes) + working, f"{sum(sizes):,} predicted rows x {n_genes:,} genes", remedy)

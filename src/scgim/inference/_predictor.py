@@ -12,26 +12,27 @@ import torch
 from scgim._checks import check_whole, listed
 from scgim._version import __version__
 from scgim.data._design import condition_keys
-from scgim.module import Action, counterfactual
+from scgim.data._known_targets import certain_targets
 from scgim.structure import levels
 
 from ._applicability import applicability
-from ._combinations import intervention_distribution
+from ._combinations import intervention_distribution, measured_distribution
 from ._condition_query import known_treatments, query_of_conditions
 from ._control_cells import training_controls, user_controls
 from ._counterfactuals import CounterfactualSampler, mean_changes
 from ._drug_interventions import DrugInterventions, condition_text, not_measured
+from ._gene_intervention import total_effects
 from ._prediction_adata import assemble
 from ._query import resolve
 from ._readout import ReadoutPredictor, gene_order
 from ._target_ranking import decisive_edges_of, posterior, rank
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Mapping
+    from collections.abc import Callable, Mapping, Sequence
 
     from anndata import AnnData
 
-    from scgim.data._combinations import Parts
+    from scgim._combinations import Parts
     from scgim.data._drug_table import DrugTable
     from scgim.data._training_summary import TrainingSummary
     from scgim.module import GIMModule
@@ -39,11 +40,9 @@ if TYPE_CHECKING:
 
     from ._combinations import InterventionDistribution
     from ._counterfactuals import As, Intervention, Targets
-    from ._prediction_adata import Block, Genes
+    from ._prediction_adata import Blocks, Genes
     from ._query import Query
     from ._target_ranking import Evidence
-
-MAX_CELLS = 1_000  # most cells for a mean total effect; each cell costs as much as a prediction
 
 
 @dataclass(frozen=True)
@@ -66,6 +65,9 @@ class Predictor:
         graph they would not reproduce the measured changes.
     plain
         A module without a graph for predictions of drugs, if the graph does harm; else ``None``.
+    known_targets
+        Prior knowledge of targets, as returned by :func:`~scgim.data._known_targets.check_known_targets`. Known and excluded targets of a
+        drug are certain at every dose and in every line.
     """
 
     module: GIMModule
@@ -76,6 +78,7 @@ class Predictor:
     averaging: Averaging | None = None
     averages_drugs: bool = False
     plain: GIMModule | None = None
+    known_targets: pd.DataFrame | None = None
 
     def resolve(self, **asked: object) -> Query:
         """Validate a query by :func:`~scgim.inference._query.resolve`."""
@@ -169,8 +172,12 @@ class Predictor:
 
     def interventions(self, query: Query, line: str, module: GIMModule | None = None) -> InterventionDistribution:
         """Interventions of a query's rows in a cell line by the generator of the module, or of another module."""
-        inputs = query.inputs(self.summary.design, line)
-        return intervention_distribution(module or self.module, inputs, query.row, len(query.drug))
+        inputs, certain = query.inputs(self.summary.design, line), self._certain(query.part)
+        return intervention_distribution(module or self.module, inputs, query.row, len(query.drug), certain)
+
+    def _certain(self, drug: np.ndarray) -> np.ndarray | None:
+        """Certain targets of drugs by :func:`~scgim.data._known_targets.certain_targets`."""
+        return certain_targets(self.known_targets, drug, self.summary.genes)
 
     # ---- predictions -------------------------------------------------------------------------------------------------
 
@@ -197,7 +204,7 @@ class Predictor:
 
         ``only`` are keys of the requested conditions; ``None`` for all rows in all lines. Readout genes are last.
         """
-        blocks = list(self._drug_blocks(query, None, "delta", None, 0, "expectation", evidence, only, genes))
+        blocks = list(self._drug_blocks(query, None, "delta", None, 0, "expectation", evidence, only, genes).parts)
         rows = query.with_treatments(pd.DataFrame([about for _, about in blocks]))[["drug", "dose", "cell_line"]]
         return rows, np.concatenate([block.x for block, _ in blocks])
 
@@ -232,7 +239,7 @@ class Predictor:
         evidence: Evidence,
         only: set[tuple] | None = None,
         genes: Genes = "all",
-    ) -> Iterator[tuple[Block, dict]]:
+    ) -> Blocks:
         self._check_evidence(query, evidence)
         readout = self._readout(genes)
         domain = applicability(query, self.summary.design).to_dict("records")
@@ -248,7 +255,7 @@ class Predictor:
             mean_changes=self.mean_changes if self.module.mechanism.affine else None,
             readout=readout,
         )
-        asked = (
+        asked = [
             (
                 lambda line, i=i: each.intervention(line, i),
                 lambda line, i=i: each.source(line, i),
@@ -256,19 +263,19 @@ class Predictor:
                 | ({"doses": doses[i]} if combined else {}),
             )
             for i in range(len(query.drug))
-        )
+        ]
         return self._blocks(asked, adata, as_, n_cells, seed, self._drug_mechanisms(), readout)
 
     def _blocks(
         self,
-        asked: Iterable[tuple[Callable[[str], Intervention], Callable[[str], str | None], dict]],
+        asked: Sequence[tuple[Callable[[str], Intervention], Callable[[str], str | None], dict]],
         adata: AnnData | None,
         as_: As,
         n_cells: int | None,
         seed: int,
         mechanisms: list[tuple],
         readout: ReadoutPredictor | None,
-    ) -> Iterator[tuple[Block, dict]]:
+    ) -> Blocks:
         """Blocks of every intervention in every line, each with the obs values of its rows."""
         if n_cells is not None:
             check_whole("n_cells", n_cells, least=1)
@@ -277,15 +284,9 @@ class Predictor:
         else:
             childless = ~self.module.mechanism.graph.numpy().any(1)
             lines = user_controls(adata, self.summary, self.setup, childless, readout=readout is not None)
-        sampler = CounterfactualSampler(mechanisms, seed, readout)
-        for change, evidence, shared in asked:
-            for controls in lines:
-                if (found := evidence(controls.line)) is None:
-                    continue
-                block = sampler.rows(controls, as_, n_cells, change(controls.line))
-                yield block, {**shared, "cell_line": controls.line, "evidence": found}
+        return CounterfactualSampler(mechanisms, seed, readout).blocks(asked, lines, as_, n_cells)
 
-    def _assembled(self, blocks: Iterator[tuple[Block, dict]], as_: As, about: dict, genes: Genes) -> AnnData:
+    def _assembled(self, blocks: Blocks, as_: As, about: dict, genes: Genes) -> AnnData:
         provenance = {
             "kind": as_,
             "scale": self.setup["scale"],
@@ -317,21 +318,14 @@ class Predictor:
         conditions, _, features = self.summary.conditions()
         if features is None:
             return None, None
-        unit, n = self.summary.relative_scale(self.summary.design.line), len(self.summary.design.drug)
-        every = intervention_distribution(self.module, conditions.inputs, np.arange(n), n)
+        unit = self.summary.relative_scale(self.summary.design.line)
+        every = measured_distribution(self.module, self.summary.design, conditions.inputs, self._certain)
         held_out = every._replace(probability=features.probability.numpy(), psi=features.psi.numpy())
         return unit * self.mean_changes(every), unit * self.mean_changes(held_out)
 
-    @torch.no_grad()
     def total_effects(self, z: torch.Tensor) -> np.ndarray:
-        """Mean change of every gene (column) under a shift of a gene (row) by 1, over cells ``z``; ``(genes, genes)``."""
-        mechanism, d = self.module.mechanism, z.shape[1]
-        if mechanism.affine:
-            zero = torch.zeros(d, d, dtype=z.dtype)
-            return (counterfactual(mechanism, self._levels(), zero, Action(torch.eye(d, dtype=z.dtype))) - zero).numpy()
-        z, depth = z[:: -(-len(z) // MAX_CELLS)], self._levels()
-        unit = torch.eye(d, dtype=z.dtype)
-        return np.array([(counterfactual(mechanism, depth, z, Action(e)) - z).mean(0).numpy() for e in unit])
+        """Total effects of all genes by :func:`~scgim.inference._gene_intervention.total_effects`."""
+        return total_effects(self.module.mechanism, self._levels(), z)
 
     def _drug_mechanisms(self) -> list[tuple]:
         """Mechanisms for predictions of drugs, with the topological generations of their graph."""

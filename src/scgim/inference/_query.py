@@ -11,8 +11,8 @@ import numpy as np
 import pandas as pd
 
 from scgim._checks import control_names, listed, nearest, warn_of_alike
+from scgim._combinations import combination_name
 from scgim._doses import as_one
-from scgim.data._combinations import combination_name
 from scgim.data._drug_table import check_feature_table
 from scgim.module import Rows
 

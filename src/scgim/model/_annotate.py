@@ -10,11 +10,24 @@ import scipy.sparse as sp
 
 from scgim import _keys
 from scgim._checks import listed, warn
+from scgim._memory import require_memory
 
 if TYPE_CHECKING:
     from anndata import AnnData
 
     from scgim.data._training_summary import TrainingSummary
+
+CONDITION_BYTES = 200  # of changes and of the table of targets, for a gene in a condition
+
+
+def require_room(n_cells: int, n_genes: int, n_conditions: int, *, readout: bool) -> None:
+    """Raise a MemoryError if the two arrays of cells x genes and the changes and targets of all conditions do not fit."""
+    needed = 2 * 4 * n_cells * n_genes + CONDITION_BYTES * n_conditions * n_genes
+    remedy = "annotate some of the cells at a time (model.annotate(part), with part = adata[rows].copy())"
+    if readout:
+        remedy += ", or the panel alone (genes='panel')"
+    remedy += ", or ask for one row per condition (model.predict(as_='delta'))"
+    require_memory(needed, f"Two arrays of {n_cells:,} cells x {n_genes:,} genes", remedy)
 
 
 def write_shift(
@@ -54,7 +67,9 @@ def write_shift(
     mean = summary.group_mean
     if summary.readout:
         mean = np.hstack([mean, summary.readout["group_mean"]])
-    adata.obsm[_keys.PRED] = mean[:, order].astype(np.float32)[group] + change
+    predicted_mean = mean[:, order].astype(np.float32)[group]
+    predicted_mean += change
+    adata.obsm[_keys.PRED] = predicted_mean
 
 
 def placed(weight: np.ndarray, place: np.ndarray) -> sp.csr_matrix:

@@ -21,7 +21,7 @@ from scgim.inference._prediction_adata import Genes
 from scgim.inference._readout import gene_order
 from scgim.inference._target_ranking import Evidence
 
-from ._annotate import placed, write_graph, write_shift, write_targets
+from ._annotate import placed, require_room, write_graph, write_shift, write_targets
 from ._state import ModelState
 
 if TYPE_CHECKING:
@@ -63,6 +63,8 @@ class AnnotationMixin(ModelState):
         ------
         ValueError
             If ``adata`` is a view, has other genes, lines or batches than the training data, or no drug that the model can predict.
+        MemoryError
+            If the two arrays do not fit in memory, before anything is computed.
 
         Examples
         --------
@@ -92,10 +94,12 @@ class AnnotationMixin(ModelState):
         if alien := sorted(set(zip(cells["line"], cells["batch"], strict=True)) - groups):
             raise ValueError(f"No training controls for line, batch = {alien[0]}, so nothing to add a change to.")
         treated = cells.loc[~cells["control"], ["drug", "dose", "line"]]
+        order, names = gene_order(summary, columns_of.names, genes)
+        readout = genes == "all" and len(columns_of.readout) > 0
+        require_room(adata.n_obs, len(order), len(treated.drop_duplicates()), readout=readout)
         query, present = predictor.query_of(treated, columns.combinations(adata)), set(condition_keys(treated))
         targets = predictor.rank_targets(query, evidence, present)
         rows, change = predictor.changes(query, evidence, present, genes)
-        order, names = gene_order(summary, columns_of.names, genes)
         write_shift(adata, cells, summary, order, rows, change)
         place = pd.Index(summary.genes).get_indexer(adata.var_names.to_numpy(str))  # -1: readout
         weight, _ = self._trained_module().mechanism.effects(summary.standardized_controls())

@@ -127,6 +127,8 @@ class EvaluationMixin(ModelState):
         ValueError
             If the model has no data, no ``split_key`` or no test condition, if a test condition was used in training, or if the model can
             predict none.
+        MemoryError
+            If the sample of test cells does not fit in memory.
 
         See Also
         --------

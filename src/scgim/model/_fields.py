@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -77,6 +78,10 @@ class ConditionField(_TableField):
             "n_controls": int(table["control"].sum()),
             "genetic_arms": {name: arms[name].to_numpy(str) for name in arms},
         }
+
+    def transfer_field(self, state_registry: dict, adata_target: AnnData, **kwargs: Any) -> dict:
+        """The same for data of a loaded model, which may have no replicates: only training and evaluation read them."""
+        return ConditionField(replace(self.columns, replicate_key=None, unit=None)).register_field(adata_target)
 
     def get_summary_stats(self, state_registry: dict) -> dict:
         """Sizes for the registry's summary."""

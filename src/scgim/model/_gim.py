@@ -96,7 +96,7 @@ class GIM(
         Names of the genes that may have children; all by default. Names outside the screen are not used.
     known_targets
         Prior knowledge of drug targets: a DataFrame with columns ``drug``, ``gene`` and ``kind``. The gene is a target with probability
-        1 (``"known"``; ``"only"`` excludes all other genes) or 0 (``"excluded"``) in all measured conditions of the drug, or has prior log odds in nats (``"likely"``): the column ``log_odds``, or the odds of the
+        1 (``"known"``; ``"only"`` excludes all other genes) or 0 (``"excluded"``) at every dose and in every line of the drug, or has prior log odds in nats (``"likely"``): the column ``log_odds``, or the odds of the
         column ``probability``, by default 0.5. ``sign`` (-1 or 1) is the sign of the effect on the measured gene, if known. Rows of other drugs
         and genes are not used. Known targets are data for the graph and the generator.
     scale_shift
@@ -256,6 +256,7 @@ class GIM(
             averaging=self.averaging_,
             averages_drugs=self._from_means(),
             plain=self.plain_,
+            known_targets=self.settings_["known_targets"],
         )
 
     def _untrained(self, **changes: Any) -> Self:

@@ -102,6 +102,9 @@ class InferenceMixin(ModelState):
         KeyError, ValueError
             If a drug, dose, gene or cell is not valid, or if ``evidence="data"`` and a condition was not measured. The message names the
             value and a remedy.
+        MemoryError
+            If the prediction does not fit in memory, before anything is computed. Cells of a whole screen are large: drugs x doses x
+            control cells. ``as_="mean"`` is small, and ``n_cells`` or one drug at a time makes cells smaller.
 
         Examples
         --------
@@ -164,6 +167,8 @@ class InferenceMixin(ModelState):
         ------
         KeyError
             If a gene is not in the model. The message names the nearest gene.
+        MemoryError
+            If the prediction does not fit in memory.
 
         Examples
         --------

@@ -108,7 +108,8 @@ class PersistenceMixin(ModelState):
         dir_path
             Folder of :meth:`save`.
         adata
-            Data for annotation or further training. It is set up with the settings of the model and may contain unseen drugs.
+            Data for annotation or further training. It is set up with the settings of the model and may contain unseen drugs. Only training
+            and evaluation need its replicates.
 
         Raises
         ------
@@ -131,7 +132,7 @@ class PersistenceMixin(ModelState):
             )
             require_genes(genes.panel, state["fitted"]["genes"])
             require_genes(genes.readout, readout["genes"] if readout else genes.readout[:0])
-            cls.setup_anndata(adata, **registry["setup_args"])
+            cls.setup_anndata(adata, **registry["setup_args"], source_registry=registry)
         build: Callable[..., Self] = cls
         # Targets of the model's drugs remain known, even if `adata` contains none of these drugs. Genetic arms of `adata` are added.
         known = state["settings"].pop("known_targets", None)

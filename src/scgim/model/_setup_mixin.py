@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, get_args
 
 from scvi import REGISTRY_KEYS
 from scvi.data import AnnDataManager
 from scvi.data.fields import LayerField
 
+from scgim._arguments import check_arguments
 from scgim._checks import UNITS, check_option, one_or_list
+from scgim._combinations import plain_key
 from scgim.data._columns import ScreenColumns
-from scgim.data._combinations import plain_key
 from scgim.data._matrix_check import check_matrix
+from scgim.pp._smiles import SmilesConflict
 
 from ._fields import ConditionField, CovariateField, DrugFeaturesField, FingerprintField, ReadoutField
 from ._state import ModelState
@@ -22,7 +24,6 @@ if TYPE_CHECKING:
     from anndata import AnnData
 
     from scgim.data._matrix import Scale
-    from scgim.pp._smiles import SmilesConflict
 
 
 class SetupMixin(ModelState):
@@ -114,6 +115,8 @@ class SetupMixin(ModelState):
         ------
         KeyError
             If a key does not exist. The message names the nearest key.
+        TypeError
+            If an argument is not a name, or not a list of names where several are possible.
         ValueError
             If values contradict the declaration. The message names the values and a remedy.
 
@@ -123,15 +126,17 @@ class SetupMixin(ModelState):
         >>> adata = scgim.datasets.sachs()
         >>> scgim.setup_anndata(adata, drug_key="drug", control="cd3cd28", scale="continuous", smiles_key="smiles")
         """
+        check_arguments(locals(), several=True)
         # plain values, because the arguments are saved
         control = one_or_list(control)
-        covariate_keys = covariate_keys if isinstance(covariate_keys, str) else list(covariate_keys)
+        covariate_keys = list(covariate_keys)
         drug_key, dose_key, smiles_key = plain_key(drug_key), plain_key(dose_key), plain_key(smiles_key)
         setup_method_args = cls._get_setup_method_args(
             **locals()
         )  # before others, because it records all local variables
         check_matrix(adata, layer=layer, scale=scale, size_factor_key=size_factor_key, readout=readout)
         check_option("unit", unit, UNITS)
+        check_option("smiles_conflict", smiles_conflict, get_args(SmilesConflict))
         columns = ScreenColumns.of_setup(locals())
         fields = [
             LayerField(REGISTRY_KEYS.X_KEY, layer, is_count_data=False, correct_data_format=False),

@@ -146,6 +146,13 @@ class TrainingMixin(ModelState):
             Seed of the search, the validation conditions and the stored control cells. The global random state is unchanged.
         trainer_kwargs
             Arguments of the Lightning trainer: ``callbacks``, ``logger``, ``enable_progress_bar``, ...
+
+        Raises
+        ------
+        ValueError
+            If the model has no data, an option is not valid, or the scatters of all conditions would take more than 2 GB.
+        MemoryError
+            If training does not fit in memory (:func:`scgim.pp.check` estimates it), before the cells are read.
         """
         self._require_data()
         check_keywords("train", trainer_kwargs, [*signature(TrainingMixin.train).parameters, *TRAINER_ARGUMENTS])

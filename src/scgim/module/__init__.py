@@ -8,7 +8,7 @@ from .generators import GENERATORS
 from .interventions import INTERVENTIONS, Hard, Shift
 from .likelihood import DOUBT, complete_log_likelihood, log_likelihoods, marginal_log_likelihood, noise_loss
 from .mechanisms import MECHANISMS, LinearMechanism, NetworkMechanism
-from .readout import Readout, ReadoutData
+from .readout import Readout, ReadoutData, ReadoutReplicates
 from .responses import Responses, Rows
 from .scm import Action, abduct, counterfactual, draw_noise, propagate
 
@@ -32,6 +32,7 @@ __all__ = [
     "NetworkMechanism",
     "Readout",
     "ReadoutData",
+    "ReadoutReplicates",
     "Responses",
     "Rows",
     "NoiseScale",

@@ -12,6 +12,8 @@ from .responses import Responses
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+    from scgim.statistics import Replicates
+
     from .responses import Rows
 
 PENALTIES = 10.0 ** np.arange(-4, 3.1, 0.5)  # grid of ridge penalties, in units of the mean eigenvalue
@@ -21,12 +23,35 @@ MOST_ATTENUATION = 10.0  # largest factor of the slopes within conditions
 _LEAST_VARIANCE = 1e-8
 
 
+class ReadoutReplicates(NamedTuple):
+    """Replicates and their means in control SD, ``panel`` (units, panel) and ``readout`` (units, readout).
+
+    ``condition`` is the condition of every treated part of ``replicates``, as in :class:`~scgim.statistics.Replicates`.
+    """
+
+    replicates: Replicates
+    condition: NDArray
+    panel: NDArray
+    readout: NDArray
+
+    def error(self, slopes: NDArray, noise: NDArray, k: int) -> NDArray:
+        r"""Variance of every condition's change given the panel beyond sampling, ``(k, readout)``.
+
+        It is :math:`\omega_j^2 (\sum_r a_{kr}^2 + \sum_r c_{kr}^2)`, with the variance :math:`\omega_j^2` of the residuals
+        :math:`r_j - \sum_i B_{ij} p_i` between replicates of a condition and the shares :math:`a` and :math:`c` of replicates in the
+        condition and in its controls.
+        """
+        known = self.replicates
+        found = known.variance(self.readout - self.panel @ slopes, noise / known.n[:, None])
+        return found.variance * known.concentration(self.condition, k).sum(0)
+
+
 class ReadoutData(NamedTuple):
     """Statistics of panel and readout in their control SD.
 
     ``scatter`` (panel, panel), ``cross`` (panel, readout) and ``squares`` (readout,) are pooled within conditions, with ``freedom`` degrees
     of freedom. ``panel`` (conditions, panel) and ``readout`` (conditions, readout) are mean changes; ``n`` and ``controls`` are effective
-    numbers of cells of every condition and of its controls.
+    numbers of cells of every condition and of its controls. ``replicates`` are the replicates, if they are declared.
     """
 
     scatter: NDArray
@@ -37,6 +62,7 @@ class ReadoutData(NamedTuple):
     readout: NDArray
     n: NDArray
     controls: NDArray
+    replicates: ReadoutReplicates | None = None
 
 
 @dataclass(frozen=True)
@@ -47,7 +73,8 @@ class Readout:
 
     .. math:: r_{kj} = \sum_i B_{ij} p_{ki} + u_{kj} + e_{kj},
 
-    with the change :math:`p_k` of the panel, the gene's own change :math:`u_{kj}` and the sampling error :math:`e_{kj}`.
+    with the change :math:`p_k` of the panel, the gene's own change :math:`u_{kj}` and the error :math:`e_{kj}` of sampling and, if
+    replicates are declared, of replicates (:meth:`ReadoutReplicates.error`).
 
     :math:`B = a B_w + B_b`. :math:`B_w` is the ridge regression on the panel within conditions, with the penalty of least generalized
     cross-validation (Golub, Heath and Wahba 1979). Measurement noise in the panel attenuates it. :math:`B_b` is the ridge regression of
@@ -85,6 +112,8 @@ class Readout:
         explained = np.einsum("ij,ij->j", slopes, data.scatter @ slopes - 2 * data.cross)
         noise = np.maximum((data.squares + explained) / data.freedom, _LEAST_VARIANCE)
         error = (1 / data.n + 1 / data.controls)[:, None] * noise
+        if data.replicates is not None:
+            error = error + data.replicates.error(slopes, noise, len(data.n))
         responses = Responses.fit(rows, data.readout - data.panel @ slopes, error, None, None)
         return cls(slopes.astype(np.float32), noise, responses, attenuation, within, between)
 

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Literal, get_args
 import pandas as pd
 
 from scgim._anndata import refuse_view
+from scgim._arguments import check_arguments
 from scgim._checks import UNITS, check_option, control_names
 
 from ._check_arms import check_arms
@@ -119,14 +120,15 @@ def check(
     ``split``
         No leakage from training into test, see `audit_split`.
     ``resources``
-        Memory and time of training, extrapolated from a benchmark with linear mechanisms; accurate to a factor of a few.
+        Memory and processor time of set-up, training and prediction, extrapolated from a benchmark with linear mechanisms; accurate to a
+        factor of 2 on simulated screens. WARN if the memory is not available, by the least limit of machine, container and process.
 
     Raises
     ------
     KeyError
         If a column, layer or table does not exist. The message names the nearest one.
     TypeError, ValueError
-        If `adata` is not an AnnData or is a view, or `scale` does not exist. Problems of the data never raise.
+        If an argument is not a name, `adata` is not an AnnData or is a view, or `scale` does not exist. Problems of the data never raise.
 
     Examples
     --------
@@ -139,6 +141,7 @@ def check(
     7 drugs with distinct features to learn from: nothing is learned across drugs below 8.
     """
     arguments = locals()
+    check_arguments(arguments)
     screen = UncheckedScreen(controls=control_names(arguments.pop("control")), **arguments)
     refuse_view(adata)
     check_option("scale", scale, ["counts", "lognorm", "continuous"])

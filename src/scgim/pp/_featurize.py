@@ -7,16 +7,15 @@ import numpy as np
 from scgim import _keys
 from scgim._anndata import refuse_view
 from scgim._checks import (
-    check_control,
     check_key_added,
     check_names,
     find_control,
-    is_control,
     listed,
     warn,
     warn_of_featureless,
 )
 
+from ._cell_drugs import CellDrugs, is_combined
 from ._descriptors import DESCRIPTORS
 from ._fingerprints import compute
 from ._smiles import SmilesConflict, check_smiles, with_structure
@@ -35,8 +34,8 @@ H5AD_GAP = range(4001, 5001)
 def featurize_drugs(
     adata: AnnData,
     *,
-    drug_key: str = "drug",
-    smiles_key: str = "smiles",
+    drug_key: str | Sequence[str] = "drug",
+    smiles_key: str | Sequence[str] = "smiles",
     method: Literal["morgan", "descriptors", "morgan_descriptors"] = "morgan",
     n_bits: int = 1024,
     radius: int = 2,
@@ -45,6 +44,7 @@ def featurize_drugs(
     control: str | Sequence[str] | None = None,
     key_added: str = _keys.FEATURES,
     smiles_conflict: SmilesConflict = "error",
+    combination_sep: str | None = None,
 ) -> pd.DataFrame:
     """Compute a fingerprint for every drug of a screen, from the SMILES of its cells.
 
@@ -57,7 +57,9 @@ def featurize_drugs(
         Cells; not a view.
     drug_key, smiles_key
         Columns of ``obs``: name of the drug, and its SMILES, the same one in all of its cells. A drug without a SMILES, such as a
-        cytokine, gets a row of NaN, and `scgim.setup_anndata` takes this row for the absence of features.
+        cytokine, gets a row of NaN, and `scgim.setup_anndata` takes this row for the absence of features. In a screen with combinations,
+        lists of columns or a separator as in `scgim.setup_anndata`; every drug of a combination gets one row, and a single column of
+        SMILES is read in cells of single drugs.
     method, n_bits, radius, counts, chirality
         Kind and settings of the fingerprint, as in `scgim.pp.fingerprints`.
     control
@@ -68,6 +70,8 @@ def featurize_drugs(
     smiles_conflict
         Several SMILES of one drug: ``"error"``; ``"first"``, the most frequent SMILES, then the first in alphabetical order; or
         ``"same_parent"``, the same if all SMILES have one parent (`scgim.pp.standardize`), as salts of a compound have.
+    combination_sep
+        Separator of drugs in ``obs[drug_key]``.
 
     Returns
     -------
@@ -110,18 +114,23 @@ def featurize_drugs(
         raise ValueError(
             f"n_bits={n_bits}: a table of {H5AD_GAP[0]:,} to {H5AD_GAP[-1]:,} columns cannot be written to h5ad. Use 2048."
         )
-    drug = check_names(adata, drug_key)
-    if control is not None:
-        check_control(drug, control, key=drug_key)
-    treated = np.ones(len(drug), bool) if control is None else ~is_control(drug, control)
-    smiles = check_smiles(adata, smiles_key, names=drug, treated=treated, conflict=smiles_conflict)
+    if is_combined(drug_key, combination_sep) and control is None:
+        raise ValueError("A screen with combinations needs control=, the name of its untreated cells.")
+    if control is None:
+        drug = check_names(adata, str(drug_key))
+        smiles = check_smiles(
+            adata, str(smiles_key), names=drug, treated=np.ones(len(drug), bool), conflict=smiles_conflict
+        )
+    else:
+        cells = CellDrugs.read(adata, drug_key, control, sep=combination_sep)
+        smiles = cells.smiles(smiles_key, smiles_conflict)
     if smiles.empty:
         raise ValueError(f"obs[{drug_key!r}] holds no drug besides the control {control!r}.")
     found = find_control(adata, smiles.index) if control is None else None
     if found is not None and not str(smiles[found]).strip():
         warn(f"{found!r} has no SMILES and was taken for the control. Pass control={found!r} to say so.")
         smiles = smiles.drop(found)
-    known = with_structure(smiles, smiles_key)
+    known = with_structure(smiles, str(smiles_key))
     bare = smiles.index.difference(known.index)
     if control is None and len(bare):
         raise ValueError(

@@ -73,9 +73,8 @@ class UncheckedScreen:
 
     def require_keys(self) -> None:
         """Raise KeyError for columns, layers and tables that do not exist; the message names the nearest ones."""
-        given = () if isinstance(self.covariate_keys, str) else self.covariate_keys
-        for key in [*(getattr(self, name) for name in KEYS), *given]:
-            if key is not None and (not isinstance(key, str) or key not in self.adata.obs):
+        for key in [*(getattr(self, name) for name in KEYS), *self.covariate_keys]:
+            if key is not None and key not in self.adata.obs:
                 check_obs_column(self.adata, key, allow_missing=True)
         for where, key in (("layers", self.layer), ("uns", self.features_key)):
             found = getattr(self.adata, where)

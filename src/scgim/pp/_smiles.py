@@ -12,8 +12,12 @@ from ._chemistry import standardize
 from ._mixtures import mixtures
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     import numpy as np
     from anndata import AnnData
+
+    from scgim._combinations import Treatments
 
 SmilesConflict = Literal["error", "first", "same_parent"]
 MIXTURE = (
@@ -82,6 +86,32 @@ def check_smiles(
             + (f" The same holds for {listed(others)}." if others else "")
         )
     return found[~found.index.duplicated()]
+
+
+def read_smiles(
+    adata: AnnData,
+    key: str | Sequence[str],
+    names: pd.Series,
+    treated: np.ndarray,
+    treatments: Treatments | None,
+    conflict: SmilesConflict,
+) -> pd.Series:
+    """The SMILES of every drug; in a screen with combinations from a column for each of their drugs, or from cells of single drugs.
+
+    ``names`` and ``treated`` are those of `check_smiles`, and ``treatments`` the treatments of a screen with combinations.
+    """
+    if isinstance(key, str):
+        if treatments is not None:
+            treated = treated & ~names.isin(list(treatments.combinations)).to_numpy()
+        return check_smiles(adata, key, names=names, treated=treated, conflict=conflict)
+    if treatments is None or len(key) != treatments.drugs.shape[1]:
+        raise ValueError(
+            f"smiles_key={list(key)!r} needs a drug_key of as many columns. With one column, SMILES come from cells of single drugs."
+        )
+    columns = [check_obs_column(adata, each, allow_missing=True).astype(object) for each in key]
+    values = pd.concat(columns, ignore_index=True).rename(", ".join(key))
+    of = pd.Series(treatments.drugs.T.ravel())
+    return check_smiles(values.to_frame(), str(values.name), names=of, treated=(of != "").to_numpy(), conflict=conflict)
 
 
 def _parent(smiles: object) -> str:

@@ -1,22 +1,23 @@
-"""Rules of a split: which cells are held out, ``(cells,)`` bool.
+"""Rules of a split: which rows are held out, ``(rows,)`` bool. A cell is held out if one of its rows is.
 
-``conditions`` has one row per cell: drug, treated, and the columns that the rule needs (compound, scaffold, line, dose).
+``conditions`` has one row per cell and drug: treatment, drug, single, treated, and the columns that the rule needs (compound, scaffold,
+line, dose).
 Groups are drawn here, not by scikit-learn's ``GroupShuffleSplit``. With the same seed ``GroupShuffleSplit`` would hold out other
 groups. It also rounds the share up instead of to the nearest whole number, and has no rule for sizes of scaffolds or doses of a drug.
 """
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import TYPE_CHECKING
 
 import numpy as np
+import pandas as pd
 
 from scgim._checks import listed
 
 if TYPE_CHECKING:
     from collections.abc import Collection
-
-    import pandas as pd
 
 MIN_DRUGS, MIN_LINES, MIN_SCAFFOLDS = 5, 2, 2
 
@@ -76,9 +77,10 @@ def scaffolds(conditions: pd.DataFrame, frac: float, rng: np.random.Generator) -
 
 
 def doses(conditions: pd.DataFrame, frac: float, rng: np.random.Generator) -> np.ndarray:
-    """Hold out whole doses of each compound."""
+    """Hold out whole doses of each compound, drawn from its doses as a single drug."""
     test = np.zeros(len(conditions), dtype=bool)
-    for _, cells in conditions[conditions["treated"]].groupby("compound", sort=True):
+    known = conditions["treated"] & conditions["single"]
+    for _, cells in conditions[known].groupby("compound", sort=True):
         doses_of = [set(doses) for _, doses in cells.groupby("drug")["dose"]]
         doses = sorted(set.union(*doses_of))
         held_out: set[float] = set()
@@ -89,7 +91,39 @@ def doses(conditions: pd.DataFrame, frac: float, rng: np.random.Generator) -> np
         test[cells.index[cells["dose"].isin(held_out)]] = True
     if not test.any():
         raise ValueError("No drug has two doses, so no dose can be held out. Use unseen='drug'.")
-    return test
+    if conditions["single"].all():
+        return test
+    of_compound = pd.MultiIndex.from_frame(conditions[["compound", "dose"]])
+    return of_compound.isin(of_compound[test])
 
 
-SPLIT_RULES = {"drug": drugs, "dose": doses, "scaffold": scaffolds, "cell_line": lines}
+def drug_sets(conditions: pd.DataFrame) -> pd.Series:
+    """The compounds of every treatment, sorted, index = treatments; controls are left out."""
+    pairs = conditions.loc[conditions["treated"], ["treatment", "compound"]].drop_duplicates()
+    return pairs.groupby("treatment")["compound"].agg(lambda names: tuple(sorted(names)))
+
+
+def combinations(conditions: pd.DataFrame, frac: float, rng: np.random.Generator) -> np.ndarray:
+    """Hold out whole combinations of compounds at all doses; every compound stays in training."""
+    sets = drug_sets(conditions)
+    measured = Counter(name for names in set(sets) for name in names)
+    found = sorted(names for names in set(sets) if len(names) > 1)
+    held_out: set[tuple[str, ...]] = set()
+    for i in rng.permutation(len(found)):
+        names = found[i]
+        if len(held_out) < max(1, round(frac * len(found))) and all(measured[name] > 1 for name in names):
+            held_out.add(names)
+            measured.subtract(names)
+    if not held_out:
+        raise ValueError(
+            f"There are {len(found)} combinations, and none can be held out such that all of its drugs stay in training. "
+            + (
+                "Use unseen='drug'."
+                if found
+                else "Pass drug_key as a list of columns, or combination_sep, if cells have several drugs."
+            )
+        )
+    return conditions["treatment"].isin(sets.index[sets.isin(held_out)]).to_numpy()
+
+
+SPLIT_RULES = {"drug": drugs, "dose": doses, "scaffold": scaffolds, "cell_line": lines, "combination": combinations}

@@ -19,7 +19,7 @@ logger = logging.getLogger("scgim")
 
 def cross_validate(
     adata: AnnData,
-    unseen: Literal["drug", "dose", "scaffold", "cell_line"] = "drug",
+    unseen: Literal["drug", "dose", "scaffold", "cell_line", "combination"] = "drug",
     n_splits: int = 3,
     model_kwargs: dict[str, Any] | None = None,
     train_kwargs: dict[str, Any] | None = None,
@@ -43,9 +43,11 @@ def cross_validate(
     unseen
         What the folds consist of. ``"drug"``: drugs. ``"dose"``: doses of every drug with two or more, never all of them at once.
         ``"scaffold"``: drugs, those on one Bemis-Murcko scaffold together (needs ``smiles_key``). ``"cell_line"``: treated cells of
-        cell lines, whose controls stay in training.
+        cell lines, whose controls stay in training. ``"combination"``: sets of drugs at all doses; those with a drug that is measured
+        in no other fold are never tested. Under ``"drug"``, ``"scaffold"`` and ``"dose"`` a combination is held out in every fold that
+        tests one of its drugs (or of their doses), and scored in the first of these folds.
     n_splits
-        Number of folds, from 2 to the number of drugs, scaffolds or cell lines.
+        Number of folds, from 2 to the number of drugs, scaffolds, cell lines or combinations.
     model_kwargs
         Arguments of :class:`scgim.GIM`.
     train_kwargs
@@ -101,19 +103,24 @@ def cross_validate(
     from ._resplit import setup_arguments, split_anew
 
     arguments, options = setup_arguments(adata, setup_kwargs), dict(model_kwargs or {})
-    fold = deal(adata, unseen, n_splits, arguments, seed)
+    test = deal(adata, unseen, n_splits, arguments, seed)
     _check_features(unseen, arguments, options)
     training = {"seed": seed} | dict(train_kwargs or {})
     show = training.pop("enable_progress_bar", True)
     training["enable_progress_bar"] = False
-    parts = []
+    parts: list[pd.DataFrame] = []
+    scored: set[tuple] = set()
     for k in tqdm(range(n_splits), desc=f"cross-validation, unseen {unseen}", unit="fold", disable=not show):
-        with split_anew(adata, fold == k, arguments) as screen:
+        with split_anew(adata, test[:, k], arguments) as screen:
             model = GIM(screen, **options)
             model.train(**training)
             scores = score_conditions(
                 model, model._screen(), refit=refit, distributions=distributions, seed=seed, train_kwargs=training
             )
+        # A combination is held out in the folds of all of its drugs, and scored once.
+        keys = list(zip(scores["drug"], scores["dose"].astype(str), scores["cell_line"], strict=True))
+        scores = scores[[key not in scored for key in keys]]
+        scored.update(keys)
         parts.append(scores.assign(fold=pd.array([k] * len(scores), dtype="Int64")))
     out = summarize(pd.concat(parts, ignore_index=True))
     for sentence in out.attrs["verdict"]:

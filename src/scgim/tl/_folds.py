@@ -3,21 +3,21 @@
 from __future__ import annotations
 
 from numbers import Integral
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
 from sklearn.model_selection import GroupKFold
 
 from scgim._anndata import in_memory
-from scgim._checks import check_control, check_doses, check_names, check_option, is_control
+from scgim._checks import check_names, check_option
 from scgim._look_alikes import representatives
+from scgim.pp._cell_drugs import CellDrugs
 from scgim.pp._chemistry import standardize_all
 from scgim.pp._duplicates import joined
 from scgim.pp._leaks import morgan
 from scgim.pp._scaffold import compounds, scaffolds
-from scgim.pp._smiles import check_smiles
-from scgim.pp._split_rules import MIN_DRUGS
+from scgim.pp._split_rules import MIN_DRUGS, drug_sets
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -26,20 +26,21 @@ if TYPE_CHECKING:
 
     from scgim.pp import StandardizedMolecule
 
-UNSEEN = ("drug", "dose", "scaffold", "cell_line")
+UNSEEN = ("drug", "dose", "scaffold", "cell_line", "combination")
 NEEDS = {"dose": "dose_key", "scaffold": "smiles_key", "cell_line": "cell_line_key"}
 
 
-def deal(adata: AnnData, unseen: str, n_splits: int, columns: Mapping[str, str | None], seed: int) -> np.ndarray:
-    """The fold in which each cell is tested, ``(cells,)`` int; -1 for cells that are never tested.
+def deal(adata: AnnData, unseen: str, n_splits: int, columns: Mapping[str, Any], seed: int) -> np.ndarray:
+    """The cells that are held out in each fold, ``(cells, n_splits)`` bool.
 
-    Controls are never tested. Drugs without features among drugs with features are tested at unseen doses and in unseen lines only.
+    Controls are never tested. Drugs without features among drugs with features are tested at unseen doses and in unseen lines only. A
+    combination is held out in every fold that tests one of its drugs (or of their doses), so that no fold trains on them.
 
     Parameters
     ----------
     columns
         Arguments of `setup_anndata`: drug_key and control, and, if they exist, dose_key, smiles_key, smiles_conflict, features_key,
-        cell_line_key.
+        cell_line_key, combination_sep.
 
     Raises
     ------
@@ -51,37 +52,32 @@ def deal(adata: AnnData, unseen: str, n_splits: int, columns: Mapping[str, str |
         raise ValueError(
             f"n_splits={n_splits!r} must be a whole number from 2 up: every fold is trained on the others."
         )
-    if columns.get("combination_sep") is not None:
-        raise ValueError(
-            "Folds of screens with combinations are not dealt, because a combination would disclose the drugs that are held out. Write a "
-            "split column, pass it as split_key, and use GIM.evaluate."
-        )
     need = NEEDS.get(unseen)
     if need and columns.get(need) is None:
         raise ValueError(f"unseen={unseen!r} needs {need}: name the column in setup_anndata, or in setup_kwargs.")
-    drug = check_names(adata, columns["drug_key"])
-    check_control(drug, columns["control"], key=columns["drug_key"])
-    treated = ~is_control(drug, columns["control"])
-    cells = pd.DataFrame({"drug": drug.to_numpy()})
-    if unseen == "dose":
-        cells["dose"] = check_doses(adata, columns["dose_key"], treated=treated)
+    dose_key = columns["dose_key"] if unseen == "dose" else None
+    cells = CellDrugs.read(
+        adata, columns["drug_key"], columns["control"], sep=columns.get("combination_sep"), dose_key=dose_key
+    )
+    rows = cells.rows()
     if unseen == "cell_line":
-        cells["line"] = check_names(adata, columns["cell_line_key"]).to_numpy()
+        rows["line"] = check_names(adata, columns["cell_line_key"]).to_numpy()[rows["cell"]]
     structures: dict[str, StandardizedMolecule] = {}
     featureless: set[str] = set()
     if columns.get("smiles_key") is not None and unseen != "cell_line":
-        conflict = columns.get("smiles_conflict", "error")
-        smiles = check_smiles(adata, columns["smiles_key"], names=drug, treated=treated, conflict=conflict)
+        smiles = cells.smiles(columns["smiles_key"], columns.get("smiles_conflict", "error"))
         structures = standardize_all(smiles[smiles != ""])
         featureless = set(smiles.index[smiles == ""])
     if columns.get("features_key") is not None:
         table = in_memory(adata.uns[columns["features_key"]])
         featureless = set(table.index[table.isna().all(axis=1)])
     if unseen in {"drug", "scaffold"}:  # unmeasured, these drugs could not be predicted
-        treated &= ~drug.isin(featureless).to_numpy()
-    fold = np.full(adata.n_obs, -1)
-    fold[treated] = _dealt(unseen, cells[treated], structures, n_splits, np.random.default_rng([seed, 0xF01D]))
-    return fold
+        rows["treated"] &= ~rows["drug"].isin(featureless)
+    rows = rows[rows["treated"]]
+    fold = _dealt(unseen, rows, structures, n_splits, np.random.default_rng([seed, 0xF01D]))
+    test = np.zeros((adata.n_obs, n_splits), dtype=bool)
+    test[rows["cell"].to_numpy()[fold >= 0], fold[fold >= 0]] = True
+    return test
 
 
 def _dealt(
@@ -91,12 +87,17 @@ def _dealt(
     n_splits: int,
     rng: np.random.Generator,
 ) -> np.ndarray:
-    """Folds of treated cells with drug and, if `unseen` needs it, dose or line. Drugs without a structure are told apart by name."""
+    """Folds of the rows of treated cells, one per drug of a cell; -1 for rows that are never tested.
+
+    Rows have drug and, if `unseen` needs it, dose or line. Drugs without a structure are told apart by name.
+    """
     if unseen == "cell_line":
         return _whole(cells["line"], cells["line"], n_splits, "treated cell lines", rng)
     names = representatives(cells["drug"])
     # These are the duplicates that `scgim.pp.audit_split` finds: forms of one compound, and compounds with one fingerprint.
     compound = joined(names, compounds(structures), morgan(structures))
+    if unseen == "combination":
+        return _combinations(cells.assign(compound=cells["drug"].map(compound)), n_splits, rng)
     if unseen == "dose":
         return _doses(cells.assign(compound=cells["drug"].map(compound)), n_splits, rng)
     if (n := len(set(compound.values()))) < MIN_DRUGS:
@@ -122,9 +123,9 @@ def _whole(item: pd.Series, group: pd.Series, n_splits: int, what: str, rng: np.
 
 
 def _doses(cells: pd.DataFrame, n_splits: int, rng: np.random.Generator) -> np.ndarray:
-    """Folds of the doses of every compound. No fold takes all doses of a drug; a drug's only dose is in no fold."""
+    """Folds of the doses of every compound as a single drug. No fold takes all doses of a drug; a drug's only dose is in no fold."""
     size, where = np.zeros(n_splits, dtype=int), {}
-    for compound, rows in cells.groupby("compound", sort=True):
+    for compound, rows in cells[cells["single"]].groupby("compound", sort=True):
         own = [set(doses) for _, doses in rows.groupby("drug")["dose"]]
         taken: list[set[float]] = [set() for _ in range(n_splits)]
         for dose in rng.permutation(sorted(set.union(*own))):
@@ -138,6 +139,22 @@ def _doses(cells: pd.DataFrame, n_splits: int, rng: np.random.Generator) -> np.n
     _enough(n_splits, len(where), "doses of drugs with two or more")
     keys = pd.MultiIndex.from_frame(cells[["compound", "dose"]])
     return pd.Series(where).reindex(keys, fill_value=-1).to_numpy()
+
+
+def _combinations(rows: pd.DataFrame, n_splits: int, rng: np.random.Generator) -> np.ndarray:
+    """Folds of whole sets of compounds. Sets with a compound that is measured in no other fold are never tested."""
+    sets = drug_sets(rows)
+    several = sorted(names for names in set(sets) if len(names) > 1)
+    _enough(n_splits, len(several), "combinations")
+    fold = dict(
+        zip((several[i] for i in rng.permutation(len(several))), np.arange(len(several)) % n_splits, strict=True)
+    )
+    where: dict[str, set[int]] = {}
+    for names in set(sets):
+        for name in names:
+            where.setdefault(name, set()).add(int(fold.get(names, -1)))  # -1: in training always
+    tested = {names: k for names, k in fold.items() if all(len(where[name]) > 1 for name in names)}
+    return rows["treatment"].map(sets.map(lambda names: tested.get(names, -1))).to_numpy(dtype=int)
 
 
 def _enough(n_splits: int, n: int, what: str) -> None:

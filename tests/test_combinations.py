@@ -6,8 +6,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from scgim._combinations import TreatmentColumns, Treatments
 from scgim.data._columns import ScreenColumns
-from scgim.data._combinations import TreatmentColumns, Treatments
 from scgim.data._design import ScreenDesign
 from scgim.data._known_targets import check_known_targets, target_prior
 

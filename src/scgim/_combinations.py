@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
-from scgim._checks import check_obs_column, control_names, listed
+from scgim._checks import check_obs_column, control_names, listed, shown
 from scgim._doses import as_one, parse_number
 
 if TYPE_CHECKING:
@@ -81,7 +81,7 @@ class TreatmentColumns:
         self.drug_keys, self.dose_keys, self.sep = _keys(drug_key, "drug_key"), _keys(dose_key, "dose_key"), sep
         self.controls = control_names(control)
         if sep is not None and (not isinstance(sep, str) or not sep.strip()):
-            raise ValueError(f"combination_sep={sep!r} is no separator: pass a string such as '+', or None.")
+            raise ValueError(f"combination_sep={shown(sep)} is no separator: pass a string such as '+', or None.")
         if sep is not None and len(self.drug_keys) > 1:
             raise ValueError(
                 "drug_key is a list of columns, and combination_sep splits a single column. Leave one of them out."
