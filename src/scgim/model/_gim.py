@@ -293,6 +293,11 @@ class GIM(
             raise ValueError("This model was loaded without data. Load it with GIM.load(path, adata=...).")
 
     @property
+    def fitted(self) -> TrainingSummary | None:
+        """Former name of ``summary_``."""
+        return self.summary_
+
+    @property
     def _choice(self) -> GeneratorChoice:
         """The generator in use, and the reason of its choice."""
         choice = self._chosen if self._selection is None else self._selection.choice
