@@ -111,6 +111,10 @@ class FingerprintField(_TableField):
         super().register_field(adata)
         return fingerprint(RegisteredScreen(adata, self.setup))
 
+    def transfer_field(self, state_registry: dict, adata_target: AnnData, **kwargs: Any) -> dict:
+        """The same without replicates, which data of a loaded model may not have."""
+        return FingerprintField(self.setup | {"replicate_key": None, "unit": None}).register_field(adata_target)
+
     def get_summary_stats(self, state_registry: dict) -> dict:
         """No sizes."""
         return {}

@@ -132,7 +132,8 @@ class PersistenceMixin(ModelState):
             )
             require_genes(genes.panel, state["fitted"]["genes"])
             require_genes(genes.readout, readout["genes"] if readout else genes.readout[:0])
-            cls.setup_anndata(adata, **registry["setup_args"], source_registry=registry)
+            setup = cls._get_setup_method_args(cls=cls, adata=adata, **registry["setup_args"])
+            cls._register(adata, setup, registry)
         build: Callable[..., Self] = cls
         # Targets of the model's drugs remain known, even if `adata` contains none of these drugs. Genetic arms of `adata` are added.
         known = state["settings"].pop("known_targets", None)
