@@ -11,11 +11,13 @@ from scgim._checks import (
     check_names,
     check_obs_column,
     check_option,
+    check_whole,
     control_names,
     find_control,
     is_control,
     listed,
     nearest,
+    warn_of_columns,
 )
 
 
@@ -112,3 +114,18 @@ def test_doses_are_numbers_where_cells_are_treated():
     np.testing.assert_array_equal(dose, [0.1, 2, 3, np.nan, np.nan])
     with pytest.raises(ValueError, match="holds 'None', 'x' for 2 treated cells.*goes into dose_unit"):
         check_doses(obs, "dose", treated=np.ones(5, bool))
+
+
+@pytest.mark.parametrize("value", [-1, 1.5, "3", None, True, np.nan])
+def test_whole_numbers(value):
+    with pytest.raises(ValueError, match="seed must be at least 0, and a whole number, got"):
+        check_whole("seed", value)
+    check_whole("seed", np.int64(3))
+
+
+def test_misspelled_optional_columns_are_pointed_out():
+    with pytest.warns(
+        UserWarning, match="prior_graph has a column 'knd', which is not read. If it is 'kind', rename it"
+    ):
+        warn_of_columns(pd.DataFrame(columns=["source", "knd", "resources"]), ["source", "kind"], "prior_graph")
+    warn_of_columns(pd.DataFrame(columns=["source", "kind", "kinds"]), ["source", "kind"], "prior_graph")

@@ -7,16 +7,20 @@ import sys
 import warnings
 from collections.abc import Set
 from difflib import get_close_matches
-from numbers import Real
+from numbers import Integral, Real
 from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
 
+from scgim._doses import as_one, parse_number
+from scgim._look_alikes import plain
+
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Iterator
 
     from anndata import AnnData
+    from numpy.typing import ArrayLike
 
 UNITS = ("cell", "well")  # what a row of a screen may be
 # Usual names of untreated cells, compared without case, spaces and punctuation.
@@ -72,16 +76,6 @@ def warn(message: str) -> None:
     warnings.warn(message, stacklevel=level)
 
 
-def refuse_view(adata: AnnData) -> None:
-    """Raise TypeError for other types than AnnData, and ValueError for a view: results written to a view never reach its parent."""
-    if not hasattr(adata, "is_view"):
-        raise TypeError(f"adata must be an AnnData, not a {type(adata).__name__}.")
-    if adata.is_view:
-        raise ValueError(
-            "adata is a view of another AnnData, which would not get the result. Pass a copy: adata = adata.copy()."
-        )
-
-
 def check_obs_column(adata: AnnData | pd.DataFrame, key: str, *, allow_missing: bool = False) -> pd.Series:
     """The column `key` of `adata.obs` (or of `obs` itself), unchanged.
 
@@ -116,8 +110,13 @@ def check_obs_column(adata: AnnData | pd.DataFrame, key: str, *, allow_missing: 
 
 
 def check_names(adata: AnnData | pd.DataFrame, key: str) -> pd.Series:
-    """`check_obs_column` as strings without missing or blank values. Values that differ only in type are refused."""
+    """`check_obs_column` as strings without missing or blank values. Values that differ only in type are refused.
+
+    Whole numbers are named alike whether they are stored as integers or, beside missing values elsewhere, as floats: 2.0 is "2".
+    """
     column = check_obs_column(adata, key)
+    if pd.api.types.is_float_dtype(column.dtype) and np.equal(np.mod(column, 1), 0).all():
+        column = column.map("{:.0f}".format)
     names = column.astype(str).astype(object)
     blank = [name for name in names.unique() if not name.strip()]
     if blank:
@@ -183,7 +182,7 @@ def doubted_controls(names: Iterable[str], control: str | Iterable[str], *, key:
     controls = control_names(control)
     others = sorted(set(names) - set(controls))
     for each in controls:
-        alike = [name for name in others if name.strip().casefold() == each.strip().casefold()]
+        alike = [name for name in others if plain(name) == plain(each)]
         if alike:
             others = [name for name in others if name not in alike]
             yield (
@@ -212,10 +211,13 @@ def _plain(name: str) -> str:
     return re.sub(r"[\W_]+", "", name).casefold() or name
 
 
-def check_doses(adata: AnnData | pd.DataFrame, key: str, *, treated: np.ndarray) -> np.ndarray:
+def check_doses(
+    adata: AnnData | pd.DataFrame, key: str, *, treated: np.ndarray, known: ArrayLike = (), exact: bool = False
+) -> np.ndarray:
     """Doses of the treated cells as float64, (cells,); NaN for other cells, whose doses are ignored.
 
-    A float32 dose becomes the number as written: 0.1, not 0.10000000149.
+    A float32 dose becomes the number as written, and doses that differ by rounding are one, or one of the `known` doses
+    (`scgim._doses.as_one`). With `exact`, they stay as they are.
 
     Raises
     ------
@@ -226,7 +228,8 @@ def check_doses(adata: AnnData | pd.DataFrame, key: str, *, treated: np.ndarray)
     """
     column = check_obs_column(adata, key, allow_missing=True)
     code, values = pd.factorize(column)
-    dose = np.array([*map(parse_number, np.asarray(values)), np.nan])[code]
+    number = np.array([*map(parse_number, np.asarray(values)), np.nan])
+    dose = number[code]
     bad = treated & ~(np.isfinite(dose) & (dose > 0))
     if bad.any():
         text = any(isinstance(value, str) for value in column[bad])
@@ -235,15 +238,17 @@ def check_doses(adata: AnnData | pd.DataFrame, key: str, *, treated: np.ndarray)
             f"obs[{key!r}] holds {listed(dict.fromkeys(column[bad]))} for {int(bad.sum()):,} treated cells. Their doses must be "
             f"positive and finite numbers, all in one unit; untreated cells carry the control's name.{unit}"
         )
-    return np.where(treated, dose, np.nan)
+    return np.where(treated, dose if exact else as_one(number, known)[code], np.nan)
 
 
-def parse_number(value: object) -> float:
-    """The number that a value is or spells, NaN if there is none."""
-    try:
-        return float(str(value))
-    except ValueError:
-        return np.nan
+def warn_of_alike(names: Iterable[str], known: Iterable[str], where: str) -> None:
+    """Warn of names that are not known but look like known names."""
+    own, by_look = set(known), {plain(name): name for name in known}
+    for name in sorted(set(names) - own):
+        if (other := by_look.get(plain(name))) is not None:
+            warn(
+                f"{where}: {name!a} looks like the drug {other!a} of the screen, and is another name. Correct it if they are one drug."
+            )
 
 
 def warn_of_featureless(names: Collection[str], of: int) -> None:
@@ -281,6 +286,20 @@ def check_option(argument: str, value: object, options: Collection[str]) -> None
         raise ValueError(
             f"{argument}={shown(value)} does not exist. {meant}There is: {listed(options, n=len(options))}."
         )
+
+
+def check_whole(argument: str, value: object, *, least: int = 0) -> None:
+    """Raise ValueError unless `value` is a whole number of at least `least`."""
+    if isinstance(value, bool | np.bool_) or not isinstance(value, Integral) or value < least:
+        raise ValueError(f"{argument} must be at least {least}, and a whole number, got {value!r}.")
+
+
+def warn_of_columns(table: pd.DataFrame, optional: Collection[str], where: str) -> None:
+    """Warn of columns that are probably misspelled names of optional columns, which would be ignored in silence."""
+    absent = [name for name in optional if name not in table]
+    for column in [str(name) for name in table.columns if name not in optional]:
+        if close := nearest(column, absent, n=1, cutoff=0.75):
+            warn(f"{where} has a column {column!r}, which is not read. If it is {close[0]!r}, rename it.")
 
 
 def check_effect(value: object) -> float | None:

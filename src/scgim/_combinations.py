@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
-from scgim._checks import check_obs_column, control_names, listed, parse_number, shown
+from scgim._checks import check_obs_column, control_names, listed, shown
+from scgim._doses import as_one, parse_number
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -64,6 +65,8 @@ class TreatmentColumns:
     ----------
     drug_key, dose_key, control, sep
         Arguments ``drug_key``, ``dose_key``, ``control`` and ``combination_sep`` of :meth:`scgim.GIM.setup_anndata`.
+    known
+        Doses that equal doses become (:func:`scgim._doses.as_one`).
     """
 
     def __init__(
@@ -72,7 +75,9 @@ class TreatmentColumns:
         dose_key: str | Sequence[str] | None,
         control: str | Sequence[str],
         sep: str | None,
+        known: Sequence[float] = (),
     ) -> None:
+        self.known = known
         self.drug_keys, self.dose_keys, self.sep = _keys(drug_key, "drug_key"), _keys(dose_key, "dose_key"), sep
         self.controls = control_names(control)
         if sep is not None and (not isinstance(sep, str) or not sep.strip()):
@@ -101,9 +106,10 @@ class TreatmentColumns:
         distinct = frame.iloc[np.unique(code, return_index=True)[1]]
         combinations: Combinations = {}
         names, doses, slots = [], [], []
-        for row in distinct.itertuples(index=False, name=None):
-            drugs = self._drugs(row[: len(self.drug_keys)])
-            parts = self._parts(drugs, row[len(self.drug_keys) :])
+        rows = list(distinct.itertuples(index=False, name=None))
+        drugs_of = [self._drugs(row[: len(self.drug_keys)]) for row in rows]
+        parts_of = [self._parts(drugs, row[len(self.drug_keys) :]) for drugs, row in zip(drugs_of, rows, strict=True)]
+        for drugs, parts in zip(drugs_of, self._of_one_dose(parts_of), strict=True):
             slots.append(["" if name in self.controls else name for name in drugs])
             name, dose = parts[0] if len(parts) == 1 else (combination_name(parts), np.nan)
             if not parts:
@@ -153,6 +159,12 @@ class TreatmentColumns:
                 "positive and finite numbers, all in one unit, one for each drug or one for all. The unit goes into dose_unit."
             )
         return tuple(sorted(parts))
+
+    def _of_one_dose(self, rows: list[Parts]) -> list[Parts]:
+        """The same treatments, with doses that differ by rounding made equal."""
+        every = [dose for parts in rows for _, dose in parts]
+        same = dict(zip(every, as_one(every, self.known).tolist(), strict=True))
+        return [tuple((name, same.get(dose, dose)) for name, dose in parts) for parts in rows]
 
     def _doses(self, values: Sequence[object], n: int) -> list[float]:
         """A dose for each of ``n`` drugs, NaN if it cannot be read."""

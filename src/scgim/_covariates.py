@@ -183,6 +183,7 @@ def _apart(names: list[str], centered: np.ndarray, table: pd.DataFrame, use: np.
 
 
 def _is_continuous(column: pd.Series) -> bool:
+    column = column.infer_objects()  # numbers may be stored as objects
     return pd.api.types.is_numeric_dtype(column.dtype) and not pd.api.types.is_bool_dtype(column.dtype)
 
 

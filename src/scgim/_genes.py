@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 
 from scgim._checks import listed, nearest
+from scgim._gene_names import gene_names
 from scgim.statistics._blocks import is_dask
 from scgim.statistics._value_scan import dense
 
@@ -35,9 +36,10 @@ class GeneColumns:
         KeyError
             If ``key`` is neither in ``.var`` nor in ``.obsm``.
         TypeError, ValueError
-            If it is in both, the column is not bool, the entry of ``.obsm`` is no DataFrame of numbers, or there is no panel or no readout.
+            If names of genes are missing or no strings, the key is in both, the column is not bool, the entry of ``.obsm`` is no DataFrame of
+            numbers, or there is no panel or no readout.
         """
-        names = adata.var_names.to_numpy(str)
+        names = gene_names(adata.var_names)
         if key is None:
             return cls(names, np.zeros(len(names), dtype=bool))
         if key in adata.var and key in adata.obsm:
@@ -113,7 +115,7 @@ def _columns(frame: object, key: str, names: np.ndarray) -> np.ndarray:
     wrong = [name for name, dtype in frame.dtypes.items() if getattr(dtype, "subtype", dtype).kind not in "biuf"]
     if wrong:
         raise TypeError(f"obsm[{key!r}] must hold numbers, but not so {listed(wrong)}.")
-    columns = frame.columns.to_numpy(str)
+    columns = gene_names(frame.columns, f"adata.obsm[{key!r}].columns")
     twice = pd.Index(np.concatenate([names, columns]))
     if twice.has_duplicates:
         raise ValueError(

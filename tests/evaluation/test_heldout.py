@@ -281,6 +281,10 @@ def test_what_cannot_be_evaluated_is_refused(trouble, model, tmp_path) -> None:
         else:
             other.train(max_epochs=5, enable_progress_bar=False)
             adata.obs["scgim_split"] = np.where(adata.obs["drug"] == other.summary_.design.drugs[0], "test", "train")
+            other.save(tmp_path / "m")
+            other = scgim.GIM.load(
+                tmp_path / "m", adata
+            )  # without a new set-up, the other split is refused as changed data
             match = "was trained on test condition"
     with pytest.raises(ValueError, match=match):
         other.evaluate()

@@ -10,6 +10,8 @@ from anndata import AnnData
 from anndata.tests.helpers import assert_equal
 from scipy import sparse
 
+from scgim._gene_order import write_order
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
@@ -67,7 +69,8 @@ def annotate(*, drugs: list[str], genes: list[str], cell_lines: list[str], n_edg
     adata.uns["drug_colors"] = ["#888888", "#1b9e77", "#d95f02", "#7570b3"][: len(drugs) + 1]
     adata.uns["scgim"] = {"version": "0.1.0", "seed": 0, "data_hash": "0"} | {
         "settings": {"drug_key": "drug", "control": "DMSO", "dose_key": "dose", "dose_unit": "uM", "scale": "lognorm"}
-        | {"cell_line_key": "" if len(cell_lines) == 1 else "cell_line"}
+        | {"cell_line_key": "" if len(cell_lines) == 1 else "cell_line"},
+        "genes": write_order(adata, np.array(genes)),
     }
     return adata
 

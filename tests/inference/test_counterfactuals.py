@@ -375,7 +375,7 @@ def test_an_unseen_line_needs_its_controls(lines):
     [
         pytest.param({"as_": "cell"}, ValueError, "as_='cell' does not exist. Did you mean 'cells'", id="as_"),
         pytest.param({"targets": "MAP"}, ValueError, "Did you mean 'map'", id="targets"),
-        pytest.param({"n_cells": 0}, ValueError, "n_cells must be at least 1, got 0", id="n_cells"),
+        pytest.param({"n_cells": 0}, ValueError, "n_cells must be at least 1, and a whole number, got 0", id="n_cells"),
         pytest.param({"drug": "drug-0O3"}, KeyError, "drug-003", id="unknown drug"),
         pytest.param({"drug": "DMSO"}, ValueError, "'DMSO' is the control", id="control"),
         pytest.param({"dose": -1.0}, ValueError, "not negative", id="dose"),

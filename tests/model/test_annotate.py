@@ -17,7 +17,7 @@ AWKWARD = {"drug-000": "(+/-)-JQ1", "drug-001": "Akti-1/2", "drug-002": "BMS202 
 AWKWARD |= {"drug-003": "β-Lapachone", "drug-004": ".. ", "drug-006": "5-FU, 10 %"}
 LINES = {"cell_line_key": "line", "batch_key": "plate"}
 WRITTEN = {
-    "obsm": {"scgim_shift", "scgim_pred"},
+    "obsm": {"scgim_shift", "scgim_pred", "scgim_genes"},
     "varp": {"scgim_graph"},
     "var": {"scgim_in_degree", "scgim_out_degree"},
     "uns": {"scgim_targets", "scgim"},
@@ -305,6 +305,23 @@ def test_refusals_write_nothing(annotated, awkward, spoil, error, message):
     with pytest.raises(error, match=message):
         annotated.annotate(adata)
     assert_equal(adata.copy(), before)
+
+
+def test_genes_that_moved_after_annotation_keep_their_shift(annotated):
+    adata = annotated.adata
+    expected = pd.DataFrame(adata.obsm["scgim_shift"], adata.obs_names, adata.var_names)
+    for genes in (adata.var_names[::-1], adata.var_names[1:4]):
+        shift = scgim.get.shift_adata(adata[:, genes].copy())
+        pd.testing.assert_frame_equal(shift.to_df(), expected[genes], check_names=False)
+    other = adata[:, ::-1].copy()
+    other.obs_names = "second-" + other.obs_names
+    annotated.annotate(other)
+    shift = scgim.get.shift_adata(ad.concat([adata, other], uns_merge="first"))
+    for prefix in ("", "second-"):
+        rows = (prefix + adata.obs_names).tolist()
+        np.testing.assert_array_equal(shift[rows].to_df()[adata.var_names].to_numpy(), expected.to_numpy())
+    control_mean = scgim.get.shift_adata(other, key="scgim_pred")[:, adata.var_names].X - expected.to_numpy()
+    np.testing.assert_allclose(control_mean, adata.obsm["scgim_pred"] - expected.to_numpy(), atol=1e-6)
 
 
 def test_arrays_that_do_not_fit_are_refused_and_parts_are_not(screen, fit, monkeypatch):

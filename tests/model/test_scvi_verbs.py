@@ -1,4 +1,4 @@
-"""Verbs of scvi-tools' base class: they work on scgim's files, or refuse in a sentence."""
+"""Verbs of scvi-tools' base class work on scgim's files, or refuse in a sentence; a former name stays."""
 
 from __future__ import annotations
 
@@ -42,3 +42,9 @@ def test_another_accelerator_is_answered_by_a_warning(screen, fit, assert_same_b
     with pytest.warns(UserWarning, match="accelerator='gpu'.*CPU"):
         found = fit(screen(), train={"max_epochs": 30, "accelerator": "gpu"})
     assert_same_bits(found, expected)
+
+
+def test_the_former_name_of_the_summary(model):
+    assert model.fitted is model.summary_
+    with pytest.raises(AttributeError):
+        model.fitted = None

@@ -20,7 +20,9 @@ from scgim._checks import (
     warn,
 )
 from scgim._combinations import Combinations, TreatmentColumns, Treatments
+from scgim._doses import rounded
 from scgim._genetic_arms import COLUMNS, genetic_arms
+from scgim._look_alikes import doubted_names
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -43,6 +45,9 @@ class ScreenColumns:
     replicate_key: str | None = None
     unit: str | None = None
     combination_sep: str | None = None
+    known_doses: Sequence[float] | None = (
+        None  # doses of a trained model, which equal doses become; no argument of set-up
+    )
 
     @classmethod
     def of_setup(cls, arguments: dict) -> ScreenColumns:
@@ -56,7 +61,9 @@ class ScreenColumns:
 
     def treatments(self, adata: AnnData | pd.DataFrame) -> Treatments:
         """Treatments of all cells in a screen with combinations."""
-        return TreatmentColumns(self.drug_key, self.dose_key, self.control, self.combination_sep).read(adata)
+        return TreatmentColumns(
+            self.drug_key, self.dose_key, self.control, self.combination_sep, self.known_doses or ()
+        ).read(adata)
 
     def combinations(self, adata: AnnData) -> Combinations:
         """Drugs and doses of every combination, by the name in :meth:`table`."""
@@ -84,8 +91,8 @@ class ScreenColumns:
             drug = check_names(adata, self.first_key)
             control = is_control(drug, self.control)
             if self.dose_key is not None:
-                dose = check_doses(adata, self.dose_key, treated=~control)
-        return pd.DataFrame(
+                dose = check_doses(adata, self.dose_key, treated=~control, known=self.known_doses or ())
+        table = pd.DataFrame(
             {
                 "drug": drug.mask(control, control_names(self.control)[0]),
                 "dose": dose,
@@ -95,6 +102,7 @@ class ScreenColumns:
                 "train": True if self.split_key is None or not split else check_names(adata, self.split_key) == "train",
             }
         )
+        return table.rename_axis(index=None)  # pandas takes an index called "drug" for a column
 
     @property
     def first_key(self) -> str:
@@ -141,6 +149,7 @@ class ScreenColumns:
                 f"All cells are controls ({self.control!r}): without a perturbation there is nothing to learn."
             )
         self._check_controls(table, "")
+        self._warn_of_look_alikes(adata, table)
         if self.split_key is not None:
             train = table[table["train"]]
             if not train["control"].any() or train["control"].all():
@@ -150,12 +159,27 @@ class ScreenColumns:
             self._check_controls(train, "in the 'train' rows ")
             self._check_split(table)
         self._check_replicates(self.with_replicates(table, adata))
+        if self.dose_key is not None and not self.combined:
+            exact = check_doses(adata, self.dose_key, treated=~table["control"].to_numpy(), exact=True)
+            for doubt in rounded(exact, str(self.dose_key)):
+                warn(" ".join(doubt))
         treated = table.loc[~table["control"], "dose"].dropna()
         if len(treated) and treated.max() > 1e5 * treated.min():
             warn(
                 f"Doses range from {treated.min():g} to {treated.max():g} with dose_unit={self.dose_unit!r}. Are they all in one unit?"
             )
         return table
+
+    def _warn_of_look_alikes(self, adata: AnnData, table: pd.DataFrame) -> None:
+        """Warn of names of drugs, lines and batches that look the same; :func:`check_control` warns of those of controls."""
+        drugs = self.treatments(adata).drugs.ravel() if self.combined else table.loc[~table["control"], "drug"]
+        for names, key, kind in (
+            (set(pd.unique(drugs)) - {""}, self.first_key, "drugs"),
+            (table["line"].unique(), self.cell_line_key, "cell lines"),
+            (table["batch"].unique(), self.batch_key, "batches"),
+        ):
+            for doubt in () if key is None else doubted_names(names, key, kind, but=control_names(self.control)):
+                warn(" ".join(doubt))
 
     def _check_controls(self, table: pd.DataFrame, which: str) -> None:
         """Raise if a line and batch with treated cells has no controls."""

@@ -125,6 +125,11 @@ class ScreenDesign:
         """Sorted logs of the distinct training doses over :attr:`reference_dose`; empty without doses."""
         return np.unique(np.log(self._drug_doses[1] / self.reference_dose)).tolist() if self.dosed else []
 
+    @property
+    def known_doses(self) -> list[float]:
+        """Sorted distinct training doses of all drugs; empty without doses."""
+        return np.unique(self._drug_doses[1]).tolist() if self.dosed else []
+
     def inputs(self) -> TreatmentInputs:
         """Inputs of the generator for the training conditions."""
         if not len(self.combination):

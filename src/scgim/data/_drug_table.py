@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
+from scgim._anndata import in_memory
 from scgim._checks import control_names, listed, nearest, warn, warn_of_featureless
 
 if TYPE_CHECKING:
@@ -63,7 +64,8 @@ class DrugTable:
             from scgim.pp._smiles import read_smiles, warn_of_mixtures
 
             smiles = read_smiles(adata, smiles_key, cells["drug"], treated, treatments, smiles_conflict)
-            warn_of_mixtures(smiles)
+            if features_key is not None:  # without a table of features, fingerprints warn of them
+                warn_of_mixtures(smiles)
         if features_key is not None:
             source = "features"
             frame = feature_table(adata, features_key, drugs=drugs, control=control)
@@ -134,7 +136,7 @@ def feature_table(adata: AnnData, key: str, *, drugs: Sequence[str], control: st
         raise KeyError(
             f"uns[{key!r}] does not exist. Nearest keys: {close}. scgim.pp.featurize_drugs(adata, ...) writes one."
         )
-    where, table = f"uns[{key!r}]", adata.uns[key]
+    where, table = f"uns[{key!r}]", in_memory(adata.uns[key])
     table = table.drop(index=control_names(control), errors="ignore") if _is_frame(table) else table
     table = check_feature_table(table, where, allow_missing=True)
     missing = sorted(set(drugs) - set(table.index))

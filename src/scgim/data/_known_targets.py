@@ -10,8 +10,8 @@ import numpy as np
 import pandas as pd
 from scipy.special import logsumexp
 
-from scgim._checks import listed, nearest
-from scgim._gene_names import match_genes
+from scgim._checks import listed, nearest, warn_of_alike, warn_of_columns
+from scgim._gene_names import match_genes, positions, table_names
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -53,8 +53,9 @@ def check_known_targets(table: pd.DataFrame | None, drugs: Sequence[str], genes:
             raise ValueError(f"known_targets has no column {column!r} (nearest: {close}); it needs drug, gene, kind.")
     if table.empty:
         return None
+    warn_of_columns(table, (*_COLUMNS, "probability"), "known_targets")
     table = table.reset_index(drop=True)
-    out = table[["drug", "gene"]].astype(str)
+    out = pd.DataFrame({name: table_names(table[name], f"known_targets[{name!r}]") for name in ("drug", "gene")})
     out["kind"] = table["kind"].astype(str) if "kind" in table else "likely"
     wrong = sorted(set(out["kind"]) - set(KINDS))
     if wrong:
@@ -71,6 +72,7 @@ def check_known_targets(table: pd.DataFrame | None, drugs: Sequence[str], genes:
             f"None of the {len(out):,} rows of known_targets names a drug and a gene of adata. Nearest drug to the first row: "
             f"{close or 'none'}. Drugs and genes are matched by the names in obs and var_names."
         )
+    warn_of_alike(out["drug"], drugs, "known_targets['drug']")
     if len(kept) < len(out):
         logger.info("known_targets: %d of %d rows name a drug and a gene of adata and are used.", len(kept), len(out))
     return _one_row_per_pair(kept)
@@ -119,8 +121,8 @@ def target_prior(
     log_odds, kind = table["log_odds"].to_numpy(float).copy(), table["kind"].to_numpy(str)
     log_odds[np.isin(kind, ("known", "only"))], log_odds[kind == "excluded"] = math.inf, -math.inf
     names, condition = np.unique(drug, return_inverse=True)
-    row, column = (pd.Index(a).get_indexer(table[key]) for a, key in ((names, "drug"), (genes, "gene")))
-    use = row >= 0
+    row, column = pd.Index(names).get_indexer(table["drug"]), positions(genes, table["gene"], "adata")
+    use = row >= 0  # the table may name further drugs
     prior = np.zeros((2, len(names), len(genes)))
     prior[0, row[use & (kind == "only")]] = -math.inf
     prior[:, row[use], column[use]] = log_odds[use], table["sign"].to_numpy(float)[use]

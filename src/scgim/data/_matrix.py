@@ -11,6 +11,7 @@ import pandas as pd
 import scipy.sparse as sp
 
 from scgim._checks import check_obs_column, listed, nearest
+from scgim._gene_names import gene_names, positions
 from scgim._genes import JoinedColumns
 from scgim.statistics import accumulate, accumulate_dask, row_blocks
 from scgim.statistics._blocks import is_dask
@@ -63,12 +64,11 @@ class CellMatrix:
         rows: np.ndarray | None = None,
     ) -> None:
         self.where = "X" if layer is None else f"layers[{layer!r}]"
-        names, (leaves, key) = adata.var_names, readout
-        check_genes(adata)
+        (leaves, key), names = readout, check_genes(adata)
         self.matrix = _matrix(adata, layer)
         if key is not None and key in adata.obsm:
             self.matrix, names = JoinedColumns.of(self.matrix, adata.obsm[key]), names.append(adata.obsm[key].columns)
-        self.columns, self.leaves = names.get_indexer(genes), names.get_indexer(leaves)
+        self.columns, self.leaves = positions(names, genes, "adata"), positions(names, leaves, "adata")
         self.n_leaves = 0  # number of last columns that are readout genes
         # The size factor of a cell is its sum over panel and readout, also if only the panel is read.
         self.sized = np.concatenate([self.columns, self.leaves]) if len(self.leaves) else None
@@ -285,25 +285,26 @@ def data_hash(*arrays: np.ndarray) -> str:
     return digest.hexdigest()[:16]
 
 
-def check_genes(adata: AnnData) -> None:
-    """Raise a ValueError if a gene name occurs more than once."""
-    if adata.var_names.has_duplicates:
-        twice = adata.var_names[adata.var_names.duplicated()].unique()
+def check_genes(adata: AnnData) -> pd.Index:
+    """Names of the genes. Raises an error if a name is missing, no string, or occurs more than once."""
+    names = pd.Index(gene_names(adata.var_names), dtype=object)
+    if names.has_duplicates:
+        twice = names[names.duplicated()].unique()
         raise ValueError(
             f"{len(twice)} gene names occur more than once: {listed(twice)}. Genes are matched by name: sum or drop the "
             "duplicates, or adata.var_names_make_unique() if they really are different genes."
         )
+    return names
 
 
 def _matrix(adata: AnnData, layer: str | None) -> object:
-    if layer is not None and layer not in adata.layers:
-        known = (
-            f"Nearest: {listed(nearest(layer, list(adata.layers)))}." if len(adata.layers) else "There are no layers."
-        )
+    layers = [name for name in adata.layers if name is not None]  # anndata 0.13 lists X as None
+    if layer is not None and layer not in layers:
+        known = f"Nearest: {listed(nearest(layer, layers))}." if layers else "There are no layers."
         raise KeyError(f"layers[{layer!r}] does not exist. {known}")
     matrix = adata.X if layer is None else adata.layers[layer]
     if matrix is None:
-        known = f", e.g. layer={next(iter(adata.layers))!r}" if len(adata.layers) else ""
+        known = f", e.g. layer={layers[0]!r}" if layers else ""
         raise ValueError(f"adata.X is None. Name the matrix with layer={known}.")
     if np.dtype(matrix.dtype).kind not in "biuf":
         raise TypeError(f"{'X' if layer is None else layer} holds {matrix.dtype} values; expression is real numbers.")

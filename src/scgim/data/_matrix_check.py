@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, get_args
 
-from scgim._checks import check_option, listed, refuse_view, warn
+from scgim._anndata import refuse_view
+from scgim._checks import check_option, listed, warn
+from scgim._gene_names import doubted_genes
 from scgim._genes import GeneColumns
 from scgim.statistics._value_scan import Scale
 
@@ -32,6 +34,8 @@ def check_matrix(
         raise ValueError(f"size_factor_key={size_factor_key!r} goes with scale='counts', not with {scale!r}.")
     check_genes(adata)
     genes = GeneColumns.read(adata, readout)
+    for doubt in doubted_genes(genes.names):
+        warn(" ".join(doubt))
     options: dict[str, Any] = {"layer": layer, "scale": scale, "size_factor_key": size_factor_key}
     cells = CellMatrix(adata, genes.panel, readout=(genes.readout, readout), **options)
     constant = cells.with_readout().check()[: len(genes.panel)]

@@ -151,5 +151,19 @@ def sample_cells(
 
 
 def control_group_of(rows: pd.DataFrame, groups: pd.DataFrame) -> np.ndarray:
-    """Control group (line x batch) of every row."""
-    return pd.MultiIndex.from_frame(groups).get_indexer(pd.MultiIndex.from_frame(rows[["line", "batch"]]))
+    """Control group (line x batch) of every row.
+
+    Raises
+    ------
+    ValueError
+        If a row has no group.
+    """
+    places = pd.MultiIndex.from_frame(rows[["line", "batch"]])
+    group = pd.MultiIndex.from_frame(groups).get_indexer(places)
+    if (group < 0).any():
+        line, batch = places[group < 0][0]
+        raise ValueError(
+            f"There are no training controls for line {line!r}, batch {batch!r}, so changes there have no reference. Mark its controls as "
+            "'train', or drop its cells."
+        )
+    return group

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import cached_property
 from typing import TYPE_CHECKING
 
@@ -15,6 +16,8 @@ from ._columns import ScreenColumns
 from ._matrix import CellMatrix
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     import pandas as pd
     from anndata import AnnData
 
@@ -30,11 +33,13 @@ class RegisteredScreen:
         The screen.
     setup
         Arguments of :meth:`scgim.GIM.setup_anndata`.
+    known_doses
+        Doses of a trained model, which doses that differ from them by rounding become.
     """
 
-    def __init__(self, adata: AnnData, setup: dict) -> None:
+    def __init__(self, adata: AnnData, setup: dict, known_doses: Sequence[float] | None = None) -> None:
         self.adata, self.setup = adata, setup
-        self.columns = ScreenColumns.of_setup(setup)
+        self.columns = replace(ScreenColumns.of_setup(setup), known_doses=known_doses)
 
     @cached_property
     def conditions(self) -> pd.DataFrame:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
-from scgim._checks import has_replicates, no_replicates
+from scgim._checks import has_replicates, listed, no_replicates
 from scgim._costs import MAX_CONTROLS
 from scgim._covariates import Covariates
 from scgim.module import Controls, MeasuredConditions
@@ -123,6 +123,11 @@ def read_training_data(
     use = table["train"].to_numpy() if held is None else table["train"].to_numpy() & ~held
     check_memory(table[use], len(genes), needs, readout=len(screen.readout))
     cells = ConditionStatistics.read(matrix, table, use, own=needs.own and not needs.cells, readout=needs.readout)
+    if not (finite := np.isfinite(cells.raw.mean).all(0)).all():
+        raise ValueError(
+            f"Values of {listed(genes[~finite[: len(genes)]])} are missing or infinite, and were not at set-up. Drop or impute them, and run "
+            "scgim.setup_anndata(adata, ...) again."
+        )
     if "replicate" in table and not has_replicates(table[use]):
         raise ValueError(no_replicates(screen.columns.replicate_key, screen.columns.batch_key))
     scaling = Scaling.of(cells, genes, counts=matrix.scale == "counts")

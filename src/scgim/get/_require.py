@@ -3,6 +3,8 @@ from __future__ import annotations
 from difflib import get_close_matches
 from typing import TYPE_CHECKING, Any, Literal
 
+from scgim._anndata import require_anndata
+
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
@@ -11,6 +13,7 @@ if TYPE_CHECKING:
 
 def require(adata: AnnData, slot: Literal["obsm", "uns", "varp"], key: str) -> Any:
     """The entry `key` of `adata.<slot>`. If it is missing, the error names the call that writes it."""
+    require_anndata(adata)
     entries = getattr(adata, slot)
     if key not in entries:
         raise KeyError(f"`{key}` not found in adata.{slot}. Run `model.annotate()` first.")

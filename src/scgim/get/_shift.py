@@ -7,6 +7,7 @@ import numpy as np
 import pandas as pd
 from anndata import AnnData
 
+from scgim._gene_order import by_gene
 from scgim._keys import SHIFT, TARGETS, UNS
 
 from ._dendrogram import dendrogram
@@ -28,11 +29,13 @@ def shift_adata(adata: AnnData, *, key: str = SHIFT) -> AnnData:
     adata
         Annotated data.
     key
-        Key in ``adata.obsm`` of the change, (cells, genes).
+        Key in ``adata.obsm`` of the change, (cells, genes): an array of :meth:`scgim.GIM.annotate`, whose columns are matched to genes by
+        name, a DataFrame, or another array with the columns of ``adata.var_names``.
 
     Returns
     -------
-    A new AnnData (cells, genes) that shares no memory with `adata`, with the genes that :meth:`scgim.GIM.annotate` wrote. ``X`` is the change on the training scale, 0 for controls. ``obs``,
+    A new AnnData (cells, genes) that shares no memory with `adata`, with the genes of `adata` that :meth:`scgim.GIM.annotate` wrote. ``X``
+    is the change on the training scale, 0 for controls and NaN for cells that were not annotated. ``obs``,
     ``var``, the embeddings ``obsm["X_..."]``, the colors and scgim's entries of ``uns`` are copied.
     ``uns["dendrogram_<drug_key>"]`` is the dendrogram of the drugs' mean changes by Euclidean distance. scanpy's own dendrogram, by
     correlation, is undefined for a control without any change.
@@ -41,6 +44,8 @@ def shift_adata(adata: AnnData, *, key: str = SHIFT) -> AnnData:
     ------
     KeyError
         If there is no such key.
+    ValueError
+        If the columns cannot be matched to genes.
 
     Examples
     --------
@@ -54,17 +59,31 @@ def shift_adata(adata: AnnData, *, key: str = SHIFT) -> AnnData:
     >>> shift[shift.obs["drug"] == "Akti-1/2"].X
     ArrayView([[ 0.5,  0. , -1. ]], dtype=float32)
     """
-    change = np.array(require(adata, "obsm", key))
+    change, genes = by_gene(adata, key, require(adata, "obsm", key))
     embeddings = {name: deepcopy(adata.obsm[name]) for name in adata.obsm if name.startswith("X_")}
     colors = [f"{column}_colors" for column in adata.obs]
     uns = {name: _plain(adata.uns[name]) for name in (UNS, TARGETS, *colors) if name in adata.uns}
+    if TARGETS in uns:
+        uns[TARGETS] = _of_genes(uns[TARGETS], set(genes))
     groupby = uns.get(TARGETS, {}).get("params", {}).get("groupby")
     if groupby in adata.obs and (tree := dendrogram(change, adata.obs[groupby])):
         uns[f"dendrogram_{groupby}"] = tree
-    genes = uns.get(UNS, {}).get("genes", adata.var_names)
     known = set(adata.var_names)
     var = adata.var.loc[genes] if all(gene in known for gene in genes) else pd.DataFrame(index=pd.Index(genes))
     return AnnData(change, obs=adata.obs.copy(), var=var.copy(), obsm=embeddings, uns=uns)
+
+
+def _of_genes(targets: dict[str, Any], genes: set[str]) -> dict[str, Any]:
+    """The ranking without other genes, for which scanpy's plots would look in vain. Every group ranks all genes once."""
+    keep = {drug: np.isin(targets["names"][drug].astype(str), list(genes)) for drug in targets["names"].dtype.names}
+    if all(each.all() for each in keep.values()) or len({int(each.sum()) for each in keep.values()}) > 1:
+        return targets
+    return {
+        field: values
+        if field == "params"
+        else np.rec.fromarrays([values[drug][keep[drug]] for drug in keep], dtype=values.dtype)
+        for field, values in targets.items()
+    }
 
 
 def _plain(value: Any) -> Any:

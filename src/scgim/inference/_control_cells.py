@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import scipy.sparse as sp
 
+from scgim._anndata import require_anndata
 from scgim._checks import check_names, control_names, is_control, listed, nearest, warn
 from scgim._covariates import Covariates
 from scgim.data._columns import ScreenColumns
@@ -76,10 +77,7 @@ def user_controls(
     KeyError, TypeError, ValueError
         If a row is not control, genes are missing, or values are not on the model's scale.
     """
-    if not hasattr(adata, "var_names"):
-        raise TypeError(
-            f"adata must be an AnnData of control cells, not a {type(adata).__name__}. Drugs go into drug=."
-        )
+    require_anndata(adata, "an AnnData of control cells", " Drugs go into drug=.")
     if not adata.n_obs:
         raise ValueError("adata holds no cells.")
     line_key, control = settings["cell_line_key"], settings["control"]
@@ -101,6 +99,9 @@ def user_controls(
     ).with_readout()
     cells.check()
     line = np.full(adata.n_obs, "", dtype=object) if line_key is None else check_names(adata, line_key).to_numpy()
+    known, covariates = summary.covariates, np.zeros((adata.n_obs, 0))
+    if known:  # of all cells at once, because rows of a backed view cannot be taken again
+        covariates = Covariates.read(adata, known["keys"], known["levels"]).values
     out = []
     for name in sorted(set(line)):
         rows = np.flatnonzero(line == name)
@@ -109,7 +110,7 @@ def user_controls(
             x = _completed(x, present, _known_mean(summary, name, len(others) > 0))
         mean = np.asarray(x.mean(0, dtype=np.float64)).ravel()
         names, scale = adata.obs_names[rows].to_numpy(str), _scale(summary, name)
-        center = mean[:n] + _effect(adata[rows], summary) if summary.covariates else mean[:n]
+        center = mean[:n] + _effect(covariates[rows], summary) if summary.covariates else mean[:n]
         at = ReadoutControls(x[:, n:], mean[n:]) if readout else None
         out.append(ControlCells(str(name), x[:, :n], names, center, mean[:n], scale, at))
     return out
@@ -134,11 +135,9 @@ def _require_controls(names: pd.Series, control: str | list[str], key: str) -> N
     )
 
 
-def _effect(adata: AnnData, summary: TrainingSummary) -> np.ndarray:
-    """Effect of the covariates of cells, less its mean, ``(cells, genes)``."""
-    known = summary.covariates
-    values = Covariates.read(adata, known["keys"], known["levels"]).values
-    return (values - values.mean(0)) @ known["slopes"][:, : len(summary.genes)]
+def _effect(covariates: np.ndarray, summary: TrainingSummary) -> np.ndarray:
+    """Effect of covariates ``(cells, columns)``, less its mean, ``(cells, genes)``."""
+    return (covariates - covariates.mean(0)) @ summary.covariates["slopes"][:, : len(summary.genes)]
 
 
 def _completed(x: sp.csr_matrix, present: np.ndarray, mean: np.ndarray) -> sp.csr_matrix:
@@ -150,8 +149,7 @@ def _completed(x: sp.csr_matrix, present: np.ndarray, mean: np.ndarray) -> sp.cs
 
 def _present(adata: AnnData, genes: np.ndarray, childless: np.ndarray, key: str | None) -> np.ndarray:
     """Genes of the model that are in the data, ``(genes,)`` bool. Readout genes may be in ``obsm[key]``."""
-    check_genes(adata)
-    names = adata.var_names
+    names = check_genes(adata)
     if key is not None and key in adata.obsm:
         names = names.append(adata.obsm[key].columns)
     present = np.isin(genes, names.to_numpy(str))

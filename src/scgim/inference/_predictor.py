@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 import torch
 
-from scgim._checks import listed
+from scgim._checks import check_whole, listed
 from scgim._version import __version__
 from scgim.data._design import condition_keys
 from scgim.data._known_targets import certain_targets
@@ -277,8 +277,8 @@ class Predictor:
         readout: ReadoutPredictor | None,
     ) -> Blocks:
         """Blocks of every intervention in every line, each with the obs values of its rows."""
-        if n_cells is not None and n_cells < 1:
-            raise ValueError(f"n_cells must be at least 1, got {n_cells}.")
+        if n_cells is not None:
+            check_whole("n_cells", n_cells, least=1)
         if adata is None:
             lines = training_controls(self.summary, readout=readout is not None)
         else:

@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
-from scgim._checks import control_names, listed, nearest
+from scgim._checks import control_names, listed, nearest, warn_of_alike
 from scgim._combinations import combination_name
+from scgim._doses import as_one
 from scgim.data._drug_table import check_feature_table
 from scgim.module import Rows
 
@@ -138,6 +139,7 @@ def resolve(
         if name not in known:
             ask, close = "smiles=" if table.source == "smiles" else "features=", listed(nearest(name, frame.index, n=1))
             raise KeyError(f"Drug {name!r} is unknown (nearest known name: {close}). For a new drug pass {ask}.")
+    warn_of_alike(drugs, design.drugs.tolist(), "drug=")
     rows = list(_rows(design, asked, dose))
     parts = [
         (i, name, value) for i, (names, values) in enumerate(rows) for name, value in zip(names, values, strict=True)
@@ -211,7 +213,7 @@ def _split_doses(design: ScreenDesign, dose: object) -> tuple[np.ndarray, list[t
                     f"A combination takes a tuple of numbers, got {entry!r}. Several of them come as a list of tuples: "
                     "dose=[(1.0, 2.0), (2.0, 1.0)]."
                 )
-            _doses(design, value)
+    together = [tuple(float(_doses(design, value)[0]) for value in entry) for entry in together]
     if len(set(together)) < len(together):
         raise ValueError(f"A dose was asked for more than once: {dose!r}.")
     return _doses(design, numbers) if numbers else np.empty(0), together
@@ -315,10 +317,11 @@ def _doses(design: ScreenDesign, dose: object) -> np.ndarray | None:
         raise ValueError(f"dose={dose!r} was asked for, but the model was set up without dose_key.")
     try:
         doses = np.atleast_1d(np.asarray(dose, dtype=np.float64)).ravel()
-    except (TypeError, ValueError):
+    except (ArithmeticError, TypeError, ValueError):
         doses = np.array([])
     if not len(doses) or not (np.isfinite(doses) & (doses >= 0)).all():
         raise ValueError(f"Doses must be numbers, finite and not negative, in the unit of set-up; got {dose!r}.")
+    doses = as_one(doses, design.known_doses)
     if len(np.unique(doses)) < len(doses):
         raise ValueError(f"A dose was asked for more than once: {dose!r}.")
     return doses

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
-import pandas as pd
 
+from scgim._gene_names import positions
 from scgim.module import Readout
 
 from ._prediction_adata import Block
@@ -100,7 +100,7 @@ class ReadoutPredictor:
 
 def gene_order(summary: TrainingSummary, names: np.ndarray, genes: Genes) -> tuple[np.ndarray, np.ndarray]:
     """Indices of ``names`` among the model's genes, readout genes last, and the names; ``genes="panel"``: of the panel alone."""
-    known = pd.Index(np.concatenate([summary.genes, summary.readout.get("genes", np.empty(0, dtype=str))]))
-    order = known.get_indexer(names)
-    chosen = np.ones(len(names), dtype=bool) if genes == "all" else order < len(summary.genes)
-    return order[chosen], names[chosen]
+    if genes == "panel":
+        names = names[np.isin(names, summary.genes)]
+    known = np.concatenate([summary.genes, summary.readout.get("genes", np.empty(0, dtype=str))])
+    return positions(known, names, "the model"), names

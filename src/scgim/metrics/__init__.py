@@ -1,5 +1,7 @@
 """Metrics: functions on arrays whose docstrings hold the formula."""
 
+from scgim import _keywords
+
 from ._distribution import energy_distance, per_gene_w1, rmse_sd, sinkhorn_divergence, wasserstein2
 from ._graph import edge_average_precision, edge_precision_recall, shd, sid, sort_and_regress, varsortability
 from ._mean import centroid_rank, deg_weights, pearson_delta, rmse_delta, wmse
@@ -26,3 +28,5 @@ __all__ = [
     "wasserstein2",
     "wmse",
 ]
+
+_keywords.spell_functions(globals(), __all__)

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, get_args
 
 import numpy as np
 import pandas as pd
 
 from scgim import _keys
-from scgim._checks import check_option, control_names, refuse_view
+from scgim._anndata import refuse_view
+from scgim._checks import check_option, control_names
+from scgim._gene_order import write_order
 from scgim._genes import GeneColumns
 from scgim._version import __version__
 from scgim.data._columns import ScreenColumns
@@ -38,6 +41,10 @@ class AnnotationMixin(ModelState):
         ``.varp["scgim_graph"]``: edge weights, row = source; ``.var["scgim_in_degree"]``, ``.var["scgim_out_degree"]``;
         ``.uns["scgim"]``: provenance.
 
+        AnnData does not move the columns of ``.obsm`` with the genes. ``.obsm["scgim_genes"]`` is therefore a code of the order of the
+        columns, and ``.uns["scgim"]["genes"]`` has the names of the columns by code. With both, :func:`scgim.get.shift_adata` finds columns
+        by name after genes were subset or reordered, and after :func:`anndata.concat` with ``uns_merge="first"``.
+
         Parameters
         ----------
         adata
@@ -45,8 +52,8 @@ class AnnotationMixin(ModelState):
         evidence
             Evidence of :meth:`predict` and :meth:`rank_targets`: ``"auto"``, ``"data"`` or ``"features"``.
         genes
-            Genes of the two arrays in ``.obsm``, cells x genes: panel and readout (``"all"``) or the panel alone (``"panel"``). If these are
-            not ``.var_names``, ``.uns["scgim"]["genes"]`` has their names. Targets and graph are of the panel.
+            Genes of the two arrays in ``.obsm``, cells x genes: panel and readout (``"all"``) or the panel alone (``"panel"``), in the
+            order of ``.var_names``, readout genes of ``.obsm`` last. Targets and graph are of the panel.
 
         Returns
         -------
@@ -81,7 +88,7 @@ class AnnotationMixin(ModelState):
         columns_of = GeneColumns.read(adata, self.registry_["setup_args"].get("readout"))
         require_genes(columns_of.panel, summary.genes)
         require_genes(columns_of.readout, summary.readout.get("genes", columns_of.readout[:0]))
-        columns = ScreenColumns.of_setup(self.registry_["setup_args"])
+        columns = replace(ScreenColumns.of_setup(self.registry_["setup_args"]), known_doses=summary.design.known_doses)
         cells = columns.table(adata, split=False)  # annotation does not use the split, and new data may have none
         groups = set(zip(summary.group_line, summary.group_batch, strict=True))
         if alien := sorted(set(zip(cells["line"], cells["batch"], strict=True)) - groups):
@@ -101,9 +108,7 @@ class AnnotationMixin(ModelState):
             recurs = np.where(self._trained_module().mechanism.graph.numpy(), self.stability_.direct, 0.0)
             adata.varp[_keys.STABILITY] = placed(recurs, place)
         write_targets(adata, targets, drug_key=columns.first_key, controls=control_names(columns.control))
-        adata.uns[_keys.UNS] = self._provenance()
-        if not np.array_equal(names, adata.var_names.to_numpy(str)):
-            adata.uns[_keys.UNS]["genes"] = names.astype(object)
+        adata.uns[_keys.UNS] = self._provenance() | {"genes": write_order(adata, names)}
 
     def _provenance(self) -> dict:
         """Provenance of the results for readers of the file; None becomes an empty string."""

@@ -11,17 +11,20 @@ from scvi.data.fields import BaseAnnDataField
 from scgim._checks import one_or_list, warn
 from scgim._covariates import Covariates, check_covariates
 from scgim._genes import GeneColumns
+from scgim.data._columns import ScreenColumns
 from scgim.data._drug_table import DrugTable
+from scgim.data._fingerprint import fingerprint
+from scgim.data._registered_screen import RegisteredScreen
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from anndata import AnnData
 
-    from scgim.data._columns import ScreenColumns
     from scgim.pp._smiles import SmilesConflict
 
 CONDITION, DRUG_TABLE, READOUT, COVARIATES = "context", "drug_table", "readout", "covariates"
+FINGERPRINT = "fingerprint"
 
 
 class _TableField(BaseAnnDataField):
@@ -87,6 +90,34 @@ class ConditionField(_TableField):
             "n_contexts": state_registry["n_contexts"],
             "n_cell_lines": len(state_registry["lines"]),
         }
+
+
+class FingerprintField(_TableField):
+    """Hashes of the data at set-up."""
+
+    registry_key = property(lambda self: FINGERPRINT)
+    attr_name = property(lambda self: "obs")
+    attr_key = property(lambda self: self.first_key)
+
+    def __init__(self, setup: dict[str, Any]) -> None:
+        super().__init__()
+        self.setup, self.first_key = setup, ScreenColumns.of_setup(setup).first_key
+
+    def validate_field(self, adata: AnnData) -> None:
+        """No validation here, because other fields validate the data."""
+
+    def register_field(self, adata: AnnData) -> dict:
+        """Hashes by name."""
+        super().register_field(adata)
+        return fingerprint(RegisteredScreen(adata, self.setup))
+
+    def transfer_field(self, state_registry: dict, adata_target: AnnData, **kwargs: Any) -> dict:
+        """The same without replicates, which data of a loaded model may not have."""
+        return FingerprintField(self.setup | {"replicate_key": None, "unit": None}).register_field(adata_target)
+
+    def get_summary_stats(self, state_registry: dict) -> dict:
+        """No sizes."""
+        return {}
 
 
 class DrugFeaturesField(_TableField):

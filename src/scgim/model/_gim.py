@@ -6,8 +6,11 @@ from typing import TYPE_CHECKING, Any, Literal, Self
 import numpy as np
 from scvi.model.base import BaseModelClass
 
+from scgim._anndata import require_anndata
 from scgim._checks import check_effect, check_option
+from scgim._keywords import spell_methods
 from scgim.data._drug_table import DrugTable
+from scgim.data._fingerprint import check_unchanged
 from scgim.data._known_targets import check_known_targets, with_genetic_arms
 from scgim.data._registered_screen import RegisteredScreen
 from scgim.inference._predictor import Predictor
@@ -17,7 +20,7 @@ from scgim.train._edge_constraints import EdgeConstraints, check_prior, check_re
 
 from ._annotation_mixin import AnnotationMixin
 from ._evaluation_mixin import EvaluationMixin
-from ._fields import CONDITION, DRUG_TABLE, READOUT
+from ._fields import CONDITION, DRUG_TABLE, FINGERPRINT, READOUT
 from ._inference_mixin import InferenceMixin
 from ._interactions_mixin import InteractionsMixin
 from ._persistence_mixin import PersistenceMixin
@@ -43,6 +46,7 @@ STRUCTURES = ("auto", "search", "gradient", "none")
 LIKELIHOODS = ("auto", "cells", "means")
 
 
+@spell_methods
 class GIM(
     SetupMixin,
     TrainingMixin,
@@ -157,6 +161,8 @@ class GIM(
         dose_response: Literal["hill", "free", "none"] | None = None,
         min_effect: float | None = None,
     ) -> None:
+        if adata is not None:
+            require_anndata(adata)
         super().__init__(adata, registry)
         check_option("mechanism", mechanism, MECHANISMS)
         check_option("intervention", intervention, INTERVENTIONS)
@@ -230,9 +236,14 @@ class GIM(
     # ---- shared by the mixins ----------------------------------------------------------------------------------------
 
     def _screen(self) -> RegisteredScreen:
-        """The training AnnData with the settings of its set-up."""
+        """The training AnnData with the settings of its set-up, unless the data changed since."""
         self._require_data()
-        return RegisteredScreen(self.adata, self.registry_["setup_args"])
+        screen = RegisteredScreen(self.adata, self.registry_["setup_args"])
+        if FINGERPRINT in self.registry_["field_registries"]:  # models of older versions have none
+            check_unchanged(screen, self.get_state_registry(FINGERPRINT))
+        if self.summary_ is None:
+            return screen
+        return RegisteredScreen(self.adata, self.registry_["setup_args"], self.summary_.design.known_doses)
 
     def _predictor(self) -> Predictor:
         """The predictor of the trained model."""
@@ -280,6 +291,11 @@ class GIM(
     def _require_data(self) -> None:
         if self.adata is None:
             raise ValueError("This model was loaded without data. Load it with GIM.load(path, adata=...).")
+
+    @property
+    def fitted(self) -> TrainingSummary | None:
+        """Former name of ``summary_``."""
+        return self.summary_
 
     @property
     def _choice(self) -> GeneratorChoice:

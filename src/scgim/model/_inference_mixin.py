@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Literal, get_args
 import numpy as np
 import pandas as pd
 
-from scgim._checks import check_option, nearest
+from scgim._checks import check_option, check_whole, nearest
 from scgim.data._design import condition_keys
 from scgim.inference._counterfactuals import As, Targets
 from scgim.inference._gene_intervention import GeneIntervention
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
 
 AS, TARGETS, EVIDENCE, GENES = get_args(As), get_args(Targets), get_args(Evidence), get_args(Genes)
+LARGEST = 1e30  # control SD; larger interventions overflow single precision
 
 
 class InferenceMixin(ModelState):
@@ -125,6 +126,7 @@ class InferenceMixin(ModelState):
         check_option("targets", targets, TARGETS)
         check_option("evidence", evidence, EVIDENCE)
         check_option("genes", genes, GENES)
+        check_whole("seed", seed)
         predictor = self._predictor()
         query = predictor.resolve(drug=drug, smiles=smiles, features=features, dose=dose)
         return predictor.predict(
@@ -184,6 +186,7 @@ class InferenceMixin(ModelState):
         check_option("kind", kind, ["shift", "set"])
         check_option("as_", as_, AS)
         check_option("genes", genes, GENES)
+        check_whole("seed", seed)
         if not isinstance(interventions, Mapping):
             raise TypeError(f"do takes a dict {{gene: value}}, got {interventions!r}.")
         if not interventions:
@@ -194,7 +197,7 @@ class InferenceMixin(ModelState):
                 raise KeyError(
                     f"{gene!r} is not among the {len(place)} modelled genes. Nearest: {nearest(gene, list(place))}."
                 )
-            if not isinstance(value, Real) or not np.isfinite(value):
+            if not isinstance(value, Real) or not abs(value) < LARGEST:
                 raise ValueError(f"{gene!r} cannot be moved by {value!r}: pass a finite number of control sd.")
         values = {place[gene]: float(value) for gene, value in interventions.items()}
         each = ", ".join(f"{gene}{'=' if kind == 'set' else '+='}{value:g}" for gene, value in interventions.items())

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 
+from scgim._anndata import require_anndata
 from scgim._genes import GeneColumns
 from scgim._version import __version__
 from scgim.data._design import ScreenDesign
@@ -124,13 +125,15 @@ class PersistenceMixin(ModelState):
         state = _io.read(dir_path)
         registry = state["registry"]
         if adata is not None:
+            require_anndata(adata)
             genes, readout = (
                 GeneColumns.read(adata, registry["setup_args"].get("readout")),
                 state["fitted"].get("readout"),
             )
             require_genes(genes.panel, state["fitted"]["genes"])
             require_genes(genes.readout, readout["genes"] if readout else genes.readout[:0])
-            cls.setup_anndata(adata, **registry["setup_args"], source_registry=registry)
+            setup = cls._get_setup_method_args(cls=cls, adata=adata, **registry["setup_args"])
+            cls._register(adata, setup, registry)
         build: Callable[..., Self] = cls
         # Targets of the model's drugs remain known, even if `adata` contains none of these drugs. Genetic arms of `adata` are added.
         known = state["settings"].pop("known_targets", None)

@@ -15,7 +15,7 @@ from scgim.data._columns import ScreenColumns
 from scgim.data._matrix_check import check_matrix
 from scgim.pp._smiles import SmilesConflict
 
-from ._fields import ConditionField, CovariateField, DrugFeaturesField, ReadoutField
+from ._fields import ConditionField, CovariateField, DrugFeaturesField, FingerprintField, ReadoutField
 from ._state import ModelState
 
 if TYPE_CHECKING:
@@ -53,7 +53,6 @@ class SetupMixin(ModelState):
         replicate_key: str | None = None,
         unit: Literal["cell", "well"] = "cell",
         combination_sep: str | None = None,
-        **kwargs: Any,
     ) -> None:
         """Declare the columns of a screen and validate the data.
 
@@ -135,26 +134,34 @@ class SetupMixin(ModelState):
         setup_method_args = cls._get_setup_method_args(
             **locals()
         )  # before others, because it records all local variables
-        check_matrix(adata, layer=layer, scale=scale, size_factor_key=size_factor_key, readout=readout)
         check_option("unit", unit, UNITS)
         check_option("smiles_conflict", smiles_conflict, get_args(SmilesConflict))
-        columns = ScreenColumns.of_setup(locals())
+        cls._register(adata, setup_method_args)
+
+    @classmethod
+    def _register(
+        cls, adata: AnnData, setup_method_args: dict[str, Any], source_registry: dict[str, Any] | None = None
+    ) -> None:
+        """Validate the data and register them with scvi-tools; data of a loaded model (its registry is given) may have no replicates."""
+        setup = setup_method_args["setup_args"]
+        check_matrix(adata, **{name: setup.get(name) for name in ("layer", "scale", "size_factor_key", "readout")})
+        columns = ScreenColumns.of_setup(setup)
+        drugs = {name: setup.get(name) for name in ("features_key", "smiles_key")}
         fields = [
-            LayerField(REGISTRY_KEYS.X_KEY, layer, is_count_data=False, correct_data_format=False),
+            LayerField(REGISTRY_KEYS.X_KEY, setup.get("layer"), is_count_data=False, correct_data_format=False),
             ConditionField(columns),
-            DrugFeaturesField(
-                columns, features_key=features_key, smiles_key=smiles_key, smiles_conflict=smiles_conflict
-            ),
+            DrugFeaturesField(columns, **drugs, smiles_conflict=setup.get("smiles_conflict", "error")),
+            FingerprintField(setup),
         ]
-        if readout is not None:
+        if (readout := setup.get("readout")) is not None:
             fields.append(ReadoutField(readout))
-        if len(covariate_keys):
-            fields.append(CovariateField(columns, covariate_keys, size_factor_key))
+        if len(covariate_keys := setup.get("covariate_keys") or ()):
+            fields.append(CovariateField(columns, covariate_keys, setup.get("size_factor_key")))
         # A copied AnnData has the identifier of its original and would replace the original in scvi-tools' store.
         own = adata.uns.pop("_scvi_uuid", None)
         manager = AnnDataManager(fields=fields, setup_method_args=setup_method_args)
         try:
-            manager.register_fields(adata, **kwargs)
+            manager.register_fields(adata, source_registry)
         except Exception:
             if own is not None:  # an earlier set-up remains valid
                 adata.uns["_scvi_uuid"] = own

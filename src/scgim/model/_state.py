@@ -61,7 +61,9 @@ class ModelState:
         register_manager: Callable[..., None]
 
         @classmethod
-        def setup_anndata(cls, adata: AnnData, *args: Any, **kwargs: Any) -> None: ...
+        def _register(
+            cls, adata: AnnData, setup_method_args: dict[str, Any], source_registry: dict[str, Any] | None = None
+        ) -> None: ...
 
         @classmethod
         def _get_setup_method_args(cls, **arguments: Any) -> dict: ...

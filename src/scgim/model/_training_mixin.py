@@ -6,12 +6,15 @@ import copy
 import logging
 import warnings
 from dataclasses import replace
+from inspect import signature
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from scvi.train import TrainRunner
+from lightning.pytorch import Trainer as LightningTrainer
+from scvi.train import Trainer, TrainRunner
 
-from scgim._checks import warn
+from scgim._checks import check_whole, warn
+from scgim._keywords import check_keywords
 from scgim.data._requirements import DataRequirements
 from scgim.data._training_data import read_training_data
 from scgim.data._validation_data import validation_cells
@@ -37,6 +40,12 @@ if TYPE_CHECKING:
     from scgim.module.generators import Generator
 
 logger = logging.getLogger("scgim")
+
+# Arguments of the trainer that may be passed to `train`.
+TRAINER_ARGUMENTS = sorted(
+    ({*signature(Trainer).parameters, *signature(LightningTrainer).parameters} - {"self", "kwargs"})
+    | {"ckpt_path", "trainer_config"}
+)
 
 
 def on_cpu(accelerator: str) -> str:
@@ -146,6 +155,8 @@ class TrainingMixin(ModelState):
             If training does not fit in memory (:func:`scgim.pp.check` estimates it), before the cells are read.
         """
         self._require_data()
+        check_keywords("train", trainer_kwargs, [*signature(TrainingMixin.train).parameters, *TRAINER_ARGUMENTS])
+        check_whole("seed", seed)
         accelerator = on_cpu(accelerator)
         if not 0 < train_size <= 1:
             raise ValueError(f"train_size is a share of conditions in (0, 1], got {train_size}.")

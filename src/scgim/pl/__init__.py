@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from scgim import _keywords
+
 from ._dose_response import dose_response
 from ._graph import graph
 from ._history import history
@@ -9,3 +11,5 @@ from ._shift import shift
 from ._targets import targets
 
 __all__ = ["dose_response", "graph", "history", "shift", "targets"]
+
+_keywords.spell_functions(globals(), __all__)

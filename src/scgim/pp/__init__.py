@@ -3,6 +3,8 @@
 ``standardise`` is an alias of ``standardize``.
 """
 
+from scgim import _keywords
+
 from ._check import check
 from ._chemistry import StandardizedMolecule, standardize
 from ._featurize import featurize_drugs
@@ -11,6 +13,8 @@ from ._leaks import audit_split
 from ._split import split
 
 __all__ = ["StandardizedMolecule", "audit_split", "check", "featurize_drugs", "fingerprints", "split", "standardize"]
+
+_keywords.spell_functions(globals(), __all__)
 
 
 def __getattr__(name: str) -> object:

@@ -10,7 +10,9 @@ import pandas as pd
 
 from scgim._checks import warn
 
+from ._chemistry import structure_doubts
 from ._duplicates import by_key, duplicate_groups, equalities
+from ._smiles import warn_of_mixtures
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -35,6 +37,7 @@ def audit_table(
             "n_fragments": column("n_fragments").astype(int),
             "n_bits_on": (features > 0).sum(axis=1),
             "action": column("action"),
+            "dropped": column("dropped"),
             "same_structure_as": _duplicates(parent),
             "same_skeleton_as": _duplicates(skeleton, apart=parent),
             "same_fingerprint_as": _duplicates(bits),
@@ -43,7 +46,10 @@ def audit_table(
     )
     same = _n_pairs(parent)
     logger.info(_summary(audit, same=same, stereo=_n_pairs(skeleton) - same, alike=_n_pairs(bits) - same))
-    _warn(parent, bits)
+    warn_of_mixtures(audit["smiles"])
+    _warn(parent[audit["action"] != "combination kept whole"], bits)
+    for doubt in structure_doubts(structures, audit["smiles"]):
+        warn(doubt)
     return audit
 
 
@@ -69,6 +75,7 @@ def _summary(audit: pd.DataFrame, *, same: int, stereo: int, alike: int) -> str:
         (int((taken & several).sum()), "multi-component entr{y} reduced to {its} parent"),
         (int((taken & ~several).sum()), "other entr{y} neutralized or redrawn"),
         (int((audit["action"] == "metal kept whole").sum()), "entr{y} with a metal kept whole"),
+        (int((audit["action"] == "combination kept whole").sum()), "combination{s} kept whole"),
         (same, "pair{s} share{v} a parent"),
         (stereo, "pair{s} differ{v} only in stereochemistry or tautomer"),
         (alike, "pair{s} of different structures share{v} a fingerprint"),
@@ -79,6 +86,7 @@ def _summary(audit: pd.DataFrame, *, same: int, stereo: int, alike: int) -> str:
 
 def _warn(parent: pd.Series, bits: pd.Series) -> None:
     same = duplicate_groups(parent)
+    bits = bits[parent.index]
     alike = [group for group in duplicate_groups(bits) if parent[group].nunique() > 1]
     if same:
         warn(

@@ -5,8 +5,9 @@ from typing import TYPE_CHECKING, Literal, get_args
 
 import pandas as pd
 
+from scgim._anndata import refuse_view
 from scgim._arguments import check_arguments
-from scgim._checks import UNITS, check_option, control_names, refuse_view
+from scgim._checks import UNITS, check_option, control_names
 
 from ._check_arms import check_arms
 from ._check_design import (

@@ -15,6 +15,8 @@ from scgim._checks import (
     no_replicates,
 )
 from scgim._covariates import Covariates, check_covariates
+from scgim._doses import rounded
+from scgim._look_alikes import doubted_names
 
 from ._screen import KEYS, Finding
 
@@ -32,7 +34,7 @@ WIDE = 1e5  # ratio of the largest to the smallest dose
 
 
 def check_columns(screen: UncheckedScreen) -> Iterator[Finding]:
-    """Every cell has a drug, cell line, batch, split and size factor. No two names differ only in their type."""
+    """Every cell has a drug, cell line, batch, split and size factor. No two names differ only in their type or look the same."""
     keys = [screen.drug_key, screen.cell_line_key, screen.batch_key, screen.split_key, screen.replicate_key]
     for check, key in [*((check_names, key) for key in keys), (check_obs_column, screen.size_factor_key)]:
         if key is not None:
@@ -50,6 +52,14 @@ def check_columns(screen: UncheckedScreen) -> Iterator[Finding]:
                 check_obs_column(screen.adata, key, allow_missing=True)
             except ValueError as error:
                 yield Finding.of(error)
+    for name, key, kind in (
+        ("drug", screen.drug_key, "drugs"),
+        ("line", screen.cell_line_key, "cell lines"),
+        ("batch", screen.batch_key, "batches"),
+    ):
+        found = set(screen.cells[name].dropna())
+        for doubt in () if key is None else doubted_names(found, key, kind, but=screen.controls):
+            yield Finding("WARN", *doubt)
     yield Finding("PASS", f"Nothing is missing in {listed((key for key in keys if key is not None), n=len(keys))}.")
 
 
@@ -132,7 +142,9 @@ def check_dose_range(screen: UncheckedScreen) -> Iterator[Finding]:
     if unit is None:
         yield Finding("FAIL", f"dose_key={key!r} was given without dose_unit.", "Pass dose_unit=, e.g. 'uM'.")
     try:
-        check_doses(screen.adata, key, treated=screen.cells["treated"].to_numpy())
+        exact = check_doses(screen.adata, key, treated=screen.cells["treated"].to_numpy(), exact=True)
+        for doubt in rounded(exact, key):
+            yield Finding("WARN", *doubt)
     except (TypeError, ValueError) as error:
         yield Finding.of(error)
     dose = screen.treated["dose"]

@@ -7,8 +7,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
+from scgim._anndata import in_memory
 from scgim._checks import listed
 
+from ._chemistry import structure_doubts
 from ._duplicates import duplicate_groups, equalities
 from ._leaks import find_leaks, morgan
 from ._mixtures import mixtures
@@ -45,6 +47,8 @@ def check_structures(screen: UncheckedScreen) -> Iterator[Finding]:
     if names := mixtures(pd.Series(texts, dtype=object)):
         said = MIXTURE.format(what=f"{len(names)} of {len(texts)} structures", names=listed(names))
         yield Finding.of(ValueError(said), "WARN")
+    for doubt in structure_doubts(screen.structures, texts):
+        yield Finding.of(ValueError(doubt), "WARN")
     skeletons = {name: structure.skeleton for name, structure in screen.structures.items()}
     duplicates = duplicate_groups(skeletons)
     if duplicates:
@@ -64,7 +68,7 @@ def check_features(screen: UncheckedScreen) -> Iterator[Finding]:
     train = screen.cells["treated"] & (screen.cells["split"] != "test")
     drugs = sorted(set(screen.cells.loc[train, "drug"]))
     if screen.features_key is not None:
-        problem = _table_problem(table := screen.adata.uns[screen.features_key], screen)
+        problem = _table_problem(table := in_memory(screen.adata.uns[screen.features_key]), screen)
         if problem is not None:
             yield problem
             return

@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 
 from scgim._checks import listed
+from scgim._gene_names import doubted_genes, gene_names
 from scgim._genes import JoinedColumns
 from scgim.statistics import row_blocks
 from scgim.statistics._value_scan import ValueScan
@@ -104,7 +105,12 @@ def check_sizes(screen: UncheckedScreen, found: ValueScan | Finding) -> Iterator
 
 
 def check_genes(screen: UncheckedScreen, found: ValueScan | Finding) -> Iterator[Finding]:
-    """Names are unique, no gene is constant, and no two genes hold the same values."""
+    """Names are strings and unique, no gene is constant, and no two genes hold the same values."""
+    try:
+        for doubt in doubted_genes(gene_names(screen.adata.var_names)):
+            yield Finding("WARN", *doubt)
+    except (TypeError, ValueError) as error:
+        yield Finding.of(error)
     names = screen.adata.var_names.astype(str)
     if len(twice := names[names.duplicated()].unique()):
         fix = "Sum or drop the duplicates, or adata.var_names_make_unique() if they are different genes."

@@ -5,12 +5,12 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 
 from scgim import _keys
+from scgim._anndata import refuse_view
 from scgim._checks import (
     check_key_added,
     check_names,
     find_control,
     listed,
-    refuse_view,
     warn,
     warn_of_featureless,
 )

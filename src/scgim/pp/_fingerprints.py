@@ -53,7 +53,7 @@ def fingerprints(
         (drugs, features) float32, columns ``"morgan_0"``, ``"morgan_1"``, ..., ``"rdkit_MolWt"``, ...
     audit
         One row per drug: ``smiles`` as given, ``parent`` (canonical SMILES), ``inchikey``, ``n_fragments``, ``n_bits_on``, ``action``
-        (see `StandardizedMolecule`), and names of other drugs, joined by ``"; "``: ``same_structure_as`` (same parent),
+        and ``dropped`` (see `StandardizedMolecule`), and names of other drugs, joined by ``"; "``: ``same_structure_as`` (same parent),
         ``same_skeleton_as`` (another parent, but the same atoms and bonds: stereoisomers, tautomers), ``same_fingerprint_as``.
 
     Raises
@@ -64,7 +64,8 @@ def fingerprints(
     Warns
     -----
     UserWarning
-        If drugs share their parent or their fingerprint, so that no model can tell them apart.
+        If drugs share their parent or their fingerprint, so that no model can tell them apart; if a structure has several active
+        components, a dropped counter-ion is larger than what is kept, or a structure is a biologic.
 
     Examples
     --------

@@ -7,7 +7,9 @@ import pandas as pd
 from rdkit.Chem import rdFingerprintGenerator
 
 from scgim import _keys
+from scgim._anndata import require_anndata
 from scgim._checks import check_names, listed
+from scgim._look_alikes import representatives
 
 from ._cell_drugs import CellDrugs
 from ._chemistry import standardize_all
@@ -70,7 +72,8 @@ def audit_split(
     One row per leak; no row if the split is clean. Columns:
 
     ``kind``
-        ``"condition"``: cells of one condition on both sides; ``"parent"``: another name, salt, stereoisomer or tautomer of the
+        ``"condition"``: cells of one condition on both sides; ``"name"``: a name in training that looks the same (spaces, dashes, accents,
+        case); ``"parent"``: another name, salt, stereoisomer or tautomer of the
         test drug in training; ``"near-identical"``: another compound, but the same Morgan fingerprint (radius 2, 1024 bits,
         chirality), so the features cannot tell the two apart; ``"component"``: a test drug, none of whose cells as a single drug is in
         training, in a combination in training.
@@ -107,8 +110,7 @@ def audit_split(
          kind       test          train                       detail
     0  parent  valproate  valproic acid  both are CCCC(CCC)C(=O)O
     """
-    if not hasattr(adata, "obs"):
-        raise TypeError(f"adata must be an AnnData, not a {type(adata).__name__}.")
+    require_anndata(adata)
     side = check_names(adata, split_key)
     if other := sorted(set(side) - {"train", "test"}):
         raise ValueError(f"obs[{split_key!r}] may hold 'train' and 'test', but also holds {listed(other)}.")
@@ -154,6 +156,7 @@ def find_leaks(
         rows.append(("condition", row["drug"], row["drug"], ", ".join([*where, counts])))
     test = test[test["line"].isin(train["line"])]
     one, two = (_components(side, known) for side in (test, train))
+    rows += _names(one, two)
     rows += _duplicates(one, two, structures)
     alone = set(one.loc[one["others"].map(len) == 0, "drug"]) - set(two.loc[two["others"].map(len) == 0, "drug"])
     for name in sorted(alone & set(two["drug"])):
@@ -169,6 +172,15 @@ def _components(side: pd.DataFrame, combinations: Combinations) -> pd.DataFrame:
         parts = combinations.get(name, ((name, dose),))
         rows += [(name, *part, line, tuple(each for each in parts if each != part)) for part in parts]
     return pd.DataFrame(rows, columns=["treatment", "drug", "dose", "line", "others"])
+
+
+def _names(test: pd.DataFrame, train: pd.DataFrame) -> Iterator[tuple[str, ...]]:
+    """Test drugs that are not in training under their name, but under a name that looks the same."""
+    alike = representatives({*test["drug"], *train["drug"]})
+    trained = set(train["drug"])
+    for name in sorted(set(test["drug"]) - trained):
+        for other in sorted(each for each in trained if alike[each] == alike[name]):
+            yield "name", name, other, f"{name!a} and {other!a} look the same"
 
 
 def _duplicates(

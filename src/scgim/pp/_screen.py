@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 
 from scgim._checks import check_obs_column, is_control, listed, nearest
+from scgim._doses import as_one
 from scgim._genes import GeneColumns
 
 from ._chemistry import standardize
@@ -78,7 +79,7 @@ class UncheckedScreen:
         for where, key in (("layers", self.layer), ("uns", self.features_key)):
             found = getattr(self.adata, where)
             if key is not None and key not in found:
-                close = listed(nearest(key, list(found))) or "none"
+                close = listed(nearest(key, [name for name in found if name is not None])) or "none"
                 raise KeyError(f"{where}[{key!r}] does not exist. Nearest: {close}.")
         key = self.readout
         if key is not None and key not in self.adata.var and key not in self.adata.obsm:
@@ -127,7 +128,7 @@ class UncheckedScreen:
         cells["dose"] = 0.0
         if self.dose_key is not None:
             dose = pd.to_numeric(self.column(self.dose_key).astype(str), errors="coerce").to_numpy(np.float64)
-            cells["dose"] = np.where(cells["treated"] & (dose > 0) & np.isfinite(dose), dose, np.nan)
+            cells["dose"] = as_one(np.where(cells["treated"] & (dose > 0) & np.isfinite(dose), dose, np.nan))
         return cells
 
     @cached_property

@@ -21,8 +21,8 @@ if TYPE_CHECKING:
 
 SmilesConflict = Literal["error", "first", "same_parent"]
 MIXTURE = (
-    "{what} look like combinations of drugs, with several components that are no known counter-ions: {names}. Features describe the "
-    "largest component alone. Name the drugs of a combination separately (setup_anndata with drug_key as a list of columns, or "
+    "{what} look like combinations of drugs, with several components that are no known counter-ions: {names}. Features describe all "
+    "components together. Name the drugs of a combination separately (setup_anndata with drug_key as a list of columns, or "
     "combination_sep), or write the SMILES of the active component."
 )
 
@@ -138,6 +138,6 @@ def with_structure(smiles: pd.Series, key: str) -> pd.Series:
 
 
 def warn_of_mixtures(smiles: pd.Series) -> None:
-    """Warn of structures with several active components, from the values of `check_smiles`."""
+    """Warn of structures with several active components; ``smiles`` by drug."""
     if names := mixtures(smiles):
         warn(MIXTURE.format(what=f"{len(names)} of {len(smiles)} structures", names=listed(names)))

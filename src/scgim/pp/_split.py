@@ -7,18 +7,21 @@ import numpy as np
 import pandas as pd
 
 from scgim import _keys
+from scgim._anndata import refuse_view
 from scgim._checks import (
     check_key_added,
     check_names,
     check_option,
+    check_whole,
     find_control,
     listed,
-    refuse_view,
     warn,
 )
+from scgim._look_alikes import representatives
 
 from ._cell_drugs import CellDrugs, drug_names
 from ._chemistry import standardize_all
+from ._duplicates import joined
 from ._scaffold import compounds, scaffolds
 from ._smiles import SmilesConflict, with_structure
 from ._split_rules import SPLIT_RULES
@@ -122,6 +125,7 @@ def split(
     for kind, argument, key in (("scaffold", "smiles_key", smiles_key), ("cell_line", "cell_line_key", cell_line_key)):
         if unseen == kind and key is None:
             raise ValueError(f"unseen={kind!r} needs {argument}=, one of the columns of obs: {listed(adata.obs, n=8)}.")
+    check_whole("seed", seed)
     if not 0 < frac < 1:
         raise ValueError(f"frac={frac!r} must lie between 0 and 1, both excluded.")
     if control is None:
@@ -136,10 +140,12 @@ def split(
         adata, drug_key, control, sep=combination_sep, dose_key=dose_key if unseen == "dose" else None
     )
     conditions = cells.rows()
-    conditions["compound"] = conditions["drug"]
+    # Names that look the same are probably one drug, which no split may part.
+    alike = representatives(conditions["drug"])
+    conditions["compound"] = conditions["drug"].map(alike)
     if smiles_key is not None and unseen != "cell_line":
         structures = standardize_all(with_structure(cells.smiles(smiles_key, smiles_conflict), str(smiles_key)))
-        conditions["compound"] = conditions["drug"].map(compounds(structures)).fillna(conditions["drug"])
+        conditions["compound"] = conditions["drug"].map(joined(alike, compounds(structures)))
         # No model can predict an unmeasured drug without a structure, so these drugs are never held out.
         if unseen in ("drug", "scaffold"):
             conditions["treated"] &= conditions["drug"].isin(structures)

@@ -134,7 +134,9 @@ class ValueScan:
             share = 100 * self.fractional / self.entries
             return (
                 f"{share:.3g} % of the values are not integers (e.g. {shown})",
-                "Set scale='lognorm' if they are log-normalized, or point layer= to the counts",
+                "Set scale='lognorm' if they are log-normalized, or point layer= to the counts. Fractional counts, as estimates of ambient RNA or "
+                "of multimapped reads leave them, are to be rounded first: adata.X = np.rint(adata.X), and for a sparse matrix adata.X.data = "
+                "np.rint(adata.X.data) (round to whole counts)",
             )
         if scale != "lognorm":
             return None

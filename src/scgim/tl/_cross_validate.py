@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING, Any, Literal
 import pandas as pd
 from tqdm import tqdm
 
-from scgim._checks import refuse_view
+from scgim._anndata import refuse_view
+from scgim._checks import check_whole
 
 from ._folds import deal
 
@@ -94,6 +95,7 @@ def cross_validate(
     [5, 5]
     """
     refuse_view(adata)
+    check_whole("seed", seed)
     from scgim.evaluation import summarize
     from scgim.evaluation._heldout import score_conditions
     from scgim.model import GIM

@@ -9,7 +9,9 @@ import numpy as np
 import pandas as pd
 from sklearn.model_selection import GroupKFold
 
+from scgim._anndata import in_memory
 from scgim._checks import check_names, check_option
+from scgim._look_alikes import representatives
 from scgim.pp._cell_drugs import CellDrugs
 from scgim.pp._chemistry import standardize_all
 from scgim.pp._duplicates import joined
@@ -67,7 +69,7 @@ def deal(adata: AnnData, unseen: str, n_splits: int, columns: Mapping[str, Any],
         structures = standardize_all(smiles[smiles != ""])
         featureless = set(smiles.index[smiles == ""])
     if columns.get("features_key") is not None:
-        table = adata.uns[columns["features_key"]]
+        table = in_memory(adata.uns[columns["features_key"]])
         featureless = set(table.index[table.isna().all(axis=1)])
     if unseen in {"drug", "scaffold"}:  # unmeasured, these drugs could not be predicted
         rows["treated"] &= ~rows["drug"].isin(featureless)
@@ -91,7 +93,7 @@ def _dealt(
     """
     if unseen == "cell_line":
         return _whole(cells["line"], cells["line"], n_splits, "treated cell lines", rng)
-    names = {name: name for name in sorted(set(cells["drug"]))}
+    names = representatives(cells["drug"])
     # These are the duplicates that `scgim.pp.audit_split` finds: forms of one compound, and compounds with one fingerprint.
     compound = joined(names, compounds(structures), morgan(structures))
     if unseen == "combination":

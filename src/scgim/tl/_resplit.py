@@ -34,7 +34,7 @@ def setup_arguments(adata: AnnData, given: dict[str, Any] | None) -> dict[str, A
                 "these as setup_kwargs={...}."
             )
         return dict(manager.registry["setup_args"])
-    own = {name: p for name, p in signature(GIM.setup_anndata).parameters.items() if name not in {"adata", "kwargs"}}
+    own = {name: p for name, p in signature(GIM.setup_anndata).parameters.items() if name != "adata"}
     for name in given:
         check_option("setup_kwargs", name, list(own))
     if missing := [name for name, p in own.items() if p.default is p.empty and name not in given]:
@@ -53,7 +53,9 @@ def split_anew(adata: AnnData, test: np.ndarray, arguments: dict[str, Any]) -> I
         var=adata.var[[readout]] if readout in adata.var else pd.DataFrame(index=adata.var_names),
         obsm={readout: adata.obsm[readout]} if readout in adata.obsm else {},
         uns=dict(adata.uns),
-        layers=dict(adata.layers),
+        layers={
+            name: layer for name, layer in adata.layers.items() if name is not None
+        },  # anndata 0.13 lists X as None
     )
     GIM.setup_anndata(other, **(arguments | {"split_key": _keys.SPLIT}))
     uuid = other.uns["_scvi_uuid"]

@@ -10,8 +10,8 @@ import networkx as nx
 import numpy as np
 import pandas as pd
 
-from scgim._checks import listed, nearest
-from scgim._gene_names import match_genes
+from scgim._checks import listed, nearest, warn_of_columns
+from scgim._gene_names import match_genes, positions, table_names
 from scgim.structure import ancestors
 
 if TYPE_CHECKING:
@@ -38,7 +38,7 @@ def check_regulators(regulators: Sequence[str] | None, genes: np.ndarray) -> lis
         return None
     if isinstance(regulators, str) or not np.iterable(regulators):
         raise TypeError(f"regulators is a list of gene names, got {regulators!r}.")
-    names = pd.Series(list(dict.fromkeys(map(str, regulators))), dtype=object)
+    names = table_names(pd.Series(list(regulators), dtype=object), "regulators").drop_duplicates()
     found = match_genes(names, genes, "regulators").dropna()
     if len(names) and found.empty:
         raise _no_gene("regulators", names, genes)
@@ -59,7 +59,7 @@ def check_prior(
     Raises
     ------
     TypeError
-        If ``prior_graph`` is not a DataFrame.
+        If ``prior_graph`` is not a DataFrame, or names are bytes.
     ValueError
         If a column or gene does not exist, a required edge is a loop, no edge is left, or the constraints contradict each other.
     """
@@ -73,8 +73,9 @@ def check_prior(
     if missing:
         close = listed(nearest(missing[0], list(prior_graph.columns), n=1)) or "none"
         raise ValueError(f"prior_graph has no column {missing[0]!r} (nearest: {close}); it needs source, target, kind.")
+    warn_of_columns(prior_graph, COLUMNS, "prior_graph")
     given = prior_graph.reset_index(drop=True)
-    table = given[["source", "target"]].astype(str)
+    table = pd.DataFrame({name: table_names(given[name], f"prior_graph[{name!r}]") for name in COLUMNS[:2]})
     table["kind"] = given["kind"].astype(str) if "kind" in given else "likely"
     wrong = sorted(set(table["kind"]) - set(KINDS))
     if wrong:
@@ -135,9 +136,8 @@ def edge_constraints(
         allowed[~np.isin(genes, regulators)] = False
     if table is None:
         return EdgeConstraints(allowed, required)
-    place = pd.Index(genes)
     of = {kind: (table["kind"] == kind).to_numpy() for kind in KINDS}
-    source, target = (place.get_indexer(table[column]) for column in COLUMNS[:2])
+    source, target = (positions(genes, table[column], "adata") for column in COLUMNS[:2])
     allowed[source[of["forbidden"]], target[of["forbidden"]]] = False
     required[source[of["required"]], target[of["required"]]] = True
     likely = of["likely"]
