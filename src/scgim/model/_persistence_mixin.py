@@ -178,7 +178,7 @@ class PersistenceMixin(ModelState):
             + (" that scale the noise" if self.settings_["scale_shift"] else ""),
             "generator": self.settings_["generator"],
             "structure": self.settings_["structure"] + (", from means" if self._from_means() else ""),
-            "trained": "no",
+            "trained": "no" if self.failure_ is None else f"no: {self.failure_}",
         }
         if self.summary_ is not None:
             facts["generator"] = f"{self.generator_} ({self._choice.reason})"
