@@ -139,7 +139,8 @@ def test_checkpoints_of_scvi(screen, fit, tmp_path, monkeypatch, own):
     monkeypatch.setattr(scvi.settings, "logging_dir", tmp_path)
     callback = SaveCheckpoint("checkpoints", filename="best", monitor="mechanisms_nll")
     model = fit(screen(), train={"callbacks": [callback]} if own else {"enable_checkpointing": True})
-    best = scgim.GIM.load(model.trainer.checkpoint_callback.best_model_path)
+    with pytest.warns(UserWarning, match="saved during training. Its predictions are those of an unfinished model"):
+        best = scgim.GIM.load(model.trainer.checkpoint_callback.best_model_path)
     assert best.predict(as_="mean").shape == model.predict(as_="mean").shape
     assert (model.module.mechanism.graph == best.module.mechanism.graph).all()
     if not own:

@@ -20,6 +20,7 @@ from ._evaluation_mixin import EvaluationMixin
 from ._fields import CONDITION, DRUG_TABLE, READOUT
 from ._inference_mixin import InferenceMixin
 from ._interactions_mixin import InteractionsMixin
+from ._manager import forget_with
 from ._persistence_mixin import PersistenceMixin
 from ._scvi_verbs_mixin import ScviVerbsMixin
 from ._setup_mixin import SetupMixin
@@ -158,6 +159,7 @@ class GIM(
         min_effect: float | None = None,
     ) -> None:
         super().__init__(adata, registry)
+        forget_with(self, self)
         check_option("mechanism", mechanism, MECHANISMS)
         check_option("intervention", intervention, INTERVENTIONS)
         check_option("generator", generator, ["auto", *GENERATORS])
@@ -225,6 +227,7 @@ class GIM(
         self.graph_choice_: GraphChoice | None = None
         self.plain_: GIMModule | None = None  # predicts without a graph, if the graph does harm
         self.summary_: TrainingSummary | None = None
+        self._process = 0  # rank of this process in the training
         self.failure_: str | None = None  # why the last training gave no model, if there is none
         self.init_params_ = self._get_init_params(locals())
 

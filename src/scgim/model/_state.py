@@ -53,6 +53,7 @@ class ModelState:
     search_: dict[str, Any]
     seed_: int
     failure_: str | None
+    _process: int
     _selection: GeneratorSelection | None
     _chosen: GeneratorChoice | None
     _reads_readout: bool

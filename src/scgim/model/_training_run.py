@@ -66,6 +66,7 @@ def run(model: BaseModelClass, plan: TrainingPlan, data: TrainingData, trainer: 
         warnings.filterwarnings("ignore", message=".*could not find the monitored key")
         loader, max_epochs = StatisticsModule(data), plan.options.max_epochs
         runner = Runner(model, training_plan=plan, data_splitter=loader, max_epochs=max_epochs, **trainer)
+        model._process = runner.trainer.global_rank
         try:
             runner()
         finally:
