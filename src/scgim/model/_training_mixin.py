@@ -195,6 +195,7 @@ class TrainingMixin(ModelState):
         except KeyboardInterrupt:
             raise KeyboardInterrupt(f"Training was interrupted in {plan.place()}.") from None
         self._chosen, self._selection = plan.selection.choice, None
+        plan.release()
 
     def _keep(self, trial: Self, error: BaseException) -> None:
         """Note why training failed. A model that was trained before stays; otherwise the weights reached so far, which are untrained."""

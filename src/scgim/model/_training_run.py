@@ -71,6 +71,7 @@ def run(model: BaseModelClass, plan: TrainingPlan, data: TrainingData, trainer: 
             runner()
         finally:
             plan.close()
+            loader.release()
     if plan.phase != DONE:
         raise RuntimeError(
             f"Training was cut short in {plan.place()}, before the end of its schedule. An argument of the trainer (max_time, "

@@ -183,6 +183,10 @@ class TrainingPlan(pl.LightningModule):
             self.memory.clear()
         self.phase = DONE
 
+    def release(self) -> None:
+        """Let the training data go when nothing is computed from them any more. The trainer of the model keeps the plan."""
+        del self.data, self.regression, self.condition_moments, self.selection
+
     def close(self) -> None:
         """End the schedule where it stands. A phase that keeps its best weights restores them."""
         if self._schedule is not None:
