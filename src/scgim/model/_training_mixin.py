@@ -25,7 +25,7 @@ from scgim.train._plan import TrainingPlan
 
 from ._progress_bar import few_threads
 from ._state import ModelState
-from ._training_run import run
+from ._training_run import run, warn_of_copies
 
 if TYPE_CHECKING:
     from typing import Self
@@ -232,6 +232,7 @@ class TrainingMixin(ModelState):
         """Compute results once after training: measured conditions, ensemble of graphs, responses, and choice of the graph."""
         module = self.module = plan.module.to("cpu").requires_grad_(False)
         summary = self.summary_ = self._require_trained().measure(*plan.measured())
+        warn_of_copies(module.mechanism, summary.genes)
         design, n_genes = summary.design, len(summary.genes)
         # With fewer rows than genes, structure="auto" predicts without the graph, so no ensemble is necessary.
         undetermined = self.settings_["structure"] == "auto" and summary.statistics.n_cells < n_genes

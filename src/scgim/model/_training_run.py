@@ -9,10 +9,13 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import pandas as pd
 import torch
 from scvi.train import TrainRunner
 
+from scgim._checks import listed, warn
+from scgim.module.mechanisms import NOISE_FLOOR
 from scgim.train._data_module import StatisticsModule
 from scgim.train._plan import DONE
 
@@ -24,6 +27,7 @@ if TYPE_CHECKING:
     from scvi.model.base import BaseModelClass
 
     from scgim.data._training_data import TrainingData
+    from scgim.module.mechanisms import Mechanism
     from scgim.train._plan import TrainingPlan
 
 
@@ -122,3 +126,16 @@ def check_checkpoint(path: str | Path, plan: TrainingPlan) -> None:
         why = plan.reason_against(checkpoint)
     if why is not None:
         raise ValueError(f"ckpt_path={str(path)!r} {why}. Resume from another checkpoint, or train without ckpt_path.")
+
+
+def warn_of_copies(mechanism: Mechanism, genes: np.ndarray) -> None:
+    """Warn of genes that their parents determine, such as copies and sums of genes."""
+    found = np.flatnonzero(mechanism.without_noise().numpy())
+    if len(found):
+        graph = mechanism.graph.numpy()
+        each = [f"{str(genes[j])!r} by {listed([str(gene) for gene in genes[graph[:, j]]])}" for j in found[:3]]
+        warn(
+            f"{len(found)} genes are determined by others up to {NOISE_FLOOR**0.5:.0%} of their control SD ({'; '.join(each)}). Copies and "
+            "sums of genes have no noise of their own, so their noise is set to this value, and effects on them and on their sources "
+            "cannot be told apart. Leave one gene of each group out."
+        )
