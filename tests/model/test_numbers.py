@@ -55,3 +55,26 @@ def test_hardly_any_controls_are_warned_of(n, unit, screen, setup_kwargs):
     assert len(found) == few
     if few:
         assert found[0].startswith(f"Only {n} control {unit}{'s' if n > 1 else ''} ('DMSO').")
+
+
+@pytest.mark.filterwarnings("ignore:Sizes for scale='counts' are row sums")
+def test_no_value_of_counts_is_negative(screen, fit):
+    """Far beyond the measured doses, and in changes as in values."""
+    adata = screen(n_genes=20, n_drugs=12, n_cells=30, n_control=300, doses=(0.5, 2.0), observation="counts", seed=2)
+    model = fit(adata, scale="counts")
+    asked = {"dose": [0.5, 50.0]}
+    mean, delta = (model.predict(as_=as_, **asked) for as_ in ("mean", "delta"))
+    unbounded = delta.layers["control"].min() > 0 and (mean.X == 0).any()
+    assert unbounded  # else the test asks nothing
+    np.testing.assert_allclose(delta.X + delta.layers["control"], mean.X, atol=1e-6)
+    pair = {"drug": [tuple(model.drugs[:2])], "dose": [(50.0, 50.0)]}
+    for as_ in ("cells", "samples", "mean"):
+        for found in (
+            model.predict(as_=as_, **asked),
+            model.predict(as_=as_, **pair),
+            model.do({"G0000": -30}, as_=as_),
+        ):
+            assert found.X.min() >= 0
+            assert all(found.layers[name].min() >= 0 for name in found.layers)
+    model.annotate()
+    assert adata.obsm["scgim_pred"].min() >= -1e-6

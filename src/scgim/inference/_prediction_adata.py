@@ -25,6 +25,14 @@ class Block(NamedTuple):
     names: np.ndarray  # (rows,) names of the source cells
     additive: np.ndarray | None  # (rows, genes) additive baseline of a combination
 
+    def not_negative(self, scale: str, as_: str) -> Block:
+        """The block of log-normalized counts, which are not negative. A change is at least minus its control."""
+        if scale != "counts":
+            return self
+        least = -self.control if as_ == "delta" else 0.0
+        additive = None if self.additive is None else np.maximum(self.additive, least)
+        return self._replace(x=np.maximum(self.x, least), additive=additive)
+
 
 def assemble(parts: Iterator[tuple[Block, dict]], order: np.ndarray, genes: np.ndarray, about: dict) -> AnnData:
     """Join predicted blocks to an AnnData.
@@ -41,14 +49,12 @@ def assemble(parts: Iterator[tuple[Block, dict]], order: np.ndarray, genes: np.n
         Content of ``.uns["scgim"]["prediction"]``.
     """
     values, controls, additive, sources, shared = [], [], [], [], []
-    least = (
-        0.0 if about["scale"] == "counts" and about["kind"] != "delta" else -np.inf
-    )  # log-normalized counts are not negative
     for block, common in parts:
-        values.append(np.maximum(block.x, least)[:, order].astype(np.float32))
+        block = block.not_negative(about["scale"], about["kind"])
+        values.append(block.x[:, order].astype(np.float32))
         controls.append(block.control[:, order].astype(np.float32))
         # The additive baseline of a single drug is its prediction.
-        added = None if block.additive is None else np.maximum(block.additive, least)[:, order].astype(np.float32)
+        added = None if block.additive is None else block.additive[:, order].astype(np.float32)
         additive.append(values[-1] if added is None else added)
         sources.append(block.names)
         shared.append(common)
