@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Any
 from ._version import __version__
 
 if TYPE_CHECKING:
-    from . import datasets, get, metrics, pl, pp, tl
+    from . import datasets, get, metrics, pl, pp, tl, train
     from .model import GIM
 
-__all__ = ["GIM", "__version__", "datasets", "get", "metrics", "pl", "pp", "setup_anndata", "tl"]
+__all__ = ["GIM", "__version__", "datasets", "get", "metrics", "pl", "pp", "setup_anndata", "tl", "train"]
 
 
 def __getattr__(name: str) -> Any:

@@ -165,7 +165,7 @@ def test_a_single_well_per_condition_loads_for_prediction_and_not_for_training(t
     model = train(adata, unit="well")
     model.save(tmp_path / "m")
     few = adata[adata.obs["well"].isin(["W0", "W12", "W14"])].copy()
-    again = scgim.GIM.load(tmp_path / "m", adata=few)
+    again = scgim.GIM.load(tmp_path / "m", adata=few)  # without a warning of its one control
     np.testing.assert_array_equal(again.predict(as_="delta").X, model.predict(as_="delta").X)
     with pytest.raises(ValueError, match="have two rows, so the variance"):
         again.train()
@@ -263,6 +263,7 @@ def test_the_noise_of_cells_is_refused_beside_replicates():
         scgim.GIM(adata, scale_shift=True)
 
 
+@pytest.mark.filterwarnings("ignore:Only 1 control well")
 def test_wells_of_which_none_is_repeated_are_refused():
     adata = wells(per_condition=1, cells=1)[11:].copy()
     with pytest.raises(ValueError, match="have two rows, so the variance .* Add wells of the controls at least"):

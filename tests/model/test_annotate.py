@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import warnings
+from contextlib import nullcontext
 
 import anndata as ad
 import matplotlib.pyplot as plt
@@ -12,6 +13,7 @@ from anndata.tests.helpers import assert_equal
 from scipy import sparse
 
 import scgim
+from scgim.model._annotate import write_targets
 
 AWKWARD = {"drug-000": "(+/-)-JQ1", "drug-001": "Akti-1/2", "drug-002": "BMS202 (PD-1/PD-L1 inhibitor 2)"}
 AWKWARD |= {"drug-003": "β-Lapachone", "drug-004": ".. ", "drug-006": "5-FU, 10 %"}
@@ -172,6 +174,27 @@ def test_says_which_names_zarr_cannot_hold(awkward, fit, tmp_path):
     assert caught[0].filename == __file__
     adata.write_h5ad(tmp_path / "screen.h5ad")
     assert_equal(ad.read_h5ad(tmp_path / "screen.h5ad"), adata)
+
+
+@pytest.mark.parametrize(("n", "letters"), [(1000, 8), (700, 70), (900, 8)])
+@pytest.mark.parametrize("kind", ["h5ad", "zarr"])
+def test_any_number_of_drugs_goes_into_a_file(n, letters, kind, tmp_path):
+    drugs = [f"{i:0{letters}d}" for i in range(n)]
+    values = np.random.default_rng(0).uniform(size=2 * n)
+    table = pd.DataFrame({"drug": np.repeat(drugs, 2), "gene": ["A", "B"] * n, "score": values, "effect": -values})
+    table = table.assign(probability=values, dose=np.nan, cell_line="")
+    adata = ad.AnnData(np.zeros((2, 2), dtype=np.float32))
+    large = (n, letters) != (900, 8)
+    with pytest.warns(UserWarning, match=f"h5ad cannot hold {n + 1:,} groups") if large else nullcontext():
+        write_targets(adata, table, drug_key="drug", controls=["DMSO"])
+    write, read = {"h5ad": (adata.write_h5ad, ad.read_h5ad), "zarr": (adata.write_zarr, ad.read_zarr)}[kind]
+    with warnings.catch_warnings(action="ignore"):  # anndata's on versions of zarr
+        write(tmp_path / "x")
+    found = scgim.get.targets_df(read(tmp_path / "x"))
+    wanted = table.sort_values(["drug", "score"], ascending=[True, False])
+    for column in ("drug", "gene", "score", "effect"):
+        assert found[column].tolist() == wanted[column].tolist()
+    pd.testing.assert_frame_equal(found, scgim.get.targets_df(adata))
 
 
 def test_again_and_after_reading(annotated, tmp_path):

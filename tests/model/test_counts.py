@@ -409,6 +409,7 @@ def test_one_context_of_one_cell_beside_others(counts, train):
     assert (model.summary_.measured["n"][model.summary_.design.drug == 3] < 10).all()
 
 
+@pytest.mark.filterwarnings("ignore:Only 3 control cells")
 def test_few_controls(counts, train):
     assert_works(train(counts(n_control=3)))
 

@@ -212,7 +212,7 @@ def test_refusals(chemical, saved, tmp_path):
     chemical.save(later)
     content = json.loads((later / "model.json").read_text())
     (later / "model.json").write_text(json.dumps(content | {"format": content["format"] + 1}))
-    with pytest.raises(ValueError, match="was saved in format 2; this version reads up to 1. Upgrade scgim"):
+    with pytest.raises(ValueError, match="was saved in format 3; this version reads up to 2. Upgrade scgim"):
         scgim.GIM.load(later)
     loaded = scgim.GIM.load(saved)
     for verb in (loaded.train, loaded.annotate):

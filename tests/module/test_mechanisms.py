@@ -13,6 +13,7 @@ from scgim.module import (
     NetworkMechanism,
     cell_moments,
 )
+from scgim.module.mechanisms import NOISE_FLOOR
 from scgim.statistics import accumulate, expand
 from scgim.structure import fit_graph
 
@@ -138,8 +139,10 @@ def test_a_mechanism_says_the_mean_cell_moves_as_cells_do_only_if_it_does(mechan
 def test_the_variance_is_positive_whatever_the_parameter(mechanism):
     with torch.no_grad():
         mechanism.log_sigma.copy_(torch.linspace(-20, 20, D))
-    assert (mechanism.variance > 0).all()
-    torch.testing.assert_close(mechanism.variance.sqrt().log(), mechanism.log_sigma)
+    assert (mechanism.variance >= NOISE_FLOOR).all()
+    own = ~mechanism.without_noise()
+    assert own.tolist() == [False, False, True, True, True]
+    torch.testing.assert_close(mechanism.variance.sqrt().log()[own], mechanism.log_sigma[own])
 
 
 def test_warm_start_takes_the_least_squares_fit(random_graph):

@@ -30,6 +30,9 @@ if TYPE_CHECKING:
     from anndata import AnnData
 
 
+LEAST_CONTROLS = {"cell": 4, "well": 2}  # control rows of a line and batch; fewer are warned of
+
+
 @dataclass(frozen=True)
 class ScreenColumns:
     """Arguments of :meth:`scgim.GIM.setup_anndata` that name columns of ``.obs`` and the controls."""
@@ -182,7 +185,7 @@ class ScreenColumns:
                 warn(" ".join(doubt))
 
     def _check_controls(self, table: pd.DataFrame, which: str) -> None:
-        """Raise if a line and batch with treated cells has no controls."""
+        """Raise if a line and batch with treated cells has no controls; warn if there are hardly any."""
         groups = pd.MultiIndex.from_frame(table[["line", "batch"]])
         control = table["control"].to_numpy()
         lone = ~control & ~groups.isin(groups[control].unique())
@@ -200,6 +203,15 @@ class ScreenColumns:
                 f"No control cells ({self.control!r}) {which}where {'; '.join(where[:3])}{more}, so the effect of "
                 f"{listed(sorted(set(table['drug'][lone])))} there cannot be separated from it. "
                 f"Add controls or drop these {int(lone.sum()):,} cells."
+            )
+        fewest = groups[control & groups.isin(groups[~control].unique())].value_counts().min()
+        # Data that are bound to a loaded model have no unit, and their controls are not what it measured effects against.
+        if self.unit is not None and fewest < LEAST_CONTROLS[self.unit]:
+            rows = f"{fewest} control {self.unit}{'s' if fewest > 1 else ''}"
+            place = "" if self.cell_line_key is None and self.batch_key is None else " in a cell line or batch"
+            warn(
+                f"Only {rows} {which}({self.control!r}){place}. Every effect there is measured against these, and their SD is the unit. Add "
+                "controls; scgim.pp.check lists the places."
             )
 
     def _check_replicates(self, table: pd.DataFrame) -> None:

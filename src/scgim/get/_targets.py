@@ -81,22 +81,25 @@ def targets_df(adata: AnnData, *, drug: str | Sequence[str] | None = None, key: 
         raise KeyError(f"adata.uns[{key!r}] has no {missing}: it was not written by `model.annotate()`.")
     params = tables["params"]
     controls = list(params.get("controls", [params["reference"]]))
-    drugs = [name for name in tables["names"].dtype.names if name not in controls]
+    groups = list(tables["groups"] if "groups" in tables else tables["names"].dtype.names)
+    drugs = [name for name in groups if name not in controls]
     chosen = drugs if drug is None else [drug] if isinstance(drug, str) else list(drug)
     for name in chosen:
         if name in controls:
             raise KeyError(f"{name!r} is the control and has no targets. Ask for a drug.")
         if name not in drugs:
             raise unknown("drug", name, drugs)
-    parts = [_group(tables, name) for name in chosen] or [_group(tables, controls[0]).iloc[:0]]
+    parts = [_group(tables, name, groups) for name in chosen] or [_group(tables, controls[0], groups).iloc[:0]]
     return pd.concat(parts, ignore_index=True)
 
 
-def _group(tables: dict, drug: str) -> pd.DataFrame:
-    table = pd.DataFrame({column: tables[field][drug] for field, column in FIELDS.items()})
+def _group(tables: dict, drug: str, groups: list[str]) -> pd.DataFrame:
+    # record arrays with a field per drug, or arrays with a column per drug where there are too many for h5ad
+    of = lambda field: tables[field][:, groups.index(drug)] if "groups" in tables else tables[field][drug]
+    table = pd.DataFrame({column: of(field) for field, column in FIELDS.items()})
     text, numbers = ("gene", "cell_line"), ("score", "probability", "effect", "dose")
     for field, (column, absent) in OPTIONAL.items():
-        table[column] = tables[field][drug] if field in tables else absent
+        table[column] = of(field) if field in tables else absent
     table = table.astype(dict.fromkeys(text, str) | dict.fromkeys(numbers, float))
     table["drug"] = drug
     table["rank"] = np.arange(1, len(table) + 1)

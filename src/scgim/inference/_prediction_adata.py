@@ -28,6 +28,14 @@ class Block(NamedTuple):
     names: np.ndarray  # (rows,) names of the source cells
     additive: np.ndarray | None  # (rows, genes) additive baseline of a combination
 
+    def not_negative(self, scale: str, as_: str) -> Block:
+        """The block of log-normalized counts, which are not negative. A change is at least minus its control."""
+        if scale != "counts":
+            return self
+        least = -self.control if as_ == "delta" else 0.0
+        additive = None if self.additive is None else np.maximum(self.additive, least)
+        return self._replace(x=np.maximum(self.x, least), additive=additive)
+
 
 class Blocks(NamedTuple):
     """Predicted blocks, each with the obs values of its rows."""
@@ -51,20 +59,19 @@ def assemble(blocks: Blocks, order: np.ndarray, genes: np.ndarray, about: dict) 
         Content of ``.uns["scgim"]["prediction"]``.
     """
     _require_room(blocks.sizes, len(order), about["kind"])
-    # log-normalized counts are not negative
-    least = 0.0 if about["scale"] == "counts" and about["kind"] != "delta" else -np.inf
     shape = (sum(blocks.sizes), len(order))
     values, controls, additive = np.empty(shape, np.float32), np.empty(shape, np.float32), None
     n, sources, shared = 0, [], []
     for block, common in blocks.parts:
         rows = slice(n, n := n + len(block.names))
-        values[rows] = np.maximum(block.x, least)[:, order]
+        block = block.not_negative(about["scale"], about["kind"])
+        values[rows] = block.x[:, order]
         controls[rows] = block.control[:, order]
         if "doses" in common:
             additive = np.empty(shape, np.float32) if additive is None else additive
             # The additive baseline of a single drug is its prediction.
             single = block.additive is None
-            additive[rows] = values[rows] if single else np.maximum(block.additive, least)[:, order]
+            additive[rows] = values[rows] if single else block.additive[:, order]
         sources.append(block.names)
         shared.append(common)
     obs = pd.DataFrame(shared).iloc[np.repeat(np.arange(len(shared)), [len(names) for names in sources])]

@@ -206,7 +206,7 @@ class Predictor:
         """
         blocks = list(self._drug_blocks(query, None, "delta", None, 0, "expectation", evidence, only, genes).parts)
         rows = query.with_treatments(pd.DataFrame([about for _, about in blocks]))[["drug", "dose", "cell_line"]]
-        return rows, np.concatenate([block.x for block, _ in blocks])
+        return rows, np.concatenate([block.not_negative(self.setup["scale"], "delta").x for block, _ in blocks])
 
     def intervene(
         self,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+import h5py
 import numpy as np
 import pandas as pd
 import scipy.sparse as sp
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
 
     from scgim.data._training_summary import TrainingSummary
 
+MOST_HEADER = 65_000  # bytes; a header of HDF5 has at most 64 KiB, with a few other entries
 CONDITION_BYTES = 200  # of changes and of the table of targets, for a gene in a condition
 
 
@@ -88,17 +90,29 @@ def write_graph(adata: AnnData, weight: sp.csr_matrix) -> None:
 
 def write_targets(adata: AnnData, table: pd.DataFrame, *, drug_key: str, controls: list[str]) -> None:
     """Write the ranking in scanpy's format by :func:`rank_genes_groups`."""
-    colon = sorted({drug for drug in [*table["drug"], *controls] if ":" in drug})
-    if colon:
+    names = [*sorted(set(table["drug"])), *controls]
+    if large := _header_of_records(names) > MOST_HEADER:
         warn(
-            f"zarr cannot hold ':' in the name of a group, and that is what {listed(colon)} become in "
+            f"h5ad cannot hold {len(names):,} groups in scanpy's format of rank_genes_groups. uns[{_keys.TARGETS!r}] has arrays, genes x "
+            "groups, instead: scgim.get.targets_df and scgim.pl.targets read them, scanpy does not."
+        )
+    elif colon := [name for name in names if ":" in name]:
+        warn(
+            f"zarr cannot hold ':' in the name of a group, and that is what {listed(sorted(colon))} become in "
             f"uns[{_keys.TARGETS!r}]: adata.write_h5ad works, adata.write_zarr does not. Rename them for zarr."
         )
-    adata.uns[_keys.TARGETS] = rank_genes_groups(table, drug_key=drug_key, controls=controls)
+    adata.uns[_keys.TARGETS] = rank_genes_groups(table, drug_key=drug_key, controls=controls, records=not large)
 
 
-def rank_genes_groups(table: pd.DataFrame, *, drug_key: str, controls: list[str]) -> dict:
+def _header_of_records(names: list[str]) -> int:
+    """Size of the type of a record array in HDF5, in bytes; it lies in the header of the data set."""
+    return len(h5py.h5t.py_create(np.dtype([(name, "f8") for name in names]), logical=True).encode())
+
+
+def rank_genes_groups(table: pd.DataFrame, *, drug_key: str, controls: list[str], records: bool = True) -> dict:
     """A ranking in scanpy's ``rank_genes_groups`` format: a group per drug, best score over doses and lines.
+
+    Without ``records``, every field is an array, genes x groups, and ``groups`` has the names.
 
     P-values are NaN, because the cells of a well are no independent replicates. Every name of the controls has a group of zeros, because scanpy's plots
     expect a group of the reference and of every category of the column. The reference is the first of them.
@@ -112,14 +126,16 @@ def rank_genes_groups(table: pd.DataFrame, *, drug_key: str, controls: list[str]
         fields["cell_lines"] = "cell_line"
     groups = dict(iter(best.groupby("drug", sort=True)))
     drugs, genes = [*groups, *controls], np.sort(best["gene"].unique().astype(str))
-    columns = {}
+    columns, write = {}, _records if records else _columns
     for field, column in fields.items():
         # "-" for the control's line, because zarr cannot hold a field of empty strings only
         blank = (
             genes if field == "names" else np.full(len(genes), "-") if field == "cell_lines" else np.zeros(len(genes))
         )
         values = [*(group[column].to_numpy() for group in groups.values()), *[blank] * len(controls)]
-        columns[field] = _records(values, drugs, text=field in {"names", "cell_lines"})
+        columns[field] = write(values, drugs, text=field in {"names", "cell_lines"})
+    if not records:
+        columns["groups"] = np.array(drugs, dtype=object)
     nothing = [np.full(len(genes), np.nan)] * len(drugs)
     params = {
         "groupby": drug_key,
@@ -133,7 +149,11 @@ def rank_genes_groups(table: pd.DataFrame, *, drug_key: str, controls: list[str]
     }
     if len(controls) > 1:
         params["controls"] = np.array(controls, dtype=object)
-    return {"params": params, **columns, "pvals": _records(nothing, drugs), "pvals_adj": _records(nothing, drugs)}
+    return {"params": params, **columns, "pvals": write(nothing, drugs), "pvals_adj": write(nothing, drugs)}
+
+
+def _columns(values: list[np.ndarray], names: list[str], *, text: bool = False) -> np.ndarray:
+    return np.array(values, dtype=object if text else np.float64).T.copy()
 
 
 def _records(values: list[np.ndarray], names: list[str], *, text: bool = False) -> np.ndarray:

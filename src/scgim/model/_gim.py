@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 import logging
-from typing import TYPE_CHECKING, Any, Literal, Self
+from typing import TYPE_CHECKING, Any, Literal, Self, cast
 
 import numpy as np
 from scvi.model.base import BaseModelClass
@@ -23,6 +23,7 @@ from ._evaluation_mixin import EvaluationMixin
 from ._fields import CONDITION, DRUG_TABLE, FINGERPRINT, READOUT
 from ._inference_mixin import InferenceMixin
 from ._interactions_mixin import InteractionsMixin
+from ._manager import forget_with
 from ._persistence_mixin import PersistenceMixin
 from ._scvi_verbs_mixin import ScviVerbsMixin
 from ._setup_mixin import SetupMixin
@@ -164,6 +165,7 @@ class GIM(
         if adata is not None:
             require_anndata(adata)
         super().__init__(adata, registry)
+        forget_with(self, self)
         check_option("mechanism", mechanism, MECHANISMS)
         check_option("intervention", intervention, INTERVENTIONS)
         check_option("generator", generator, ["auto", *GENERATORS])
@@ -231,6 +233,8 @@ class GIM(
         self.graph_choice_: GraphChoice | None = None
         self.plain_: GIMModule | None = None  # predicts without a graph, if the graph does harm
         self.summary_: TrainingSummary | None = None
+        self._process = 0  # rank of this process in the training
+        self.failure_: str | None = None  # why the last training gave no model, if there is none
         self.init_params_ = self._get_init_params(locals())
 
     # ---- shared by the mixins ----------------------------------------------------------------------------------------
@@ -279,13 +283,13 @@ class GIM(
         return np.asarray(state["names"]).astype(str), np.asarray(state["is_readout"], dtype=bool)
 
     def _trained_module(self) -> GIMModule:
-        if self.module is None:
-            raise RuntimeError("The model is not trained yet. Run model.train() first.")
-        return self.module
+        self._require_trained()
+        return cast("GIMModule", self.module)
 
     def _require_trained(self) -> TrainingSummary:
         if self.summary_ is None:
-            raise RuntimeError("The model is not trained yet. Run model.train() first.")
+            why = " yet" if self.failure_ is None else f", because {self.failure_.rstrip('.')}"
+            raise RuntimeError(f"The model is not trained{why}. Run model.train() first.")
         return self.summary_
 
     def _require_data(self) -> None:

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import warnings
+from contextlib import nullcontext
 from dataclasses import replace
 from html import escape
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
+from uuid import uuid4
 
 import numpy as np
 import torch
 
 from scgim._anndata import require_anndata
+from scgim._checks import warn
 from scgim._genes import GeneColumns
 from scgim._version import __version__
 from scgim.data._design import ScreenDesign
@@ -24,6 +28,8 @@ from scgim.train._graph_averaging import Averaging
 from scgim.train._graph_choice import GraphChoice
 
 from . import _io
+from ._intact import check_state
+from ._manager import adopt
 from ._state import ModelState
 
 if TYPE_CHECKING:
@@ -42,6 +48,9 @@ class PersistenceMixin(ModelState):
     def save(self, dir_path: str | Path, overwrite: bool = False, save_anndata: bool = False) -> None:
         """Save the trained model as safetensors and JSON, without pickle and without the AnnData.
 
+        Both files are replaced at once, when the new ones are complete on the disk. A full disk or a process that is killed leaves the model
+        that was there, or the new one. A checksum over both is verified on loading. In a training of several processes only the first saves.
+
         Parameters
         ----------
         dir_path
@@ -55,6 +64,8 @@ class PersistenceMixin(ModelState):
         ------
         FileExistsError
             If the folder holds a model and ``overwrite`` is false.
+        OSError
+            If the folder cannot be written. A model that was there is unchanged.
         ValueError
             If ``save_anndata`` is true.
 
@@ -75,6 +86,8 @@ class PersistenceMixin(ModelState):
         fitted = self._require_trained()
         if save_anndata:
             raise ValueError("A saved model holds no AnnData and needs none. Save it yourself: adata.write_h5ad(path).")
+        if self._process:  # the first process has the same model
+            return
         arrays = {
             name: getattr(fitted, name) for name in fitted.__dataclass_fields__ if name not in {"design", "statistics"}
         }
@@ -92,6 +105,7 @@ class PersistenceMixin(ModelState):
             "plain": None if self.plain_ is None else {k: t.numpy() for k, t in self.plain_.state_dict().items()},
             "averaging": None if self.averaging_ is None else self.averaging_.state(),
             "seed": self.seed_,
+            "unfinished": self._selection is not None,
             "fitted": arrays
             | {"design": vars(fitted.design), "statistics": vars(replace(fitted.statistics, own=None))},
             "module": {name: tensor.numpy() for name, tensor in self._trained_module().state_dict().items()},
@@ -116,28 +130,44 @@ class PersistenceMixin(ModelState):
         FileNotFoundError
             If there is no model.
         ValueError
-            If a later version of scgim wrote it, or ``adata`` has other genes or other features of the model's drugs.
+            If a later version of scgim wrote it, the folder is damaged, or ``adata`` has other genes or other features of the model's
+            drugs.
 
         Examples
         --------
         See :meth:`save`.
         """
         state = _io.read(dir_path)
-        registry = state["registry"]
-        if adata is not None:
-            require_anndata(adata)
-            genes, readout = (
-                GeneColumns.read(adata, registry["setup_args"].get("readout")),
-                state["fitted"].get("readout"),
-            )
-            require_genes(genes.panel, state["fitted"]["genes"])
-            require_genes(genes.readout, readout["genes"] if readout else genes.readout[:0])
-            setup = cls._get_setup_method_args(cls=cls, adata=adata, **registry["setup_args"])
-            cls._register(adata, setup, registry)
+        with _io.whole(dir_path):
+            check_state(state)
+            # With data, the model is built twice and warns once.
+            with nullcontext() if adata is None else warnings.catch_warnings(action="ignore"):
+                model = cls._of_state(state)
+            if state["format"] == 1:  # without checksum: one answer shows whether the entries fit together
+                trial: Any = model
+                trial.predict(drug=trial.drugs[0], as_="mean")
+                trial.rank_targets(drug=trial.drugs[0])
+        if state.get("unfinished"):
+            warn(f"{dir_path} was saved during training. Its predictions are those of an unfinished model.")
+        if adata is None:
+            return model
+        require_anndata(adata)
+        registry, readout = state["registry"], state["fitted"].get("readout")
+        genes = GeneColumns.read(adata, registry["setup_args"].get("readout"))
+        require_genes(genes.panel, state["fitted"]["genes"])
+        require_genes(genes.readout, readout["genes"] if readout else genes.readout[:0])
+        setup = cls._get_setup_method_args(cls=cls, adata=adata, **registry["setup_args"])
+        cls._register(adata, setup, registry)
+        return cls._of_state(state, adata)
+
+    @classmethod
+    def _of_state(cls, state: dict, adata: AnnData | None = None) -> Self:
+        """The model of a saved state, with the data bound to it."""
         build: Callable[..., Self] = cls
         # Targets of the model's drugs remain known, even if `adata` contains none of these drugs. Genetic arms of `adata` are added.
-        known = state["settings"].pop("known_targets", None)
-        model = build(adata, None if adata is not None else registry, **state["settings"])
+        settings = dict(state["settings"])
+        known = settings.pop("known_targets", None)
+        model = build(adata, None if adata is not None else state["registry"], **settings)
         model.settings_["known_targets"] = joined_targets(known, model.settings_["known_targets"])
         arrays = dict(state["fitted"])
         design, statistics = ScreenDesign(**arrays.pop("design")), arrays.pop("statistics")
@@ -167,6 +197,22 @@ class PersistenceMixin(ModelState):
         module.load_state_dict({name: torch.as_tensor(array) for name, array in (older | state).items()})
         return module.eval()
 
+    def __copy__(self) -> Self:
+        """A model that shares everything with this one until one of them is trained."""
+        copied = object.__new__(type(self))
+        vars(copied).update(vars(self))
+        return copied
+
+    def __getstate__(self) -> dict[str, Any]:
+        """All but the trainer, for ``pickle`` and ``copy.deepcopy``: it holds the process's loggers and callbacks."""
+        return {name: value for name, value in vars(self).items() if name != "trainer"}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        vars(self).update(state)
+        self.id = str(uuid4())
+        if self.adata is not None:
+            adopt(self)
+
     def _facts(self) -> dict[str, str]:
         """Content of ``repr``."""
         stats, args = self.summary_stats, self.registry_["setup_args"]
@@ -181,7 +227,7 @@ class PersistenceMixin(ModelState):
             + (" that scale the noise" if self.settings_["scale_shift"] else ""),
             "generator": self.settings_["generator"],
             "structure": self.settings_["structure"] + (", from means" if self._from_means() else ""),
-            "trained": "no",
+            "trained": "no" if self.failure_ is None else f"no: {self.failure_}",
         }
         if self.summary_ is not None:
             facts["generator"] = f"{self.generator_} ({self._choice.reason})"

@@ -34,8 +34,12 @@ class PhaseProgress(ProgressBar):
 
 @contextmanager
 def quiet_lightning() -> Iterator[None]:
-    """Suppress Lightning's messages on hardware and on the end of training."""
-    names = ("lightning.pytorch.utilities.rank_zero", "lightning.pytorch.accelerators.cuda")
+    """Suppress Lightning's messages on hardware, on checkpoints and on the end of training."""
+    names = (
+        "lightning.pytorch.utilities.rank_zero",
+        "lightning.pytorch.accelerators.cuda",
+        "lightning.pytorch.trainer.connectors.checkpoint_connector",
+    )
     loggers = [logging.getLogger(name) for name in names]
     before = [log.level for log in loggers]
     for log in loggers:

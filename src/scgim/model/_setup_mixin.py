@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from scvi import REGISTRY_KEYS
-from scvi.data import AnnDataManager
 from scvi.data.fields import LayerField
 
 from scgim._arguments import check_arguments
@@ -16,6 +15,7 @@ from scgim.data._matrix_check import check_matrix
 from scgim.pp._smiles import SmilesConflict
 
 from ._fields import ConditionField, CovariateField, DrugFeaturesField, FingerprintField, ReadoutField
+from ._manager import Manager, register
 from ._state import ModelState
 
 if TYPE_CHECKING:
@@ -159,11 +159,11 @@ class SetupMixin(ModelState):
             fields.append(CovariateField(columns, covariate_keys, setup.get("size_factor_key")))
         # A copied AnnData has the identifier of its original and would replace the original in scvi-tools' store.
         own = adata.uns.pop("_scvi_uuid", None)
-        manager = AnnDataManager(fields=fields, setup_method_args=setup_method_args)
+        manager = Manager(fields=fields, setup_method_args=setup_method_args)
         try:
             manager.register_fields(adata, source_registry)
         except Exception:
             if own is not None:  # an earlier set-up remains valid
                 adata.uns["_scvi_uuid"] = own
             raise
-        cls.register_manager(manager)
+        register(cls, manager, replaced=own)

@@ -52,6 +52,8 @@ class ModelState:
     calibration_: dict[str, Any]
     search_: dict[str, Any]
     seed_: int
+    failure_: str | None
+    _process: int
     _selection: GeneratorSelection | None
     _chosen: GeneratorChoice | None
     _reads_readout: bool

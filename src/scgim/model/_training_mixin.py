@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import copy
 import logging
-import warnings
 from dataclasses import replace
 from inspect import signature
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from lightning.pytorch import Trainer as LightningTrainer
-from scvi.train import Trainer, TrainRunner
+from scvi.train import Trainer
 
 from scgim._checks import check_whole, warn
 from scgim._keywords import check_keywords
@@ -22,17 +21,19 @@ from scgim.module import GENERATORS, INTERVENTIONS, MECHANISMS, GIMModule, Noise
 from scgim.module.likelihood import MIN_EFFECT
 from scgim.structure import edge_price
 from scgim.train._calibration import change_error, replicate_variance
-from scgim.train._data_module import StatisticsModule
 from scgim.train._generator_selection import GeneratorSelection
 from scgim.train._graph_averaging import TOO_LARGE, average
 from scgim.train._graph_choice import choose_graph
 from scgim.train._options import TrainingOptions
 from scgim.train._plan import TrainingPlan
 
-from ._progress_bar import PhaseProgress, few_threads, quiet_lightning
+from ._progress_bar import few_threads
 from ._state import ModelState
+from ._training_run import run, warn_of_copies
 
 if TYPE_CHECKING:
+    from typing import Self
+
     import pandas as pd
 
     from scgim.data._design import ScreenDesign
@@ -145,14 +146,23 @@ class TrainingMixin(ModelState):
         seed
             Seed of the search, the validation conditions and the stored control cells. The global random state is unchanged.
         trainer_kwargs
-            Arguments of the Lightning trainer: ``callbacks``, ``logger``, ``enable_progress_bar``, ...
+            Arguments of the Lightning trainer: ``callbacks``, ``logger``, ``enable_progress_bar``, ... ``ckpt_path`` is a file of
+            :class:`scgim.train.Checkpoint`, with which the training continues as if it had not ended.
 
         Raises
         ------
+        KeyboardInterrupt
+            If training is interrupted.
+        RuntimeError
+            If the trainer ends before the last phase, for instance by ``max_time``, or if the loss is not finite.
         ValueError
-            If the model has no data, an option is not valid, or the scatters of all conditions would take more than 2 GB.
+            If the model has no data, an argument has no valid value, the scatters of all conditions would take more than 2 GB, or ``ckpt_path`` is damaged or of another training.
         MemoryError
             If training does not fit in memory (:func:`scgim.pp.check` estimates it), before the cells are read.
+
+        Notes
+        -----
+        After an exception the model is as before the call: trained, or untrained with the reason in every error.
         """
         self._require_data()
         check_keywords("train", trainer_kwargs, [*signature(TrainingMixin.train).parameters, *TRAINER_ARGUMENTS])
@@ -172,21 +182,42 @@ class TrainingMixin(ModelState):
             "plan_kwargs": plan_kwargs,
         }
         options = TrainingOptions.within(max_epochs, plan_kwargs or {})
-        data = self._read(seed, validation=1 - train_size, readout=self._reads_readout)
-        plan = self._plan(data, options, seed, early_stopping_patience if early_stopping else None)
+        trainer = {"accelerator": accelerator, "devices": devices, **trainer_kwargs}
+        # A copy is trained. If this fails, the present model is still whole.
+        trial = copy.copy(self)
+        trial.module = None
+        try:
+            trial._train(options, seed, early_stopping_patience if early_stopping else None, how, trainer)
+        except BaseException as error:
+            self._keep(trial, error)
+            raise
+        vars(self).update(vars(trial))
+
+    def _train(self, options: TrainingOptions, seed: int, patience: int | None, how: dict, trainer: dict) -> None:
+        """Read the data, run the trainer, and compute the results. ``how`` are the arguments of `train` but the last two."""
+        data = self._read(seed, validation=1 - how["train_size"], readout=self._reads_readout)
+        plan = self._plan(data, options, seed, patience)
         # These attributes are set before training, so that scvi-tools' SaveCheckpoint can save the model during training.
         self.history_, self.is_trained_, self.module = None, False, plan.module
-        self._selection, self.calibration_ = plan.selection, {}
+        self._selection, self.calibration_, self.failure_ = plan.selection, {}, None
         self.graph_choice_, self.plain_ = None, None
         self.stability_, self.averaging_, self.search_ = None, None, plan.regression.search_options
         self.summary_, self.seed_ = data.summary, seed
         try:
-            self._fit(plan, data, {"accelerator": accelerator, "devices": devices, **trainer_kwargs})
+            run(self, plan, data, trainer)
             self._finish(plan, data, how)
-        except BaseException:
-            self.summary_ = None  # an interrupted model counts as untrained
-            raise
+        except KeyboardInterrupt:
+            raise KeyboardInterrupt(f"Training was interrupted in {plan.place()}.") from None
         self._chosen, self._selection = plan.selection.choice, None
+        plan.release()
+
+    def _keep(self, trial: Self, error: BaseException) -> None:
+        """Note why training failed. A model that was trained before stays; otherwise the weights reached so far, which are untrained."""
+        if self.summary_ is not None:
+            error.add_note("The model that was trained before is unchanged.")
+            return
+        self.module = trial.module
+        self.failure_ = f"train() ended with {type(error).__name__}: {error}"
 
     def _plan(self, data: TrainingData, options: TrainingOptions, seed: int, patience: int | None) -> TrainingPlan:
         """The training plan for the model's settings."""
@@ -211,28 +242,11 @@ class TrainingMixin(ModelState):
             early_stopping_patience=patience,
         )
 
-    def _fit(self, plan: TrainingPlan, data: TrainingData, trainer: dict) -> None:
-        """Run the training plan with a progress bar."""
-        trainer["callbacks"] = list(trainer.get("callbacks") or [])  # scvi-tools appends to the list
-        if trainer.setdefault("enable_progress_bar", True):
-            trainer["simple_progress_bar"] = False
-            trainer["callbacks"].append(PhaseProgress())
-        trainer.setdefault("checkpointing_monitor", "generator_nll" if data.held is None else "nll_validation")
-        with warnings.catch_warnings(), quiet_lightning(), few_threads(len(data.summary.genes)):
-            # These warnings concern loaders of cells. The loader of the statistics has a single batch.
-            warnings.filterwarnings("ignore", message=".*does not have many workers")
-            warnings.filterwarnings("ignore", message=".*smaller than the logging interval")
-            # lightning 2.6 on torch 2.13
-            warnings.filterwarnings("ignore", message=".*LeafSpec", category=FutureWarning)
-            # a phase logs its own loss; checkpoints that monitor another loss wait for it
-            warnings.filterwarnings("ignore", message=".*could not find the monitored key")
-            loader, max_epochs = StatisticsModule(data), plan.options.max_epochs
-            TrainRunner(self, training_plan=plan, data_splitter=loader, max_epochs=max_epochs, **trainer)()
-
     def _finish(self, plan: TrainingPlan, data: TrainingData, how: dict) -> None:
         """Compute results once after training: measured conditions, ensemble of graphs, responses, and choice of the graph."""
         module = self.module = plan.module.to("cpu").requires_grad_(False)
         summary = self.summary_ = self._require_trained().measure(*plan.measured())
+        warn_of_copies(module.mechanism, summary.genes)
         design, n_genes = summary.design, len(summary.genes)
         # With fewer rows than genes, structure="auto" predicts without the graph, so no ensemble is necessary.
         undetermined = self.settings_["structure"] == "auto" and summary.statistics.n_cells < n_genes
@@ -286,7 +300,7 @@ class TrainingMixin(ModelState):
         logger.info("Graph: %s.", choice.reason)
         changes = {"structure": "none", "prior_graph": None, "regulators": None, "generator": self.generator_}
         plain = copy.copy(self)  # a copy keeps the set-up, even if the AnnData was set up again
-        plain.settings_, plain._reads_readout = self.settings_ | changes, False
+        plain.settings_, plain._reads_readout, plain.summary_ = self.settings_ | changes, False, None
         plain.train(**how, seed=self.seed_, enable_progress_bar=False)
         self.plain_ = plain.module
         self.summary_ = replace(summary, responses=plain._require_trained().responses)

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import os
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
-from itertools import chain, count
-from typing import TYPE_CHECKING
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import scipy.sparse as sp
@@ -33,11 +32,15 @@ _SWEEP = 33  # rounds in which every gene of a large graph is kicked once
 
 @dataclass(frozen=True)
 class SearchState:
-    """The best graph so far: ``graph`` (genes, genes) bool, row = source, its score in nats, and the number of rounds."""
+    """The best graph so far: ``graph`` (genes, genes) bool, row = source, its score in nats, and the number of rounds.
+
+    ``progress`` are plain values and tensors, with which a search on the same data continues from here as if it had not ended.
+    """
 
     graph: np.ndarray
     score: float
     rounds: int
+    progress: dict[str, Any] = field(default_factory=dict)
 
 
 def search_dag(
@@ -55,6 +58,7 @@ def search_dag(
     seed: int = 0,
     start: np.ndarray | None = None,
     threads: int | None = None,
+    resume: dict[str, Any] | None = None,
 ) -> Iterator[SearchState]:
     """Search for the DAG of smallest score: a climb from the empty graph, then iterated local search in rounds.
 
@@ -80,6 +84,8 @@ def search_dag(
         required edges are added.
     threads
         Number of threads, by default one per processor and at most four. The result does not depend on it.
+    resume
+        ``progress`` of a state of the same search, whose graph is ``start``. The search continues after this state.
 
     Yields
     ------
@@ -122,25 +128,44 @@ def search_dag(
     likely = graph if edge_log_odds is None else graph | (allowed & (edge_log_odds > 0))
     slots = candidates(statistics, columns, allowed, required, likely)
     with ThreadPoolExecutor(threads or min(os.cpu_count() or 1, _ABREAST)) as pool:
-        climber = _Climber(slots, data, graph, pool)
-        yield climber.state(0)
-        rng, stagnant = np.random.default_rng(seed), 0
-        genes = chain.from_iterable(rng.permutation(d) for _ in count())  # all genes in random order, without end
+        climber = _Climber(slots, data, graph, pool, settled=resume is not None)
+        rng, queue, stagnant, done = np.random.default_rng(seed), [], 0, 0
+        if resume is None:
+            yield climber.state(0, _progress(rng, queue, stagnant, 0))
+        else:
+            rng.bit_generator.state = resume["rng"]
+            queue, stagnant, done = list(resume["queue"]), resume["stagnant"], resume["rounds"]
         batches = max(3, -(-d // (_SWEEP * _ABREAST)))
-        for rounds in range(1, max_rounds + 1):
+        for rounds in range(done + 1, max_rounds + 1):
+            if rounds > 1 and (stagnant >= patience or not climber.on.any()):
+                return
             before = climber.score.sum()
             for _ in range(batches):
-                climber.kick([climber.loosen(next(genes), rng) for _ in range(_ABREAST)])
-            yield climber.state(rounds)
+                climber.kick([climber.loosen(_next(queue, d, rng), rng) for _ in range(_ABREAST)])
             stagnant = 0 if climber.score.sum() < before - 1 else stagnant + 1
-            if stagnant >= patience or not climber.on.any():
-                return
+            yield climber.state(rounds, _progress(rng, queue, stagnant, rounds))
+
+
+def _next(queue: list[int], d: int, rng: np.random.Generator) -> int:
+    """The next of all genes in random order, without end."""
+    if not queue:
+        queue.extend(rng.permutation(d).tolist())
+    return queue.pop(0)
+
+
+def _progress(rng: np.random.Generator, queue: list[int], stagnant: int, rounds: int) -> dict[str, Any]:
+    return {"rng": rng.bit_generator.state, "queue": list(queue), "stagnant": stagnant, "rounds": rounds}
 
 
 class _Climber:
-    """A graph at a local optimum: slots that are on, the score of every gene, and the gain of every toggle."""
+    """A graph at a local optimum: slots that are on, the score of every gene, and the gain of every toggle.
 
-    def __init__(self, slots: Slots, data: tuple, graph: np.ndarray, pool: ThreadPoolExecutor) -> None:
+    A ``settled`` graph is left as it is. The other graphs start with a climb.
+    """
+
+    def __init__(
+        self, slots: Slots, data: tuple, graph: np.ndarray, pool: ThreadPoolExecutor, *, settled: bool = False
+    ) -> None:
         d = len(slots.start) - 1
         self.slots, self.data, self.pool = slots, data, pool
         self.target = np.repeat(np.arange(d), np.diff(slots.start))
@@ -153,16 +178,17 @@ class _Climber:
         self.memo = [(np.zeros(size, dtype=np.int64), np.zeros(size), code) for _ in range(_ABREAST)]
         blocks = [np.arange(k, d, _ABREAST) for k in range(_ABREAST)]
         list(self.pool.map(lambda k: score_genes(blocks[k], *self._on(k)), range(_ABREAST)))
-        climb(slots, self.on, self.score, self.gain, np.zeros(d, dtype=bool), data, self.memo[0])
+        if not settled:
+            climb(slots, self.on, self.score, self.gain, np.zeros(d, dtype=bool), data, self.memo[0])
 
     def _on(self, k: int) -> tuple:
         return self.slots, self.on, self.score, self.gain, self.data, self.memo[k]
 
-    def state(self, rounds: int) -> SearchState:
+    def state(self, rounds: int, progress: dict[str, Any]) -> SearchState:
         """A copy of the graph as a dense matrix."""
         graph = np.zeros((len(self.score), len(self.score)), dtype=bool)
         graph[self.slots.source[self.on], self.target[self.on]] = True
-        return SearchState(graph, self.score.sum(), rounds)
+        return SearchState(graph, self.score.sum(), rounds, progress)
 
     def loosen(self, gene: int, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
         """Slots to drop (most edges at a gene and among its neighbors), and which of them to reverse."""

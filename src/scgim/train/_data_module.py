@@ -17,9 +17,13 @@ class StatisticsModule(pl.LightningDataModule):
 
     def __init__(self, data: TrainingData) -> None:
         super().__init__()
-        self.batch = (data.conditions, data.controls, data.held)
+        self.batches = [(data.conditions, data.controls, data.held)]
 
     def train_dataloader(self) -> DataLoader:
         """One batch per epoch."""
         # Without a generator, the loader would draw its seed from the global random state.
-        return DataLoader([self.batch], batch_size=None, collate_fn=lambda batch: batch, generator=torch.Generator())
+        return DataLoader(self.batches, batch_size=None, collate_fn=lambda batch: batch, generator=torch.Generator())
+
+    def release(self) -> None:
+        """Let the data go after training. The trainer of the model keeps the module and the loader."""
+        self.batches.clear()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -11,7 +11,7 @@ from scgim.module import log_likelihoods
 
 from ._condition_moments import clear_targets
 from ._folds import PRUNED, TEACHER_FORCED
-from ._gradient_step import cooled, gradient_step
+from ._gradient_step import GradientSteps, cooled
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -57,8 +57,8 @@ class GeneratorPhase:
         self.module, self.data, self.condition_moments = module, data, condition_moments
         self.selection, self.options, self.patience = selection, options, patience
 
-    def run(self, batch: tuple, optimizers: list, start: int = 0) -> Iterator[dict[str, float]]:
-        """Yield after every gradient step, or once for a generator in closed form."""
+    def run(self, batch: tuple, optimizers: list, start: int, memory: dict[str, Any]) -> Iterator[dict[str, float]]:
+        """Yield after every gradient step, or once for a generator in closed form. ``memory["best"]`` is the best validation loss."""
         module, (joint, optimizer) = self.module, optimizers
         module.mechanism.requires_grad_(False)
         conditions, controls, validation = batch
@@ -86,7 +86,7 @@ class GeneratorPhase:
             each.param_groups[-1]["params"] = module.drug_parameters()
         observed = self.condition_moments.seen(conditions, moments)
         if module.generator.by_gradient:
-            yield from self._descend(optimizer, conditions, moments, validation, validation_moments, start)
+            yield from self._descend(optimizer, conditions, moments, validation, validation_moments, start, memory)
             module.generator.calibrate(*observed)
             module.generator.release()
         else:
@@ -103,35 +103,45 @@ class GeneratorPhase:
         validation: MeasuredConditions | None,
         validation_moments: Moments | None,
         start: int,
+        memory: dict[str, Any],
     ) -> Iterator[dict[str, float]]:
         module, options, target_penalty = self.module, self.options, self.module.generator_penalty
         targets = clear_targets(module, conditions, moments, target_penalty)
         frozen = module.freeze(conditions, moments)
         # The frozen log-likelihood omits the part without targets, which is constant in this phase.
         constant = 0.0 if frozen is None else -self._without_targets(conditions, moments)
-        best, best_step, best_state = np.inf, 0, None
-        for step in range(start, options.generator_steps):
-            if step == int(PRUNED * options.generator_steps):
-                module.generator.prune()
-            optimizer.param_groups[0]["lr"] = options.generator_lr * cooled(step, options.generator_steps)
-            forced = step < TEACHER_FORCED * options.generator_steps
-            known = targets if forced else None
-            loss, penalty = module.generator_loss(conditions, frozen or moments, known, target_penalty=target_penalty)
-            gradient_step(optimizer, loss + penalty, where=f"step {step} of phase {self.name!r}")
-            metrics = {"generator_nll": (loss.item() + constant) / len(conditions.n)}
-            if validation is not None and len(validation.n):
-                value = self._validation_loss(validation, validation_moments)
-                metrics["nll_validation"] = value
-                if self.patience is not None and not forced:
-                    if value < best:
-                        best, best_step = value, step
-                        best_state = {k: v.clone() for k, v in module.generator.state_dict().items()}
-                    elif step - best_step >= self.patience:
-                        yield metrics
-                        break
-            yield metrics
-        if best_state is not None:
-            module.generator.load_state_dict(best_state)
+        descent = GradientSteps(optimizer)
+        try:
+            for step in () if memory.get("stopped") else range(start, options.generator_steps):
+                if step == int(PRUNED * options.generator_steps):
+                    module.generator.prune()
+                optimizer.param_groups[0]["lr"] = options.generator_lr * cooled(step, options.generator_steps)
+                forced = step < TEACHER_FORCED * options.generator_steps
+                known = targets if forced else None
+                loss, penalty = module.generator_loss(
+                    conditions, frozen or moments, known, target_penalty=target_penalty
+                )
+                descent.step(loss + penalty)
+                metrics = {"generator_nll": (loss.item() + constant) / len(conditions.n)}
+                if validation is not None and len(validation.n):
+                    metrics["nll_validation"] = self._validation_loss(validation, validation_moments)
+                    if self.patience is not None and not forced:
+                        memory["stopped"] = self._worse(metrics, step, memory)
+                yield metrics
+                if memory.get("stopped"):
+                    break
+        finally:  # also if training is interrupted
+            if "best" in memory:
+                module.generator.load_state_dict(memory["best"]["state"])
+
+    def _worse(self, metrics: dict[str, float], step: int, memory: dict[str, Any]) -> bool:
+        """Whether the best validation loss was reached `patience` steps ago. A better one is kept with its weights."""
+        value, best = metrics["nll_validation"], memory.get("best", {"value": np.inf, "step": 0})
+        if value < best["value"]:
+            state = {k: v.clone() for k, v in self.module.generator.state_dict().items()}
+            memory["best"] = {"value": value, "step": step, "state": state}
+            return False
+        return step - best["step"] >= self.patience
 
     @torch.no_grad()
     def _validation_loss(self, validation: MeasuredConditions, moments: Moments) -> float:

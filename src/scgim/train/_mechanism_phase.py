@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 
-from ._gradient_step import cooled, gradient_step
+from ._gradient_step import GradientSteps, cooled
 from ._minibatches import Minibatches, Processes
 
 if TYPE_CHECKING:
@@ -51,8 +51,8 @@ class MechanismPhase:
         self.module, self.data, self.options = module, data, options
         self.required, self.seed, self.processes = constraints.required, seed, processes
 
-    def run(self, batch: tuple, optimizers: list, start: int = 0) -> Iterator[dict[str, float]]:
-        """Yield after every gradient step."""
+    def run(self, batch: tuple, optimizers: list, start: int, memory: dict[str, Any]) -> Iterator[dict[str, float]]:
+        """Yield after every gradient step. ``memory["targets"]`` are the targets of the last E step."""
         mechanism, options = self.module.mechanism, self.options
         optimizer, steps, n_cells = optimizers[0], options.mechanism_steps, self.data.n_cells
         if self.data.means is not None and mechanism.affine:
@@ -66,8 +66,10 @@ class MechanismPhase:
             options=options,
             seed=self.seed,
             processes=self.processes,
+            targets=memory.get("targets"),
         )
         self._give_parameters(optimizer)
+        descent = GradientSteps(optimizer, add=self.processes.size > 1 and not mechanism.affine)
         for step in range(start, steps):
             late = step >= steps // 2
             if not mechanism.affine and step in {steps * share // 6 for share in (2, 3, 4, 5)}:
@@ -77,12 +79,13 @@ class MechanismPhase:
             for group, lr in zip(optimizer.param_groups, (options.mechanism_lr, options.generator_lr), strict=True):
                 group["lr"] = lr * cooled(step, steps)
             each = batches.at(step)
+            memory["targets"] = batches.targets
             nll, penalty = self.module.joint_loss(
                 each.conditions, each.moments, n_cells * each.share, each.targets, each.weight
             )
             decay = WEIGHT_DECAY * (0.1 if late else 1.0) * mechanism.weight_penalty()
             loss = nll + each.share * (penalty + decay)
-            gradient_step(optimizer, loss, add=each.share < 1, where=f"step {step} of phase {self.name!r}")
+            descent.step(loss)
             yield {"mechanisms_nll": nll.item() / float(n_cells * each.share)}
 
     def _give_parameters(self, optimizer: torch.optim.Optimizer) -> None:

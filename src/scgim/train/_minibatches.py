@@ -42,7 +42,7 @@ class Minibatches:
     Affine mechanisms use the sufficient statistics of all cells in every step. Other mechanisms use ``cells_per_step`` cells of every
     condition, or of a sample of many conditions, and sums are scaled to all cells. The marginal likelihood over targets is not a sum over
     cells. Therefore targets are updated from all sampled cells from time to time (the E step of EM). Given the targets, the loss is a sum,
-    and a batch gives an unbiased estimate.
+    and a batch gives an unbiased estimate. ``targets`` are those of the last E step, if training is resumed.
 
     Several processes draw the same batch and divide its conditions. The sum of their losses is the loss of a single process.
     """
@@ -57,9 +57,11 @@ class Minibatches:
         options: TrainingOptions,
         seed: int,
         processes: Processes,
+        targets: torch.Tensor | None = None,
     ) -> None:
         self.module, self.store, self.conditions, self.controls = module, store, conditions, controls
         self.options, self.seed, self.processes = options, seed, processes
+        self.targets = targets
         mechanism = module.mechanism
         if mechanism.affine and conditions.own is not None:
             self.conditions = conditions._replace(own=mechanism.families(conditions.own, conditions.n))
@@ -67,7 +69,6 @@ class Minibatches:
             (k, d), n_cells = conditions.mean.shape, options.cells_per_step
             self.at_once = min(k, max(1, _VALUES // (n_cells * d)))
             self.n_controls = max(n_cells, self.at_once * n_cells // 5)
-            self.targets: torch.Tensor | None = None
 
     def at(self, step: int) -> Batch:
         """The batch of a step."""

@@ -42,6 +42,12 @@ class TrainingOptions:
         full penalty in every condition would stop weak conditions from contributing to it.
     steps_per_epoch
         Gradient steps between two entries of the history.
+
+    Examples
+    --------
+    >>> from scgim.train import TrainingOptions
+    >>> TrainingOptions(search_rounds=10).max_epochs
+    102
     """
 
     target_penalty: float | None = None

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import math
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any
 
 import lightning.pytorch as pl
 import torch
 
 from ._condition_moments import ConditionMoments
+from ._diagnosis import suspects
 from ._folds import ObservedEffects
 from ._generator_phase import GeneratorPhase
 from ._generator_selection import GeneratorChoice
+from ._gradient_step import LossNotFiniteError
 from ._graph_regression import GraphRegression
 from ._mechanism_phase import MechanismPhase
 from ._minibatches import Processes
@@ -27,6 +31,10 @@ if TYPE_CHECKING:
     from ._edge_constraints import EdgeConstraints
     from ._generator_selection import GeneratorSelection
     from ._options import TrainingOptions
+
+
+DONE = "done"  # the phase after the last one
+SCHEDULE = "scgim_schedule"  # key of the schedule in a checkpoint
 
 
 class TrainingPlan(pl.LightningModule):
@@ -71,6 +79,8 @@ class TrainingPlan(pl.LightningModule):
         self.condition_moments = ConditionMoments(module, data, regression=self.regression, options=options)
         self.structure, self.seed, self.patience = structure, seed, early_stopping_patience
         self.phase, self.step_in_phase = StructurePhase.name, 0
+        self.memory: dict[str, Any] = {}  # of the present phase: what its next step needs beside the weights
+        self.history: dict[str, dict[int, float]] = {}  # name -> epoch -> value, of all phases
         self._schedule: Iterator[dict[str, float]] | None = None
         self.automatic_optimization = False
 
@@ -119,14 +129,46 @@ class TrainingPlan(pl.LightningModule):
             self._schedule = self._run(batch)
         metrics: dict[str, float] = {}
         for _ in range(1 if self.phase == StructurePhase.name else self.options.steps_per_epoch):
-            report = next(self._schedule, None)
+            report = self._next()
             if report is None:
                 self.trainer.should_stop = True
                 break
             metrics |= report
         several = self.trainer.world_size > 1
         self.log_dict(metrics, on_step=False, on_epoch=True, batch_size=1, sync_dist=several)
+        for name, value in metrics.items():  # as Lightning logs them, which keeps the history in the first process only
+            rounded = torch.tensor(value, dtype=torch.float32)
+            rounded = self.trainer.strategy.reduce(rounded, reduce_op="mean") if several else rounded
+            self.history.setdefault(name, {})[self.current_epoch] = rounded.item()
         return torch.zeros(())
+
+    def _next(self) -> dict[str, float] | None:
+        """The metrics of the next step, or None at the end.
+
+        Raises
+        ------
+        LossNotFiniteError
+            If one of the metrics is not finite. The message names epoch, step, phase and suspects.
+        """
+        try:
+            report = next(self._schedule, None)
+            for value in (report or {}).values():
+                if not math.isfinite(value):
+                    raise LossNotFiniteError(value)
+        except LossNotFiniteError as error:
+            raise LossNotFiniteError(
+                error.value,
+                f"The loss became {error.value} in {self.place()}. Suspects: {suspects(self.data, self.options)}. The weights before "
+                "this step are back. Leave the options out, take smaller steps, such as plan_kwargs={'mechanism_lr': 1e-3, "
+                "'generator_lr': 1e-2}, or leave out extreme cells and genes.",
+            ) from None
+        return report
+
+    def place(self) -> str:
+        """The present place in the schedule, in words."""
+        if self.phase == DONE:
+            return "the results after the last phase"
+        return f"step {self.step_in_phase} of phase {self.phase!r}, epoch {self.current_epoch}"
 
     def _run(self, batch: tuple) -> Iterator[dict[str, float]]:
         """All phases from the present phase on. A phase is an iterator over its steps and can be resumed at any step."""
@@ -134,11 +176,22 @@ class TrainingPlan(pl.LightningModule):
         names = [phase.name for phase in phases]
         for phase in phases[names.index(self.phase) :] if self.phase in names else ():
             self.phase = phase.name
-            for metrics in phase.run(batch, self.optimizers(), self.step_in_phase):
+            for metrics in phase.run(batch, self.optimizers(), self.step_in_phase, self.memory):
                 self.step_in_phase += 1
                 yield metrics
             self.step_in_phase = 0
-        self.phase = "done"
+            self.memory.clear()
+        self.phase = DONE
+
+    def release(self) -> None:
+        """Let the training data go when nothing is computed from them any more. The trainer of the model keeps the plan."""
+        del self.data, self.regression, self.condition_moments, self.selection
+
+    def close(self) -> None:
+        """End the schedule where it stands. A phase that keeps its best weights restores them."""
+        if self._schedule is not None:
+            self._schedule.close()
+            self._schedule = None
 
     @torch.no_grad()
     def measured(self) -> tuple[MeasuredConditions, Moments, FeatureEvidence | None]:
@@ -177,13 +230,50 @@ class TrainingPlan(pl.LightningModule):
         return None if found is None else found.among(known)
 
     def on_save_checkpoint(self, checkpoint: dict) -> None:
-        """Store the phase and the step; the state of the module contains the graph."""
-        chosen = self.selection.choice.state() if self.phase in (GeneratorPhase.name, "done") else None
-        checkpoint["scgim_schedule"] = {"phase": self.phase, "step": self.step_in_phase, "chosen": chosen}
+        """Store the place in the schedule, the memory of the phase and the history; the state of the module contains the graph."""
+        chosen = self.selection.choice.state() if self.phase in (GeneratorPhase.name, DONE) else None
+        checkpoint[SCHEDULE] = {
+            "phase": self.phase,
+            "step": self.step_in_phase,
+            "chosen": chosen,
+            "memory": dict(self.memory),
+            "history": self.history,
+            "training": self._training(),
+        }
 
     def on_load_checkpoint(self, checkpoint: dict) -> None:
         """Resume at the phase and step of the checkpoint."""
-        self.phase, self.step_in_phase, chosen = checkpoint["scgim_schedule"].values()
+        saved = checkpoint[SCHEDULE]
+        self.phase, self.step_in_phase, chosen = saved["phase"], saved["step"], saved["chosen"]
+        self.memory, self.history = saved["memory"], saved["history"]
         if chosen is not None:  # the weights, which are loaded next, belong to the generator of the last phase
             choice = GeneratorChoice.from_state(chosen)
             self.module.generator = self.selection.take(choice, len(self.module.target_penalty))
+
+    def _training(self) -> dict[str, Any]:
+        """What a training that resumes must have in common with the training of the checkpoint, in plain values."""
+        module, summary = self.module, self.data.summary
+        return {
+            "seed": self.seed,
+            "structure": self.structure,
+            "mechanism": type(module.mechanism).__name__,
+            "intervention": module.intervention.name,
+            "generator": self.selection.asked,
+            "early_stopping_patience": self.patience,
+            "genes": [str(gene) for gene in summary.genes],
+            "conditions": len(summary.design.drug),
+            "cells": float(self.data.n_cells),
+            **asdict(self.options),
+        }
+
+    def reason_against(self, checkpoint: object) -> str | None:
+        """Why a checkpoint cannot be resumed, or None: scgim did not write it, or data, seed or options differ."""
+        saved = checkpoint.get(SCHEDULE) if isinstance(checkpoint, dict) else None
+        if not isinstance(saved, dict) or "training" not in saved:
+            return "is no checkpoint of a training of this version of scgim"
+        for name, value in self._training().items():
+            other = saved["training"].get(name)
+            if other != value:
+                values = "other names" if name == "genes" else f"{other!r} there and {value!r} here"
+                return f"belongs to another training ({name}: {values})"
+        return None

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 
@@ -58,13 +58,14 @@ class StructurePhase:
         self.module, self.data, self.structure, self.seed = module, data, structure, seed
         self.constraints, self.regression, self.options = constraints.asdict(), regression, options
 
-    def run(self, batch: tuple, optimizers: list, start: int = 0) -> Iterator[dict[str, float]]:
-        """Yield after every round of the search or descent."""
+    def run(self, batch: tuple, optimizers: list, start: int, memory: dict[str, Any]) -> Iterator[dict[str, float]]:
+        """Yield after every round of the search or descent. ``memory["progress"]`` is the progress of the search."""
         mechanism = self.module.mechanism
         graph = mechanism.graph.cpu().numpy()
         if self.constraints["required"] is not None:
             graph = graph | self.constraints["required"]
-        for state in self._rounds(graph, batch[0]):
+        for state in self._rounds(graph, batch[0], memory.get("progress")):
+            memory["progress"] = state.progress
             graph = state.graph
             mechanism.set_graph(torch.as_tensor(graph))
             # The step changes nothing without gradients. It advances the global step, which Lightning's checkpoints require.
@@ -79,11 +80,14 @@ class StructurePhase:
             graph = self._refined(graph)
         mechanism.warm_start(torch.as_tensor(graph), self.regression.fit(graph))
 
-    def _rounds(self, start: np.ndarray, conditions: MeasuredConditions) -> Iterator[SearchState]:
-        """Graphs of increasing score."""
+    def _rounds(
+        self, start: np.ndarray, conditions: MeasuredConditions, progress: dict[str, Any] | None
+    ) -> Iterator[SearchState]:
+        """Graphs of increasing score, after ``progress`` if training is resumed."""
         options, score = self.options, self.regression.search_options
         patience = options.patience(self.structure, self.module.mechanism.affine)
-        climb = {"max_rounds": options.search_rounds, "patience": patience, "seed": self.seed, "start": start}
+        climb = {"max_rounds": options.search_rounds, "patience": patience, "seed": self.seed}
+        climb |= {"start": start, "resume": progress}
         if self.structure == "search":
             return search_dag(self.data.search, **score, **climb, **self.constraints)
         if self.structure == "none":

@@ -11,6 +11,11 @@ if TYPE_CHECKING:
     from scgim.structure import LocalFit
 
 
+# Least noise variance, in control variances. The copy of a gene, or the sum of others, has no noise of its own. Its likelihood would then
+# grow without bound, and a deviation of 1e-6 control SD would outweigh all effects.
+NOISE_FLOOR = 1e-3
+
+
 class Mechanism(nn.Module):
     r"""Mechanisms of all genes given their parents, :math:`x_j = f_j(x_{pa(j)}) + \sigma_j \epsilon`, with Gaussian noise.
 
@@ -41,8 +46,12 @@ class Mechanism(nn.Module):
 
     @property
     def variance(self) -> Tensor:
-        """Noise variance, ``(genes,)``."""
-        return torch.exp(2 * self.log_sigma)
+        """Noise variance, ``(genes,)``, at least :data:`NOISE_FLOOR`."""
+        return torch.exp(2 * self.log_sigma).clamp(min=NOISE_FLOOR)
+
+    def without_noise(self) -> Tensor:
+        """Genes whose parents determine them up to the floor of the noise variance, ``(genes,)`` bool."""
+        return torch.exp(2 * self.log_sigma) < NOISE_FLOOR
 
     @torch.no_grad()
     def set_graph(self, graph: Tensor) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import torch
@@ -52,6 +52,7 @@ def descend_dag(
     graphs: int | None = None,
     seed: int = 0,
     start: np.ndarray | None = None,
+    resume: dict[str, Any] | None = None,
 ) -> Iterator[SearchState]:
     r"""Learn a DAG, mechanisms linear in their basis functions, noise and a generator jointly by gradient descent.
 
@@ -91,6 +92,8 @@ def descend_dag(
         Number of graphs relaxed side by side in a round; by default up to 8, fewer on large screens.
     start
         Acyclic graph whose topological order is the start.
+    resume
+        ``progress`` of a state of the same descent. The descent continues after this state.
 
     Yields
     ------
@@ -119,18 +122,27 @@ def descend_dag(
     place = np.zeros(d) if start is None or not np.any(start) else np.argsort(order(start)).astype(float)
     rng, generator = np.random.default_rng(seed), torch.Generator().manual_seed(seed)
     least, most = relaxation.kick[0], max(relaxation.kick[0], relaxation.kick[1] * d)
-    stagnant = 0
-    for rounds in range(max_rounds + 1):
+    stagnant, done = 0, -1
+    if resume is not None:
+        rng.bit_generator.state, place = resume["rng"], np.asarray(resume["place"])
+        generator.set_state(resume["generator"])
+        descent.loss, descent.graph = resume["loss"], resume["graph"].numpy()
+        descent.best = _Fits({name: a.to(data.device) for name, a in resume["best"].items()})
+        stagnant, done = resume["stagnant"], resume["rounds"]
+    for rounds in range(done + 1, max_rounds + 1):
+        if rounds and (stagnant >= patience or not descent.allowed.any()):
+            return
         before = descent.loss
         far = np.exp(rng.uniform(np.log(least), np.log(most), size=(many, 1))) if rounds else 0.3
         places = torch.as_tensor(place + far * rng.normal(size=(many, d)), device=data.device)
         relaxed = relaxation(places, descent.allowed, descent.required, generator)
         descent.round(relaxed, steps, lr)
         place = np.argsort(order(descent.graph)).astype(float)
-        yield SearchState(descent.graph.copy(), descent.loss, rounds)
         stagnant = 0 if descent.loss < before - 1 else stagnant + 1
-        if stagnant >= patience or not descent.allowed.any():
-            return
+        progress = {"stagnant": stagnant, "rounds": rounds, "loss": descent.loss, "place": place.tolist()}
+        progress |= {"rng": rng.bit_generator.state, "generator": generator.get_state()}
+        progress |= {"graph": torch.as_tensor(descent.graph.copy()), "best": dict(descent.best)}
+        yield SearchState(descent.graph.copy(), descent.loss, rounds, progress)
 
 
 def preselect(
