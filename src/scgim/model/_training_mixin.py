@@ -9,8 +9,6 @@ from inspect import signature
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from lightning.pytorch import Trainer as LightningTrainer
-from scvi.train import Trainer
 
 from scgim._checks import check_whole, warn
 from scgim._keywords import check_keywords
@@ -29,6 +27,7 @@ from scgim.train._plan import TrainingPlan
 
 from ._progress_bar import few_threads
 from ._state import ModelState
+from ._trainer_arguments import TRAINER_ARGUMENTS
 from ._training_run import run, warn_of_copies
 
 if TYPE_CHECKING:
@@ -41,12 +40,6 @@ if TYPE_CHECKING:
     from scgim.module.generators import Generator
 
 logger = logging.getLogger("scgim")
-
-# Arguments of the trainer that may be passed to `train`.
-TRAINER_ARGUMENTS = sorted(
-    ({*signature(Trainer).parameters, *signature(LightningTrainer).parameters} - {"self", "kwargs"})
-    | {"ckpt_path", "trainer_config"}
-)
 
 
 def on_cpu(accelerator: str) -> str:
