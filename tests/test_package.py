@@ -29,7 +29,8 @@ HEAVY = {
 }
 NAMESPACES = [name for name in scgim.__all__ if inspect.ismodule(getattr(scgim, name))]
 RECORDS = {"pp.StandardizedMolecule"}  # what a function returns; its docstring lists attributes
-WITHOUT_EXAMPLE = RECORDS | {"GIM.drugs", "GIM.train"}  # the examples of the class and of its other verbs call these
+# Examples of the class and of its other verbs call the first two; the last is a former name.
+WITHOUT_EXAMPLE = RECORDS | {"GIM.drugs", "GIM.train", "GIM.fitted"}
 
 
 def python(code):

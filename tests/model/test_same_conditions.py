@@ -154,8 +154,8 @@ def test_names_that_look_the_same(screen, setup_kwargs, one, two):
     for seed in range(6):
         scgim.pp.split(adata, control="DMSO", frac=0.3, seed=seed)
         assert adata.obs.groupby("drug", observed=True)["scgim_split"].first()[[one, two]].nunique() == 1
-        fold = deal(adata, "drug", 3, {"drug_key": "drug", "control": "DMSO"}, seed)
-        assert len(set(fold[adata.obs["drug"].isin([one, two])])) == 1
+        folds = deal(adata, "drug", 3, {"drug_key": "drug", "control": "DMSO"}, seed)
+        assert len(np.unique(folds[adata.obs["drug"].isin([one, two])], axis=0)) == 1
     adata.obs["scgim_split"] = np.where(adata.obs["drug"] == two, "test", "train")
     leaks = scgim.pp.audit_split(adata, control="DMSO")
     assert leaks[["kind", "test", "train"]].to_numpy().tolist() == [["name", two, one]]

@@ -298,7 +298,7 @@ class GIM(
 
     @property
     def fitted(self) -> TrainingSummary | None:
-        """Former name of ``summary_``."""
+        """Former name of ``summary_``, the summary of the training data."""
         return self.summary_
 
     @property
