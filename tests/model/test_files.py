@@ -289,3 +289,46 @@ def test_models_of_every_format_load(version, tmp_path):
     np.testing.assert_allclose(model.predict(as_="mean").X, np.load(FIXTURES / version / "mean.npy"), rtol=1e-5)
     model.save(tmp_path / "again")
     assert same(scgim.GIM.load(tmp_path / "again"), model)
+
+
+def without_features(adata):
+    adata.uns["drug_features"].iloc[0] = np.nan
+
+
+def in_pairs(adata):
+    names = adata.obs["drug"].astype(str).to_numpy()
+    second = np.where((np.arange(len(names)) % 7 == 0) & ~np.isin(names, ["DMSO", "drug-003"]), "drug-003", "")
+    adata.obs["second"] = second
+    adata.obs["second dose"] = np.where(second == "", np.nan, 1.0)
+
+
+NO_DOSE = {"dose_key": None, "dose_unit": None}
+PAIRS = {"drug_key": ["drug", "second"]}
+SETTINGS = {
+    "identity": {"features_key": None},
+    "no doses": NO_DOSE,
+    "few drugs": {"screen": {"n_drugs": 3}},
+    "one drug averaged": {"gim": {"generator": "mean"}, "screen": {"doses": (1.0,)}},
+    "kernel": {"gim": {"generator": "kernel"}, "change": without_features},
+    "network": {"gim": {"generator": "network", "dose_response": "free"}, "change": without_features},
+    "network mechanisms": {"gim": {"mechanism": "network", "intervention": "hard"}},
+    "scales": {"gim": {"scale_shift": True}},
+    "means": {"gim": {"likelihood": "means"}},
+    "more genes than cells": {"screen": {"n_genes": 120, "n_drugs": 8, "n_cells": 1, "n_control": 20, "doses": (1.0,)}},
+    "combinations": {**PAIRS, "dose_key": ["dose", "second dose"], "change": in_pairs},
+    "combinations without doses": {**PAIRS, **NO_DOSE, "change": in_pairs},
+}
+
+
+@pytest.mark.parametrize("name", list(SETTINGS))
+@pytest.mark.parametrize("checked", [True, False])
+def test_no_whole_model_is_refused(name, checked, screen, fit, tmp_path):
+    setting = dict(SETTINGS[name])
+    adata = screen(**setting.pop("screen", {}))
+    setting.pop("change", lambda adata: None)(adata)
+    with warnings.catch_warnings(action="ignore"):
+        model = fit(adata, gim=setting.pop("gim", {}), **setting)
+    model.save(tmp_path / "model")
+    if not checked:
+        unchecked(tmp_path / "model")
+    assert same(scgim.GIM.load(tmp_path / "model"), model)

@@ -53,10 +53,6 @@ SHAPES = {
     "readout/controls": ("cells", "readout"),
     "readout/model/slopes": ("genes", "readout"),
     "covariates/controls": ("cells", None),
-    "responses/0/drug": ("conditions",),
-    "responses/0/line": ("conditions",),
-    "responses/0/log_dose": ("conditions",),
-    "responses/0/weights": ("conditions", "genes"),
 }
 # Indices below these numbers. Parts of combinations may be -1, for no drug.
 INDICES = {
@@ -64,11 +60,17 @@ INDICES = {
     "design/drug": "treatments",
     "design/line": "lines",
     "design/part": "drugs",
-    "responses/0/drug": "treatments",
-    "responses/0/line": "lines",
 }
 # Arrays in which NaN or infinite values have a meaning: no features, no dose, no score, certain targets.
-NOT_FINITE = ("design/features", "design/dose", "known_targets/log_odds", "similarity.reference", "values", "scores")
+NOT_FINITE = (
+    "design/features",
+    "design/dose",
+    "design/part_dose",
+    "known_targets/log_odds",
+    "similarity.reference",
+    "values",
+    "scores",
+)
 
 
 def check_state(state: dict) -> None:
