@@ -89,14 +89,14 @@ def in_lines(screen) -> Callable[..., AnnData]:
 
 
 @pytest.fixture(scope="session")
-def assert_same_bits() -> Callable[[scgim.GIM, scgim.GIM], None]:
-    """``assert_same_bits(one, other)``: every parameter and buffer of two models is equal to the bit."""
+def assert_same_bits() -> Callable[..., None]:
+    """``assert_same_bits(one, other)``: every parameter and buffer of two models is equal to the bit, or to a relative error ``rtol``."""
 
-    def compare(one: scgim.GIM, other: scgim.GIM) -> None:
+    def compare(one: scgim.GIM, other: scgim.GIM, rtol: float = 0.0) -> None:
         a, b = (model.module.state_dict() for model in (one, other))
         assert a.keys() == b.keys()
         for name in a:
-            np.testing.assert_array_equal(a[name].numpy(), b[name].numpy(), err_msg=name)
+            np.testing.assert_allclose(a[name].numpy(), b[name].numpy(), rtol=rtol, err_msg=name)
 
     return compare
 

@@ -47,6 +47,7 @@ def test_units_of_a_gene_do_not_matter(factor: float) -> None:
     np.testing.assert_allclose(relative_scales(variance * unit, n), relative_scales(variance, n))
 
 
+@pytest.mark.filterwarnings("ignore:Only 3 control cells")
 def test_many_small_batches_are_no_other_noise() -> None:
     adata = scgim.datasets.simulate_screen(n_genes=60, n_drugs=8, n_cells=6, n_control=180, doses=(1.0,), n_new_drugs=2)
     obs, control = adata.obs, (adata.obs["drug"] == "DMSO").to_numpy()

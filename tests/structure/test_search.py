@@ -287,7 +287,7 @@ def test_gains_are_what_toggling_an_edge_would_change(screen, score, columns, in
     off = np.zeros((6, 6), dtype=bool)
     slots = make_slots(~np.eye(6, dtype=bool), off)
     climber = _Climber(slots, score_data(s, **options), drawn.graph, ThreadPoolExecutor(1))
-    graph, before = climber.state(0).graph, climber.state(0).score
+    graph, before = climber.state(0, {}).graph, climber.state(0, {}).score
     assert before == pytest.approx(score(graph, s, **options), abs=1e-6)
     for e, (i, j) in enumerate(zip(slots.source, climber.target, strict=True)):
         toggled = graph.copy()

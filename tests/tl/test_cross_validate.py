@@ -103,7 +103,7 @@ def test_neither_the_data_nor_their_set_up_change() -> None:
     pd.testing.assert_frame_equal(adata.obs, before.obs)
     assert set(adata.uns) == set(before.uns)
     assert adata.uns["_scvi_uuid"] == uuid
-    assert set(stores) == known  # nothing keeps the folds alive
+    assert set(stores) <= known  # nothing keeps the folds alive
     model.train(**QUICK["train_kwargs"])  # what was set up before still is
     scgim.GIM(adata, generator="hill").train(**QUICK["train_kwargs"])
     assert model.summary_.design.drugs.tolist() == sorted(set(adata.obs["drug"]) - {"DMSO"})
