@@ -82,13 +82,13 @@ def test_an_excluded_target_is_not_predicted_to_change(screen, fit):
     adata = screen()
     drug, wrong, right = wrong_of(adata)
     options = {"structure": "none", "generator": "hill"}
-    plain, told = fit(adata.copy(), gim=options), fit(adata.copy(), gim=with_knowledge(adata, **options))
+    plain, informed = fit(adata.copy(), gim=options), fit(adata.copy(), gim=with_knowledge(adata, **options))
     asked = {"drug": drug, "dose": 0.7, "as_": "delta", "evidence": "features"}
     assert abs(plain.predict(**asked)[:, right].X[0, 0]) > 0.3
-    found = told.predict(**asked)
+    found = informed.predict(**asked)
     assert found[:, right].X[0, 0] == 0
-    effect = told.rank_targets(drug=drug, dose=0.7, evidence="features").set_index("gene")["effect"]
-    sd = told.summary_.scale[told.summary_.genes == wrong]
+    effect = informed.rank_targets(drug=drug, dose=0.7, evidence="features").set_index("gene")["effect"]
+    sd = informed.summary_.scale[informed.summary_.genes == wrong]
     np.testing.assert_allclose(found[:, wrong].X[0], effect[wrong] * sd, rtol=1e-5)
 
 

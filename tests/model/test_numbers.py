@@ -31,7 +31,7 @@ def test_copies_and_sums_of_genes_hide_no_effect(change, intervention, screen, f
         adata = screen(**SCREEN)
         if kind == "changed":
             change(adata.X)
-        word = pytest.warns(UserWarning, match="determined by others up to 3%.*cannot be told apart")
+        word = pytest.warns(UserWarning, match="determined by others up to 3%.*cannot be distinguished")
         with word if kind == "changed" else nullcontext():
             model = fit(adata, gim={"intervention": intervention}, train={"max_epochs": 40})
         effect[kind] = np.abs(model.predict(as_="delta", evidence="features").X / model.summary_.scale).max()

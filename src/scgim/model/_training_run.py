@@ -137,5 +137,5 @@ def warn_of_copies(mechanism: Mechanism, genes: np.ndarray) -> None:
         warn(
             f"{len(found)} genes are determined by others up to {NOISE_FLOOR**0.5:.0%} of their control SD ({'; '.join(each)}). Copies and "
             "sums of genes have no noise of their own, so their noise is set to this value, and effects on them and on their sources "
-            "cannot be told apart. Leave one gene of each group out."
+            "cannot be distinguished. Leave one gene of each group out."
         )

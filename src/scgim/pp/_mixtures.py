@@ -122,7 +122,7 @@ def mixtures(smiles: pd.Series) -> list[str]:
 
 @cache
 def _flat_set(listed: str) -> frozenset[str]:
-    # Cleaned like the structures that are compared with them: RDKit redraws the sulfoxide of DMSO with charges.
+    # Cleaned like the structures that are compared with them: RDKit redraws the sulfoxide of DMSO with formal charges.
     return frozenset(_flat(rdMolStandardize.Cleanup(Chem.MolFromSmiles(each))) for each in listed.split())
 
 

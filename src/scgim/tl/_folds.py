@@ -89,7 +89,7 @@ def _dealt(
 ) -> np.ndarray:
     """Folds of the rows of treated cells, one per drug of a cell; -1 for rows that are never tested.
 
-    Rows have drug and, if `unseen` needs it, dose or line. Drugs without a structure are told apart by name.
+    Rows have drug and, if `unseen` needs it, dose or line. Drugs without a structure are distinguished by name.
     """
     if unseen == "cell_line":
         return _whole(cells["line"], cells["line"], n_splits, "treated cell lines", rng)
